@@ -1,0 +1,3 @@
+#include "module.h"
+
+void RegisterNet(Napi::Env, Napi::Object) {}

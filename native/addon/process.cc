@@ -1,0 +1,3 @@
+#include "module.h"
+
+void RegisterProcess(Napi::Env, Napi::Object) {}

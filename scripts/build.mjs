@@ -1,0 +1,48 @@
+// Builds everything that has changed: proto, native, TypeScript, and the one-file bundle of the shoal command.
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '..')
+process.chdir(top)
+
+function run(cmd, args) {
+  return new Promise((resolve, reject) => {
+    const p = spawn(cmd, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    p.on('error', reject)
+    p.on('exit', (code, signal) => (code === 0 ? resolve() : reject(new Error(`${cmd} ${args.join(' ')}: exit ${code ?? signal}`))))
+  })
+}
+
+async function bundleCli() {
+  const entry = 'build/src/cli/main.js'
+  if (!existsSync(entry)) return
+  const esbuild = await import('esbuild')
+  await esbuild.build({
+    entryPoints: [entry],
+    outdir: 'build/cli',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    outExtension: { '.js': '.mjs' },
+    external: ['*.node', 'ssh2'],
+    banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
+    logLevel: 'error',
+  })
+}
+
+try {
+  const only = process.argv[2]
+  if (!only || only === 'proto') await run(process.execPath, ['scripts/proto.mjs'])
+  await Promise.all([
+    !only || only === 'native' ? run('make', ['-s', '-C', 'native', '-j2']) : null,
+    !only || only === 'ts' ? run(process.execPath, ['node_modules/typescript/bin/tsc', '-b']) : null,
+  ])
+  if (!only || only === 'ts') await bundleCli()
+} catch (e) {
+  console.error(e.message)
+  process.exit(1)
+}

@@ -1,0 +1,57 @@
+/** A pending call; `cancel` is harmless after it ran. */
+export interface Timer {
+  cancel(): void
+}
+
+/** The only source of time. Wall time is for records shown to people; monotonic time for every decision. */
+export interface Clock {
+  /** Wall time in milliseconds since 1970 UTC. */
+  now(): number
+  /** Monotonic milliseconds, with fractions, from an arbitrary start. */
+  monotonic(): number
+  /** Calls back once after `ms`. Timers never keep the process alive. */
+  after(ms: number, fn: () => void): Timer
+  /** Calls back each `ms` until cancelled; a late call is not made up for. */
+  every(ms: number, fn: () => void): Timer
+  /** Resolves after `ms`; rejects with the signal's reason when aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(ms, fn) {
+    const t = setTimeout(fn, ms)
+    t.unref()
+    return { cancel: () => clearTimeout(t) }
+  },
+  every(ms, fn) {
+    const t = setInterval(fn, ms)
+    t.unref()
+    return { cancel: () => clearInterval(t) }
+  },
+  sleep(ms, signal) {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason)
+      const stop = (): void => {
+        clearTimeout(t)
+        reject(signal?.reason)
+      }
+      const t = setTimeout(() => {
+        signal?.removeEventListener('abort', stop)
+        resolve()
+      }, ms)
+      signal?.addEventListener('abort', stop, { once: true })
+    })
+  },
+}
+
+/** RFC 3339 with nanosecond digits, as the Engine API writes times. `ms` may have fractions. */
+export function rfc3339(ms: number): string {
+  const whole = Math.floor(ms)
+  const nanos = Math.round((ms - whole) * 1e6)
+  return `${new Date(whole).toISOString().slice(0, -1)}${String(nanos).padStart(6, '0')}Z`
+}
+
+/** What the Engine API writes for "never": the zero time of Go. */
+export const ZERO_TIME = '0001-01-01T00:00:00Z'
