@@ -39,16 +39,29 @@ const walk = (ns) => {
 walk(root)
 
 const LONG = new Set(['int64', 'uint64', 'sint64', 'fixed64', 'sfixed64'])
-const scalarType = (t) => (t === 'string' ? 'string' : t === 'bytes' ? 'Uint8Array' : t === 'bool' ? 'boolean' : 'number')
+const scalarType = (t) =>
+  t === 'string' ? 'string' : t === 'bytes' ? 'Uint8Array' : t === 'bool' ? 'boolean' : 'number'
 const scalarDefault = (t) => (t === 'string' ? "''" : t === 'bytes' ? 'EMPTY' : t === 'bool' ? 'false' : '0')
 const isMessage = (f) => f.resolvedType instanceof protobuf.Type
 const isEnum = (f) => f.resolvedType instanceof protobuf.Enum
 const baseType = (f) => (f.resolvedType ? f.resolvedType.name : scalarType(f.type))
 const optional = (f) => !f.map && !f.repeated && (isMessage(f) || f.partOf != null)
 const tsType = (f) =>
-  f.map ? `Record<string, ${baseType(f)}>` : f.repeated ? `${baseType(f)}[]` : baseType(f) + (optional(f) ? ' | null' : '')
-const defaultOf = (f) => (f.map ? '{}' : f.repeated ? '[]' : optional(f) ? 'null' : isEnum(f) ? '0' : scalarDefault(f.type))
-const wire = (f) => (isMessage(f) || f.type === 'string' || f.type === 'bytes' ? 2 : /fixed64|double/.test(f.type) ? 1 : /fixed32|float/.test(f.type) ? 5 : 0)
+  f.map
+    ? `Record<string, ${baseType(f)}>`
+    : f.repeated
+      ? `${baseType(f)}[]`
+      : baseType(f) + (optional(f) ? ' | null' : '')
+const defaultOf = (f) =>
+  f.map ? '{}' : f.repeated ? '[]' : optional(f) ? 'null' : isEnum(f) ? '0' : scalarDefault(f.type)
+const wire = (f) =>
+  isMessage(f) || f.type === 'string' || f.type === 'bytes'
+    ? 2
+    : /fixed64|double/.test(f.type)
+      ? 1
+      : /fixed32|float/.test(f.type)
+        ? 5
+        : 0
 const scalarName = (f) => (isEnum(f) ? 'int32' : f.type)
 const doc = (o, indent) => (o.comment ? `${indent}/** ${o.comment.replaceAll('\n', `\n${indent} * `)} */\n` : '')
 
@@ -89,7 +102,8 @@ export interface Method<Q, S> {
 for (const e of enums) {
   js += `export const ${e.name} = Object.freeze(${JSON.stringify(e.values)})\n`
   dts += `${doc(e, '')}export declare const ${e.name}: {\n`
-  for (const [k, v] of Object.entries(e.values)) dts += `${e.comments[k] ? `  /** ${e.comments[k]} */\n` : ''}  readonly ${k}: ${v}\n`
+  for (const [k, v] of Object.entries(e.values))
+    dts += `${e.comments[k] ? `  /** ${e.comments[k]} */\n` : ''}  readonly ${k}: ${v}\n`
   dts += `}\nexport type ${e.name} = ${[...new Set(Object.values(e.values))].join(' | ')}\n`
 }
 
@@ -114,7 +128,8 @@ for (const t of types) {
       // Keys are written in order, so that equal objects have equal bytes.
       js += `  for (const k of Object.keys(${v}).sort()) { w.uint32(${(f.id << 3) | 2}).fork().uint32(10).string(k); ${writeOne({ ...pick(f), id: 2 }, `${v}[k]`)}; w.ldelim() }\n`
     } else if (f.repeated) {
-      if (f.packed && wire(f) !== 2) js += `  if (${v}.length) { w.uint32(${(f.id << 3) | 2}).fork(); for (const x of ${v}) w.${scalarName(f)}(x); w.ldelim() }\n`
+      if (f.packed && wire(f) !== 2)
+        js += `  if (${v}.length) { w.uint32(${(f.id << 3) | 2}).fork(); for (const x of ${v}) w.${scalarName(f)}(x); w.ldelim() }\n`
       else js += `  for (const x of ${v}) { ${writeOne(f, 'x')} }\n`
     } else if (optional(f)) js += `  if (${v} !== null) { ${writeOne(f, v)} }\n`
     else js += `  if (${f.type === 'bytes' ? `${v}.length` : v}) { ${writeOne(f, v)} }\n`

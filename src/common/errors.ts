@@ -31,7 +31,8 @@ export class ShoalError extends Error {
   static from(caught: unknown): ShoalError {
     if (caught instanceof ShoalError) return caught
     if (caught instanceof Error) {
-      if (caught.name === 'AbortError') return new ShoalError('cancelled', 'aborted', caught.message, {}, { cause: caught })
+      if (caught.name === 'AbortError')
+        return new ShoalError('cancelled', 'aborted', caught.message, {}, { cause: caught })
       return new ShoalError('internal', 'internal', caught.message, {}, { cause: caught })
     }
     return new ShoalError('internal', 'internal', String(caught))
@@ -40,7 +41,12 @@ export class ShoalError extends Error {
 
 const of =
   (kind: ErrorKind) =>
-  (code: string, message: string, fields?: Readonly<Record<string, unknown>>, options?: { cause?: unknown }): ShoalError =>
+  (
+    code: string,
+    message: string,
+    fields?: Readonly<Record<string, unknown>>,
+    options?: { cause?: unknown },
+  ): ShoalError =>
     new ShoalError(kind, code, message, fields, options)
 
 export const notFound = of('notFound')
@@ -52,7 +58,8 @@ export const unauthorized = of('unauthorized')
 export const unimplemented = of('unimplemented')
 export const internal = of('internal')
 
-export const isKind = (caught: unknown, kind: ErrorKind): boolean => caught instanceof ShoalError && caught.kind === kind
+export const isKind = (caught: unknown, kind: ErrorKind): boolean =>
+  caught instanceof ShoalError && caught.kind === kind
 
 /** Ends the process on a broken invariant: going on would spread the damage, and the supervisor restarts us clean. */
 export function invariant(condition: unknown, message: string): asserts condition {

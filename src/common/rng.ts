@@ -37,4 +37,5 @@ export function seededRng(seed: number): Rng {
 }
 
 /** A whole number in [min, max]. */
-export const intBetween = (rng: Rng, min: number, max: number): number => min + Math.floor(rng.random() * (max - min + 1))
+export const intBetween = (rng: Rng, min: number, max: number): number =>
+  min + Math.floor(rng.random() * (max - min + 1))

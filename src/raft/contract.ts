@@ -1,0 +1,132 @@
+import type { RaftMember, StoreAction } from '#proto'
+import type { Clock, Rng } from '../common/index.js'
+import type { Logger } from '../common/log.js'
+import type { RaftId } from './core/index.js'
+
+/** What the state machine (the store) gives to Raft. All calls come from one place, in order, never concurrently. */
+export interface StateMachine {
+  /**
+   * Applies the proposals of one committed entry. Deterministic. `ours` are proposals made by this member in this run
+   * that are still waited for: their promise resolves after this returns.
+   */
+  apply(index: number, proposals: readonly AppliedProposal[]): void
+  /** A view that does not change while it is read, encoded piece by piece (each ≤ 1 MiB). */
+  snapshot(): Iterable<Uint8Array>
+  /** Replaces everything; the pieces are those of some member's snapshot() joined and cut anew. */
+  restore(index: number, data: Uint8Array): void
+}
+
+export interface AppliedProposal {
+  readonly ours: boolean
+  readonly actions: readonly StoreAction[]
+}
+
+/** How a proposal ended. `unknown`: it may still be committed later; the caller must not assume either. */
+export type ProposalOutcome =
+  | { readonly result: 'applied'; readonly index: number }
+  | { readonly result: 'refused'; readonly reason: 'notLeader' | 'tooLarge' | 'overloaded' | 'diskFull' | 'stopped' }
+  | { readonly result: 'unknown'; readonly reason: 'leadershipLost' | 'deadline' | 'stopped' }
+
+export interface LeadershipEvent {
+  /** True only once everything in the log up to the election is applied. False before any waiting proposal is refused. */
+  readonly leading: boolean
+  readonly term: number
+}
+
+export interface RaftNodeStatus {
+  readonly raftId: RaftId
+  readonly leader: RaftId
+  readonly leading: boolean
+  readonly term: number
+  readonly commit: number
+  readonly applied: number
+  readonly members: readonly (RaftMember & { readonly reachable: boolean; readonly learner: boolean })[]
+}
+
+/** The member of the cluster that this process is (raft.md §6–9). */
+export interface RaftNode {
+  readonly raftId: RaftId
+  /** Loads the log, verifies it, restores the state machine, starts ticking. Throws ShoalError code `damaged` with file, record and remedy. */
+  start(): Promise<void>
+  /** Waits for the running write; every open promise ends. */
+  stop(): Promise<void>
+  /** Proposals are pipelined: many may be in flight; they are applied in the order of these calls. Max 1.5 MiB each. */
+  propose(actions: readonly StoreAction[], options?: { readonly deadlineMs?: number }): Promise<ProposalOutcome>
+  /** Resolves when everything committed before the call is applied here (read-index). Rejects with unavailable/noLeader. */
+  readBarrier(signal?: AbortSignal): Promise<void>
+  /** Calls back on every change, at once with the present state. */
+  onLeadership(listener: (event: LeadershipEvent) => void): () => void
+  /** This member was removed from the cluster: it must stop and forget. */
+  onRemoved(listener: () => void): () => void
+  onStatus(listener: (status: RaftNodeStatus) => void): () => void
+  status(): RaftNodeStatus
+  /** Address of the leader, or null. */
+  leaderAddress(): string | null
+  /** Leader only. Adds as learner, promotes when caught up; resolves with the member once it is a voter. Same node id: same raft id, address updated. */
+  addMember(nodeId: string, address: string): Promise<RaftMember>
+  /** Leader only. Refuses (conflict, code `quorumLoss`) when too few reachable members would be left. */
+  removeMember(raftId: RaftId, options?: { readonly force?: boolean }): Promise<void>
+  /** Leader only: would removing it leave a quorum of reachable members? */
+  canRemove(raftId: RaftId): boolean
+  transferLeadership(to?: RaftId): Promise<void>
+  /** This node's own address changed. */
+  updateAddress(address: string): Promise<void>
+  /** Wraps the data key anew; see raft.md §4. `kek` null: autolock off. */
+  rotateKek(kek: Uint8Array | null): Promise<void>
+}
+
+export interface RaftNodeOptions {
+  /** Directory of this member's log, snapshots and keys. */
+  readonly dir: string
+  readonly nodeId: string
+  /** host:port that others dial. */
+  readonly advertiseAddress: string
+  /** `null`: continue from disk. `create`: first member of a new cluster. `join`: learned from a RaftJoinResponse. */
+  readonly bootstrap:
+    | null
+    | { readonly kind: 'create' }
+    | {
+        readonly kind: 'join'
+        readonly raftId: RaftId
+        readonly members: readonly RaftMember[]
+        readonly removed: readonly RaftId[]
+      }
+    | { readonly kind: 'forceNewCluster' }
+  /** Key-encryption key of autolock, or null. A wrong one: ShoalError unauthorized, code `wrongUnlockKey`. */
+  readonly kek: Uint8Array | null
+  readonly tickMs: number
+  readonly heartbeatTick: number
+  readonly electionTick: number
+  readonly snapshotInterval: number
+  readonly entriesForSlowFollowers: number
+}
+
+export interface RaftNodeModules {
+  readonly clock: Clock
+  readonly rng: Rng
+  readonly logger: Logger
+  readonly stateMachine: StateMachine
+  readonly transport: RaftTransportFactory
+}
+
+/** Where messages go out and come in. The gRPC one is in transport/; simulations have their own. */
+export interface RaftTransport {
+  /** Never blocks; drops when the peer's queue is full and reports it unreachable. */
+  send(messages: readonly import('./core/index.js').Message[]): void
+  setMembers(members: readonly RaftMember[], removed: readonly RaftId[]): void
+  /** Streams the snapshot file at `path` to a member; resolves when it has it durably. */
+  sendSnapshot(message: import('./core/index.js').Message, path: string, signal: AbortSignal): Promise<void>
+  reachable(raftId: RaftId): boolean
+  close(): Promise<void>
+}
+
+export interface RaftInbox {
+  receive(messages: readonly import('./core/index.js').Message[]): void
+  /** Directory into which a received snapshot is written before `receive` gets its MsgSnap. */
+  readonly snapshotDir: string
+  unreachable(raftId: RaftId): void
+  /** A peer told us that we were removed. */
+  removed(): void
+}
+
+export type RaftTransportFactory = (self: RaftMember, inbox: RaftInbox) => RaftTransport
