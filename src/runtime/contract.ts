@@ -71,6 +71,8 @@ export interface Image {
   /** The exact bytes of the config blob. */
   readonly rawConfig: Uint8Array
   readonly manifest: Descriptor | null
+  /** Unpacked bytes of each layer, bottom first. */
+  readonly layerSizes: readonly number[]
 }
 
 /** One JSON object of a pull, push, load or build stream, as docker prints it. */
