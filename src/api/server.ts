@@ -9,6 +9,7 @@ import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
 import { registerNetworks } from './routes/networks.js'
+import { registerServices } from './routes/services.js'
 import { registerSwarm } from './routes/swarm.js'
 import { registerSystem } from './routes/system.js'
 import { registerVolumes } from './routes/volumes.js'
@@ -107,6 +108,7 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   registerNetworks(app, modules)
   registerVolumes(app, modules)
   registerSwarm(app, modules)
+  registerServices(app, modules)
   await app.ready()
 
   const servers = new Set<Server>()

@@ -26,7 +26,6 @@ import {
   swarmJson,
 } from '../convert/swarm.js'
 import { bool, Filters, int, type Query } from '../query.js'
-import { registerServices } from './services.js'
 
 const INIT: Shape = {
   ListenAddr: 'string',
@@ -176,7 +175,6 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
     spec: (body) => AnySpec.create({ config: configSpecFrom(object(body, DATA_SPEC_BODY, 'config')) }),
     create: true,
   })
-  registerServices(app, m)
 }
 
 export function update(
