@@ -8,7 +8,9 @@ import { existsSync, globSync } from './glob.mjs'
 
 const words = process.argv.slice(2)
 const ci = process.env.CI === 'true' || process.env.CI === '1'
-const files = globSync('build/test', /\.test\.js$/).filter((f) => words.length === 0 || words.some((w) => f.includes(w)))
+const files = globSync('build/test', /\.test\.js$/).filter(
+  (f) => words.length === 0 || words.some((w) => f.includes(w)),
+)
 const counts = { passed: 0, failed: 0, skipped: 0 }
 const failures = []
 
@@ -16,10 +18,14 @@ const failures = []
 async function ava(list, concurrency) {
   if (list.length === 0) return
   await new Promise((resolve) => {
-    const p = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', '--tap', '--concurrency', String(concurrency), ...list], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, FORCE_COLOR: '0' },
-    })
+    const p = spawn(
+      process.execPath,
+      ['node_modules/ava/entrypoints/cli.mjs', '--tap', '--concurrency', String(concurrency), ...list],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: { ...process.env, FORCE_COLOR: '0' },
+      },
+    )
     let rest = ''
     let detail = null
     p.stdout.setEncoding('utf8')
@@ -35,7 +41,9 @@ async function ava(list, concurrency) {
             console.log(`skipped: ${m[2]}`)
             if (ci) {
               counts.failed++
-              failures.push(`${m[2]}: skipped in the test file; skip at run time with a missing kernel feature as the reason instead`)
+              failures.push(
+                `${m[2]}: skipped in the test file; skip at run time with a missing kernel feature as the reason instead`,
+              )
             }
           } else if (m[1] === 'ok') counts.passed++
           else {
@@ -69,7 +77,9 @@ async function ava(list, concurrency) {
 async function mainJob() {
   console.log('main job: npm start -- --once')
   const code = await new Promise((resolve) => {
-    const p = spawn(process.execPath, ['build/src/lab/start.js', '--once', '--name', 'test'], { stdio: ['ignore', 'inherit', 'inherit'] })
+    const p = spawn(process.execPath, ['build/src/lab/start.js', '--once', '--name', 'test'], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
     p.on('exit', (c, s) => resolve(c ?? s))
   })
   if (code === 0) counts.passed++
@@ -82,7 +92,10 @@ async function mainJob() {
 const started = performance.now()
 // Whole daemons, namespaces and clusters want the machine for themselves; the rest runs two files at a time.
 const heavy = files.filter((f) => /build\/test\/(integration|simulation)\//.test(f))
-await ava(files.filter((f) => !heavy.includes(f)), 2)
+await ava(
+  files.filter((f) => !heavy.includes(f)),
+  2,
+)
 await ava(heavy, 1)
 if (words.length === 0 && existsSync('build/src/lab/start.js')) await mainJob()
 if (failures.length > 0) console.log(`\nFailures:\n${failures.map((f) => `  ${f}`).join('\n')}`)

@@ -1,5 +1,5 @@
+import { isIP, isIPv4 } from 'node:net'
 import { networkInterfaces } from 'node:os'
-import { isIPv4, isIP } from 'node:net'
 import { invalid } from '../common/index.js'
 
 export interface HostPort {
@@ -16,14 +16,19 @@ export function splitHostPort(value: string, defaultPort: number, what: string):
   return { host: m[1] ?? m[2] ?? '', port }
 }
 
-export const joinHostPort = (a: HostPort): string => (a.host.includes(':') ? `[${a.host}]:${a.port}` : `${a.host}:${a.port}`)
+export const joinHostPort = (a: HostPort): string =>
+  a.host.includes(':') ? `[${a.host}]:${a.port}` : `${a.host}:${a.port}`
 
 /** The address of an interface named in place of an address; addresses are passed through. */
 function resolveInterface(host: string, what: string): string {
   if (host === '' || isIP(host) !== 0) return host
   const addresses = (networkInterfaces()[host] ?? []).filter((a) => !a.internal || host === 'lo')
   const v4 = addresses.filter((a) => a.family === 'IPv4')
-  if (v4.length > 1) throw invalid('severalAddresses', `interface ${host} has more than one IPv4 address (${v4.map((a) => a.address).join(' and ')}): name one with ${what}`)
+  if (v4.length > 1)
+    throw invalid(
+      'severalAddresses',
+      `interface ${host} has more than one IPv4 address (${v4.map((a) => a.address).join(' and ')}): name one with ${what}`,
+    )
   const found = v4[0] ?? addresses[0]
   if (!found) throw invalid('noSuchAddress', `${what} "${host}": neither an IP address nor an interface with one`)
   return found.address
@@ -44,14 +49,21 @@ export function resolveAdvertiseAddress(given: string, listen: string, configure
   if (wanted !== '') {
     const a = splitHostPort(wanted, listening.port, 'advertise address')
     const host = resolveInterface(a.host, '--advertise-addr')
-    if (host === '0.0.0.0' || host === '::' || host === '') throw invalid('badAddress', 'advertise address must be a non-zero IP address or network interface (with optional port number)')
+    if (host === '0.0.0.0' || host === '::' || host === '')
+      throw invalid(
+        'badAddress',
+        'advertise address must be a non-zero IP address or network interface (with optional port number)',
+      )
     return joinHostPort({ host, port: a.port })
   }
   if (listening.host !== '0.0.0.0' && listening.host !== '::') return joinHostPort(listening)
   const own = Object.entries(networkInterfaces()).flatMap(([name, all]) =>
-    /^(docker|shoal|br-|veth)/.test(name) ? [] : (all ?? []).filter((a) => !a.internal && isIPv4(a.address)).map((a) => ({ name, address: a.address })),
+    /^(docker|shoal|br-|veth)/.test(name)
+      ? []
+      : (all ?? []).filter((a) => !a.internal && isIPv4(a.address)).map((a) => ({ name, address: a.address })),
   )
-  if (own.length === 0) throw invalid('noAddress', 'could not find the system\'s IP address - specify it with --advertise-addr')
+  if (own.length === 0)
+    throw invalid('noAddress', "could not find the system's IP address - specify it with --advertise-addr")
   if (own.length > 1) {
     const several = new Set(own.map((o) => o.name)).size > 1
     throw invalid(
@@ -68,6 +80,7 @@ export function resolveAdvertiseAddress(given: string, listen: string, configure
 export function resolveDataPathAddress(given: string, advertise: string): string {
   if (given === '') return splitHostPort(advertise, 2377, 'advertise address').host
   const host = resolveInterface(given, '--data-path-addr')
-  if (!isIPv4(host)) throw invalid('badAddress', `--data-path-addr "${given}": an IPv4 address or an interface with one is needed`)
+  if (!isIPv4(host))
+    throw invalid('badAddress', `--data-path-addr "${given}": an IPv4 address or an interface with one is needed`)
   return host
 }

@@ -1,7 +1,18 @@
 import { join } from 'node:path'
 import type { SessionInfo } from '#proto'
 import type { ClusterBackend, ClusterState, SwarmInitRequest, SwarmJoinRequest } from '../api/index.js'
-import { type Clock, conflict, intBetween, invalid, newObjectId, type Rng, ShoalError, type Timer, unauthorized, unavailable } from '../common/index.js'
+import {
+  type Clock,
+  conflict,
+  intBetween,
+  invalid,
+  newObjectId,
+  type Rng,
+  type ShoalError,
+  type Timer,
+  unauthorized,
+  unavailable,
+} from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { CaClient, ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from '../manager/index.js'
 import type { NetworkService } from '../overlay/index.js'
@@ -29,12 +40,15 @@ export interface ClusterNodeModules {
   readonly createAgent: (options: AgentOptions, modules: AgentModules) => Agent
 }
 
-const NOT_IN_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+const NOT_IN_SWARM =
+  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
 const IS_WORKER =
   "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager."
-const IN_SWARM = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+const IN_SWARM =
+  'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 const NO_SWARM = 'This node is not part of a swarm'
-const LOCKED = 'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
 const JOIN_TIMEOUT_MS = 20_000
 
 /**
@@ -95,14 +109,20 @@ export class ClusterNode implements ClusterBackend {
       nodeAddress: (this.#state?.advertiseAddress ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
       controlAvailable: manager !== null,
       error: this.#error,
-      remoteManagers: manager ? manager.status().members.filter((x) => !x.learner).map((x) => ({ nodeId: x.nodeId, address: x.address })) : remotes,
+      remoteManagers: manager
+        ? manager
+            .status()
+            .members.filter((x) => !x.learner)
+            .map((x) => ({ nodeId: x.nodeId, address: x.address }))
+        : remotes,
     }
   }
 
   control(): ControlApi {
     if (this.#manager) return this.#manager.control
     if (this.#status === 'locked') throw unavailable('locked', LOCKED)
-    if (this.#status === 'error') throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
+    if (this.#status === 'error')
+      throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
     throw unavailable('notManager', this.#status === 'inactive' ? NOT_IN_SWARM : IS_WORKER)
   }
 
@@ -119,14 +139,21 @@ export class ClusterNode implements ClusterBackend {
       if (request.forceNewCluster) return this.#forceNewCluster(request)
       if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
       const { listen, advertise, dataPath } = this.#addresses(request)
-      if (request.dataPathPort < 1024 || request.dataPathPort > 49151) throw invalid('badPort', `data path port ${request.dataPathPort} is not between 1024 and 49151`)
+      if (request.dataPathPort < 1024 || request.dataPathPort > 49151)
+        throw invalid('badPort', `data path port ${request.dataPathPort} is not between 1024 and 49151`)
       const root = await this.m.ca.createRoot()
       const identity = await this.m.ca.issueFirst(root, {
         clusterId: newObjectId(),
         nodeId: newObjectId(),
         expiryMs: (request.spec.ca?.nodeCertExpiry ?? 0) / 1e6,
       })
-      const state: NodeState = { listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath, remoteManagers: [], autolock: request.spec.autoLockManagers }
+      const state: NodeState = {
+        listenAddress: listen,
+        advertiseAddress: advertise,
+        dataPathAddress: dataPath,
+        remoteManagers: [],
+        autolock: request.spec.autoLockManagers,
+      }
       await this.#enter(state, identity, {
         kind: 'create',
         root,
@@ -147,7 +174,13 @@ export class ClusterNode implements ClusterBackend {
       if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
       const { listen, advertise, dataPath } = this.#addresses(request)
       const { identity, remote } = await this.#askForCertificate(request)
-      const state: NodeState = { listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath, remoteManagers: [{ nodeId: '', address: remote }], autolock: false }
+      const state: NodeState = {
+        listenAddress: listen,
+        advertiseAddress: advertise,
+        dataPathAddress: dataPath,
+        remoteManagers: [{ nodeId: '', address: remote }],
+        autolock: false,
+      }
       await this.#enter(state, identity, identity.role === 'manager' ? { kind: 'join', remote } : null)
     })
   }
@@ -157,7 +190,10 @@ export class ClusterNode implements ClusterBackend {
     for (const remote of request.remoteAddresses) {
       const address = /:\d+$/.test(remote) ? remote : `${remote}:2377`
       try {
-        return { identity: await this.m.ca.join({ remote: address, token: request.token, availability: request.availability }), remote: address }
+        return {
+          identity: await this.m.ca.join({ remote: address, token: request.token, availability: request.availability }),
+          remote: address,
+        }
       } catch (e) {
         failure = e
         // Only silence is worth another address; a refused token is refused everywhere.
@@ -179,7 +215,8 @@ export class ClusterNode implements ClusterBackend {
   #leaveWarning(manager: Manager): string {
     const voters = manager.status().members.filter((x) => !x.learner)
     const start = 'You are attempting to leave the swarm on a node that is participating as a manager. '
-    if (voters.length <= 1) return `${start}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `
+    if (voters.length <= 1)
+      return `${start}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `
     const reachable = voters.filter((x) => x.reachable).length - 1
     const left = voters.length - 1
     return `${start}Removing this node leaves ${reachable} managers out of ${left === 0 ? 1 : voters.length}. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with \`--force-new-cluster\`. Use \`--force\` to suppress this message. `
@@ -195,7 +232,10 @@ export class ClusterNode implements ClusterBackend {
       } catch (e) {
         if ((e as ShoalError).code === 'wrongUnlockKey') {
           this.#status = 'locked'
-          throw unauthorized('wrongUnlockKey', 'invalid key: it does not unlock this swarm; see `docker swarm unlock-key` on a manager that runs')
+          throw unauthorized(
+            'wrongUnlockKey',
+            'invalid key: it does not unlock this swarm; see `docker swarm unlock-key` on a manager that runs',
+          )
         }
         throw e
       }
@@ -204,9 +244,19 @@ export class ClusterNode implements ClusterBackend {
 
   async #forceNewCluster(request: SwarmInitRequest): Promise<string> {
     if (this.#identity?.role !== 'manager' || !this.#state) throw unavailable('notManager', NOT_IN_SWARM)
-    const { listen, advertise, dataPath } = this.#addresses({ ...request, listenAddress: request.listenAddress || this.#state.listenAddress, advertiseAddress: request.advertiseAddress || this.#state.advertiseAddress })
+    const { listen, advertise, dataPath } = this.#addresses({
+      ...request,
+      listenAddress: request.listenAddress || this.#state.listenAddress,
+      advertiseAddress: request.advertiseAddress || this.#state.advertiseAddress,
+    })
     await this.#stopParts()
-    this.#state = { ...this.#state, listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath, remoteManagers: [] }
+    this.#state = {
+      ...this.#state,
+      listenAddress: listen,
+      advertiseAddress: advertise,
+      dataPathAddress: dataPath,
+      remoteManagers: [],
+    }
     await this.#store.saveState(this.#state)
     await this.#startManager({ kind: 'forceNewCluster' }, null)
     await this.#startAgent()
@@ -216,14 +266,22 @@ export class ClusterNode implements ClusterBackend {
 
   // ---------------------------------------------------------------------------------------------- parts
 
-  #addresses(r: { listenAddress: string; advertiseAddress: string; dataPathAddress: string }): { listen: string; advertise: string; dataPath: string } {
+  #addresses(r: { listenAddress: string; advertiseAddress: string; dataPathAddress: string }): {
+    listen: string
+    advertise: string
+    dataPath: string
+  } {
     const listen = resolveListenAddress(r.listenAddress)
     const advertise = resolveAdvertiseAddress(r.advertiseAddress, listen, this.options.defaultAdvertiseAddr)
     return { listen, advertise, dataPath: resolveDataPathAddress(r.dataPathAddress, advertise) }
   }
 
   /** From nothing to a running member; anything that fails leaves nothing behind. */
-  async #enter(state: NodeState, identity: NodeIdentity, bootstrap: Exclude<ManagerOptions['bootstrap'], { kind: 'restart' }> | null): Promise<void> {
+  async #enter(
+    state: NodeState,
+    identity: NodeIdentity,
+    bootstrap: Exclude<ManagerOptions['bootstrap'], { kind: 'restart' }> | null,
+  ): Promise<void> {
     this.#status = 'pending'
     this.#error = ''
     this.#state = state
@@ -238,7 +296,9 @@ export class ClusterNode implements ClusterBackend {
         this.#status = 'active'
         throw e
       }
-      await this.#goAway(false).catch((x: unknown) => this.m.logger.error('cleaning up after a failed join', { error: String(x) }))
+      await this.#goAway(false).catch((x: unknown) =>
+        this.m.logger.error('cleaning up after a failed join', { error: String(x) }),
+      )
       throw e
     }
     this.#status = 'active'
@@ -281,7 +341,9 @@ export class ClusterNode implements ClusterBackend {
     )
     manager.onRemoved(() => {
       this.m.logger.warn('this manager was removed from the raft cluster')
-      void this.#exclusive(() => this.#dropManager()).catch((e: unknown) => this.m.logger.error('stopping the removed manager', { error: String(e) }))
+      void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
+        this.m.logger.error('stopping the removed manager', { error: String(e) }),
+      )
     })
     this.#manager = manager
     const starting = manager.start()
@@ -290,7 +352,11 @@ export class ClusterNode implements ClusterBackend {
       return
     }
     // A quorum may be missing for hours: go on once the log was read, fail only if it could not be.
-    const settled = await Promise.race([starting.then(() => null), this.m.clock.sleep(3000).then(() => null), starting.catch((e: unknown) => e)])
+    const settled = await Promise.race([
+      starting.then(() => null),
+      this.m.clock.sleep(3000).then(() => null),
+      starting.catch((e: unknown) => e),
+    ])
     if (settled instanceof Error) {
       this.#manager = null
       throw settled
@@ -313,11 +379,18 @@ export class ClusterNode implements ClusterBackend {
         logger: this.m.logger.child({ room: 'worker' }),
         executor: this.m.executor,
         identity: () => this.#identity!,
-        managers: () => [...new Set([...(this.#manager ? [this.#localAddress()] : []), ...(this.#state?.remoteManagers ?? []).map((r) => r.address)])],
+        managers: () => [
+          ...new Set([
+            ...(this.#manager ? [this.#localAddress()] : []),
+            ...(this.#state?.remoteManagers ?? []).map((r) => r.address),
+          ]),
+        ],
         onSession: (info) => this.#onSession(info),
         onRemoved: () => {
           this.m.logger.warn('this node was removed from the swarm')
-          void this.#exclusive(() => this.#goAway(true)).catch((e: unknown) => this.m.logger.error('leaving after removal', { error: String(e) }))
+          void this.#exclusive(() => this.#goAway(true)).catch((e: unknown) =>
+            this.m.logger.error('leaving after removal', { error: String(e) }),
+          )
         },
       },
     )
@@ -329,7 +402,9 @@ export class ClusterNode implements ClusterBackend {
   /** A manager's own agent dials the listener of its own process. */
   #localAddress(): string {
     const { listenAddress, advertiseAddress } = this.#state!
-    return /^(0\.0\.0\.0|\[::\]|::):/.test(listenAddress) ? `127.0.0.1:${listenAddress.slice(listenAddress.lastIndexOf(':') + 1)}` : listenAddress || advertiseAddress
+    return /^(0\.0\.0\.0|\[::\]|::):/.test(listenAddress)
+      ? `127.0.0.1:${listenAddress.slice(listenAddress.lastIndexOf(':') + 1)}`
+      : listenAddress || advertiseAddress
   }
 
   #onSession(info: SessionInfo): void {
@@ -337,7 +412,9 @@ export class ClusterNode implements ClusterBackend {
     const state = this.#state
     if (state && managers.length > 0 && JSON.stringify(managers) !== JSON.stringify(state.remoteManagers)) {
       this.#state = { ...state, remoteManagers: managers }
-      void this.#store.saveState(this.#state).catch((e: unknown) => this.m.logger.error('saving the list of managers', { error: String(e) }))
+      void this.#store
+        .saveState(this.#state)
+        .catch((e: unknown) => this.m.logger.error('saving the list of managers', { error: String(e) }))
     }
     const wanted = info.node?.spec?.desiredRole === 1 ? 'manager' : 'worker'
     const epochRose = info.certificateEpoch > this.#certificateEpoch && this.#certificateEpoch !== 0
@@ -358,7 +435,12 @@ export class ClusterNode implements ClusterBackend {
     if (this.#stopping || !this.#identity || !this.#state || this.#status !== 'active') return
     const before = this.#identity
     const identity = await this.m.ca.renew({
-      remotes: [...new Set([...this.#state.remoteManagers.map((r) => r.address), ...(this.#manager ? [this.#localAddress()] : [])])],
+      remotes: [
+        ...new Set([
+          ...this.#state.remoteManagers.map((r) => r.address),
+          ...(this.#manager ? [this.#localAddress()] : []),
+        ]),
+      ],
       identity: before,
     })
     await this.#store.saveIdentity(identity)
@@ -387,7 +469,9 @@ export class ClusterNode implements ClusterBackend {
     const at = from + ((identity.expiresAtMs - from) * intBetween(this.m.rng, 50, 80)) / 100
     // Timers longer than 2^31 ms fire at once.
     const ms = Math.min(Math.max(at - this.m.clock.now(), 1000), 2 ** 31 - 1)
-    this.#renewal = this.m.clock.after(ms, () => (this.m.clock.now() >= at - 1000 ? this.#renewSoon() : this.#planRenewal()))
+    this.#renewal = this.m.clock.after(ms, () =>
+      this.m.clock.now() >= at - 1000 ? this.#renewSoon() : this.#planRenewal(),
+    )
   }
 
   async #dropManager(): Promise<void> {
@@ -431,4 +515,3 @@ export class ClusterNode implements ClusterBackend {
     return run
   }
 }
-

@@ -14,7 +14,12 @@ export interface NodeState {
   readonly autolock: boolean
 }
 
-const FILES = { state: 'node.json', cert: 'certificates/swarm-node.crt', key: 'certificates/swarm-node.key', ca: 'certificates/swarm-root-ca.crt' }
+const FILES = {
+  state: 'node.json',
+  cert: 'certificates/swarm-node.crt',
+  key: 'certificates/swarm-node.key',
+  ca: 'certificates/swarm-root-ca.crt',
+}
 
 export class NodeStateStore {
   constructor(readonly dir: string) {}
@@ -22,9 +27,15 @@ export class NodeStateStore {
   async load(): Promise<{ readonly state: NodeState; readonly identity: NodeIdentity } | null> {
     const text = await readIfPresent(join(this.dir, FILES.state))
     if (text === null) return null
-    const [cert, key, ca] = await Promise.all([FILES.cert, FILES.key, FILES.ca].map((f) => readIfPresent(join(this.dir, f))))
+    const [cert, key, ca] = await Promise.all(
+      [FILES.cert, FILES.key, FILES.ca].map((f) => readIfPresent(join(this.dir, f))),
+    )
     if (!cert || !key || !ca) {
-      throw new ShoalError('internal', 'swarmStateIncomplete', `${this.dir} lacks this node's certificate, key or root; restore it from a backup, or remove the directory and join again`)
+      throw new ShoalError(
+        'internal',
+        'swarmStateIncomplete',
+        `${this.dir} lacks this node's certificate, key or root; restore it from a backup, or remove the directory and join again`,
+      )
     }
     return { state: JSON.parse(text) as NodeState, identity: identityOf(cert, key, ca) }
   }

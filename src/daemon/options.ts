@@ -59,7 +59,14 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: o
   bip: { attribute: 'bip', schema: { type: 'string' } },
   'default-address-pools': {
     attribute: 'defaultAddressPool',
-    schema: { type: 'array', items: { type: 'object', properties: { base: { type: 'string' }, size: { type: 'integer' } }, required: ['base', 'size'] } },
+    schema: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: { base: { type: 'string' }, size: { type: 'integer' } },
+        required: ['base', 'size'],
+      },
+    },
   },
   'cgroup-parent': { attribute: 'cgroupParent', schema: { type: 'string' } },
   'insecure-registries': { attribute: 'insecureRegistry', schema: { type: 'array', items: { type: 'string' } } },
@@ -70,7 +77,10 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: o
   tlscert: { attribute: 'tlscert', schema: { type: 'string' } },
   tlskey: { attribute: 'tlskey', schema: { type: 'string' } },
   'metrics-addr': { attribute: 'metricsAddr', schema: { type: 'string' } },
-  runtimes: { attribute: 'runtimes', schema: { type: 'object', additionalProperties: { type: 'object', properties: { path: { type: 'string' } } } } },
+  runtimes: {
+    attribute: 'runtimes',
+    schema: { type: 'object', additionalProperties: { type: 'object', properties: { path: { type: 'string' } } } },
+  },
   'default-runtime': { attribute: 'defaultRuntime', schema: { type: 'string' } },
   'live-restore': { attribute: 'liveRestore', schema: { type: 'boolean' } },
   'shutdown-timeout': { attribute: 'shutdownTimeout', schema: { type: 'integer' } },
@@ -82,7 +92,10 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: o
   'dns-search': { attribute: 'dnsSearch', schema: { type: 'array', items: { type: 'string' } } },
   'dns-opts': { attribute: 'dnsOpt', schema: { type: 'array', items: { type: 'string' } } },
   mtu: { attribute: 'mtu', schema: { type: 'integer' } },
-  'default-ulimits': { attribute: 'defaultUlimits', schema: { type: 'object', additionalProperties: { type: 'object' } } },
+  'default-ulimits': {
+    attribute: 'defaultUlimits',
+    schema: { type: 'object', additionalProperties: { type: 'object' } },
+  },
   'node-generic-resources': { attribute: 'nodeGenericResource', schema: { type: 'array', items: { type: 'string' } } },
   'swarm-default-advertise-addr': { attribute: 'swarmDefaultAdvertiseAddr', schema: { type: 'string' } },
   'userland-proxy': { attribute: 'userlandProxy', schema: { type: 'boolean' } },
@@ -123,7 +136,9 @@ function ulimit(v: string, all: DaemonOptions['defaultUlimits'] = []): DaemonOpt
 
 function command(version: string): Command {
   return new Command('shoald')
-    .description('The Shoal engine: images, containers, networks, volumes and the swarm of this host, behind the Docker Engine API')
+    .description(
+      'The Shoal engine: images, containers, networks, volumes and the swarm of this host, behind the Docker Engine API',
+    )
     .version(`Shoal version ${version}`, '-v, --version')
     .option('--data-root <dir>', 'root of persistent state', '/var/lib/shoal')
     .option('--exec-root <dir>', 'root of execution state', '/var/run/shoal')
@@ -131,9 +146,13 @@ function command(version: string): Command {
     .option('-H, --host <address>', 'socket to listen on: unix://PATH or tcp://ADDRESS:PORT (repeatable)', collect)
     .option('--config-file <file>', 'configuration file', '/etc/shoal/daemon.json')
     .option('-D, --debug', 'debug logging')
-    .addOption(new Option('-l, --log-level <level>', 'logging level').choices(['debug', 'info', 'warn', 'error', 'fatal']).default('info'))
+    .addOption(
+      new Option('-l, --log-level <level>', 'logging level')
+        .choices(['debug', 'info', 'warn', 'error', 'fatal'])
+        .default('info'),
+    )
     .option('--label <key=value>', 'label of this engine (repeatable)', collect)
-    .option('--bip <cidr>', "address of the default bridge, e.g. 172.17.0.1/16", '')
+    .option('--bip <cidr>', 'address of the default bridge, e.g. 172.17.0.1/16', '')
     .option('--default-address-pool <pool>', 'pool for local networks: base=CIDR,size=BITS (repeatable)', pool)
     .option('--cgroup-parent <path>', 'parent cgroup of all containers', '/shoal')
     .option('--insecure-registry <host>', 'registry that may be spoken to without TLS (repeatable)', collect)
@@ -184,21 +203,35 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
   const both: string[] = []
   for (const [key, value] of Object.entries(file)) {
     const { attribute } = FILE_KEYS[key]!
-    if (given(attribute) && !Array.isArray(value) && typeof value !== 'object') both.push(`${key}: (from flag: ${String(values[attribute])}, from file: ${String(value)})`)
-    else if (given(attribute) && Array.isArray(value)) values[attribute] = [...(values[attribute] as unknown[]), ...value]
+    if (given(attribute) && !Array.isArray(value) && typeof value !== 'object')
+      both.push(`${key}: (from flag: ${String(values[attribute])}, from file: ${String(value)})`)
+    else if (given(attribute) && Array.isArray(value))
+      values[attribute] = [...(values[attribute] as unknown[]), ...value]
     else values[attribute] = value
   }
-  if (both.length > 0) throw invalid('optionTwice', `the following directives are specified both as a flag and in the configuration file: ${both.join(', ')}`)
+  if (both.length > 0)
+    throw invalid(
+      'optionTwice',
+      `the following directives are specified both as a flag and in the configuration file: ${both.join(', ')}`,
+    )
 
   const warnings: string[] = []
   if (values.containerd) warnings.push('--containerd is accepted and ignored: Shoal runs containers itself')
-  if (values.storageDriver !== 'overlay2' && values.storageDriver !== 'overlay') throw invalid('storageDriver', `storage driver "${String(values.storageDriver)}" is not supported; use overlay2`)
+  if (values.storageDriver !== 'overlay2' && values.storageDriver !== 'overlay')
+    throw invalid('storageDriver', `storage driver "${String(values.storageDriver)}" is not supported; use overlay2`)
   const runtimes: Record<string, string> = { ...(values.addRuntime as Record<string, string> | undefined) }
-  for (const [name, r] of Object.entries((values.runtimes as Record<string, { path?: string }> | undefined) ?? {})) if (r.path) runtimes[name] = r.path
+  for (const [name, r] of Object.entries((values.runtimes as Record<string, { path?: string }> | undefined) ?? {}))
+    if (r.path) runtimes[name] = r.path
   const defaultRuntime = values.defaultRuntime as string
-  if (defaultRuntime !== 'shoal' && !(defaultRuntime in runtimes)) throw invalid('defaultRuntime', `default runtime "${defaultRuntime}" is not known; add it with --add-runtime ${defaultRuntime}=PATH`)
+  if (defaultRuntime !== 'shoal' && !(defaultRuntime in runtimes))
+    throw invalid(
+      'defaultRuntime',
+      `default runtime "${defaultRuntime}" is not known; add it with --add-runtime ${defaultRuntime}=PATH`,
+    )
   const ulimits = Array.isArray(values.defaultUlimit) ? (values.defaultUlimit as DaemonOptions['defaultUlimits']) : []
-  for (const [name, u] of Object.entries((values.defaultUlimits as Record<string, { Soft?: number; Hard?: number }> | undefined) ?? {}))
+  for (const [name, u] of Object.entries(
+    (values.defaultUlimits as Record<string, { Soft?: number; Hard?: number }> | undefined) ?? {},
+  ))
     ulimits.push({ Name: name, Soft: u.Soft ?? 0, Hard: u.Hard ?? u.Soft ?? 0 })
   const array = (v: unknown): string[] => (v as string[] | undefined) ?? []
   return {
@@ -227,7 +260,10 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
     group: values.group as string,
     storageDriver: 'overlay2',
     logDriver: values.logDriver as string,
-    logOptions: { ...((values.logOpts as Record<string, string> | undefined) ?? {}), ...((values.logOpt as Record<string, string> | undefined) ?? {}) },
+    logOptions: {
+      ...((values.logOpts as Record<string, string> | undefined) ?? {}),
+      ...((values.logOpt as Record<string, string> | undefined) ?? {}),
+    },
     dns: array(values.dns),
     dnsSearch: array(values.dnsSearch),
     dnsOptions: array(values.dnsOpt),
@@ -265,7 +301,9 @@ function readConfigFile(path: string, mustExist: boolean): Record<string, unknow
   })
   if (!validate(parsed)) {
     const mistakes = (validate.errors ?? []).map((e) =>
-      e.keyword === 'additionalProperties' ? `unknown key "${String(e.params.additionalProperty)}"` : `${e.instancePath.slice(1).replaceAll('/', '.') || 'the document'} ${e.message}`,
+      e.keyword === 'additionalProperties'
+        ? `unknown key "${String(e.params.additionalProperty)}"`
+        : `${e.instancePath.slice(1).replaceAll('/', '.') || 'the document'} ${e.message}`,
     )
     throw invalid('configFile', `the configuration file ${path} has mistakes: ${mistakes.join('; ')}`)
   }

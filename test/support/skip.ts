@@ -6,4 +6,5 @@ export function skip(t: ExecutionContext, reason: string): void {
   t.pass()
 }
 
-export const missingKernelFeature = (t: ExecutionContext, feature: string): void => skip(t, `missing kernel feature: ${feature}`)
+export const missingKernelFeature = (t: ExecutionContext, feature: string): void =>
+  skip(t, `missing kernel feature: ${feature}`)

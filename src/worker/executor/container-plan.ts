@@ -61,7 +61,8 @@ function systemLabels(t: Task): Record<string, string> {
 
 function genericEnv(t: Task): string[] {
   const byKind = new Map<string, string[]>()
-  for (const g of t.assignedGenericResources) byKind.set(g.kind, [...(byKind.get(g.kind) ?? []), g.value || String(g.count)])
+  for (const g of t.assignedGenericResources)
+    byKind.set(g.kind, [...(byKind.get(g.kind) ?? []), g.value || String(g.count)])
   return [...byKind].map(([kind, v]) => `DOCKER_RESOURCE_${kind.toUpperCase()}=${v.join(',')}`)
 }
 
@@ -70,7 +71,8 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
   const limits = c.task.spec?.resources?.limits
   const reserved = c.task.spec?.resources?.reservations
   const bindings: Record<string, PortBinding[]> = {}
-  for (const p of hostPorts) (bindings[portKey(p)] ??= []).push({ HostPort: p.publishedPort ? String(p.publishedPort) : '' })
+  for (const p of hostPorts)
+    (bindings[portKey(p)] ??= []).push({ HostPort: p.publishedPort ? String(p.publishedPort) : '' })
   const logDriver = c.task.logDriver ?? c.task.spec?.logDriver
   const first = c.task.networks[0]?.network
   const swap = c.task.spec?.resources?.swapBytes ?? null
@@ -97,7 +99,12 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
     ...(logDriver ? { LogConfig: { Type: logDriver.name, Config: logDriver.options } } : {}),
     ...(spec.privileges?.noNewPrivileges ? { SecurityOpt: ['no-new-privileges'] } : {}),
     ...(spec.privileges?.seccomp?.mode === 'unconfined' ? { SecurityOpt: ['seccomp=unconfined'] } : {}),
-    ...(limits?.memoryBytes ? { Memory: limits.memoryBytes, ...(swap !== null ? { MemorySwap: swap < 0 ? -1 : limits.memoryBytes + swap } : {}) } : {}),
+    ...(limits?.memoryBytes
+      ? {
+          Memory: limits.memoryBytes,
+          ...(swap !== null ? { MemorySwap: swap < 0 ? -1 : limits.memoryBytes + swap } : {}),
+        }
+      : {}),
     ...(limits?.nanoCpus ? { NanoCpus: limits.nanoCpus } : {}),
     ...(limits?.pids ? { PidsLimit: limits.pids } : {}),
     ...(reserved?.memoryBytes ? { MemoryReservation: reserved.memoryBytes } : {}),
@@ -105,14 +112,25 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
 }
 
 function mountSpec(m: Mount, c: TemplateContext): MountSpec {
-  const types = { [MountType.BIND]: 'bind', [MountType.VOLUME]: 'volume', [MountType.TMPFS]: 'tmpfs', [MountType.CLUSTER_VOLUME]: 'cluster' } as const
+  const types = {
+    [MountType.BIND]: 'bind',
+    [MountType.VOLUME]: 'volume',
+    [MountType.TMPFS]: 'tmpfs',
+    [MountType.CLUSTER_VOLUME]: 'cluster',
+  } as const
   return {
     Type: types[m.type],
     Source: expand(m.source, c),
     Target: expand(m.target, c),
     ReadOnly: m.readonly,
     ...(m.type === MountType.BIND
-      ? { BindOptions: { Propagation: m.bindPropagation || undefined, NonRecursive: m.bindNonRecursive, CreateMountpoint: m.bindCreateMountpoint } }
+      ? {
+          BindOptions: {
+            Propagation: m.bindPropagation || undefined,
+            NonRecursive: m.bindNonRecursive,
+            CreateMountpoint: m.bindCreateMountpoint,
+          },
+        }
       : {}),
     ...(m.type === MountType.VOLUME
       ? {

@@ -1,4 +1,12 @@
-import { type ContainerStatus, type LogLine, type LogRequest, type PortConfig, PortProtocol, PublishMode, type Task } from '#proto'
+import {
+  type ContainerStatus,
+  type LogLine,
+  type LogRequest,
+  type PortConfig,
+  PortProtocol,
+  PublishMode,
+  type Task,
+} from '#proto'
 import { isKind, ShoalError } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { ContainerView, Engine } from '../../engine/index.js'
@@ -11,7 +19,9 @@ const REJECTED_KINDS = new Set(['invalid', 'notFound', 'forbidden', 'conflict'])
 
 const rejected = (e: unknown): ShoalError => {
   const s = ShoalError.from(e)
-  return REJECTED_KINDS.has(s.kind) ? new ShoalError(s.kind, s.code, s.message, { ...s.fields, rejected: true }, { cause: s }) : s
+  return REJECTED_KINDS.has(s.kind)
+    ? new ShoalError(s.kind, s.code, s.message, { ...s.fields, rejected: true }, { cause: s })
+    : s
 }
 
 /** Drives the one container of one task through the engine. */
@@ -41,7 +51,12 @@ export class ContainerController implements TaskController {
     if (this.#container()) return
     const spec = this.#task.spec?.container
     if (spec && (spec.secrets.length > 0 || spec.configs.length > 0)) {
-      throw new ShoalError('unimplemented', 'noSecrets', `task ${this.#task.id} refers to secrets or configs, which this node cannot deliver`, { rejected: true })
+      throw new ShoalError(
+        'unimplemented',
+        'noSecrets',
+        `task ${this.#task.id} refers to secrets or configs, which this node cannot deliver`,
+        { rejected: true },
+      )
     }
     for (const a of this.#task.networks) if (a.network) await this.engine.networks.ensureSwarmNetwork(a.network)
     await this.#pull(signal)
@@ -63,7 +78,10 @@ export class ContainerController implements TaskController {
     if (local && (image.includes('@sha256:') || image.startsWith('sha256:'))) return
     const registryAuth = this.#task.spec?.container?.pullOptions?.registryAuth
     try {
-      await this.engine.images.pull(image, { auth: registryAuth ? JSON.parse(Buffer.from(registryAuth, 'base64url').toString('utf8')) : undefined, signal })
+      await this.engine.images.pull(image, {
+        auth: registryAuth ? JSON.parse(Buffer.from(registryAuth, 'base64url').toString('utf8')) : undefined,
+        signal,
+      })
     } catch (e) {
       if (signal.aborted || !local) throw rejected(e)
       this.logger.warn('pull failed; going on with the image that is here', { image, error: (e as Error).message })
@@ -117,7 +135,8 @@ export class ContainerController implements TaskController {
 
   async #untilUnhealthy(id: string, signal: AbortSignal): Promise<never> {
     for await (const e of this.engine.events.subscribe({ sinceMs: null, untilMs: null, signal })) {
-      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy') throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
+      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy')
+        throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
     }
     return new Promise(() => {})
   }
@@ -126,9 +145,11 @@ export class ContainerController implements TaskController {
     const c = this.#container()
     if (!c) return
     const grace = this.#task.spec?.container?.stopGracePeriod ?? null
-    await this.engine.containers.stop(c.id, grace !== null ? { timeoutSeconds: Math.ceil(grace / 1e9) } : {}).catch((e: unknown) => {
-      if (!isKind(e, 'notModified') && !isKind(e, 'notFound')) throw e
-    })
+    await this.engine.containers
+      .stop(c.id, grace !== null ? { timeoutSeconds: Math.ceil(grace / 1e9) } : {})
+      .catch((e: unknown) => {
+        if (!isKind(e, 'notModified') && !isKind(e, 'notFound')) throw e
+      })
   }
 
   async remove(): Promise<void> {
@@ -195,5 +216,8 @@ export class ContainerController implements TaskController {
 function timestampOf(time: string): { seconds: number; nanos: number } {
   const m = /^(.*?)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)$/.exec(time)
   if (!m) return { seconds: 0, nanos: 0 }
-  return { seconds: Math.floor(Date.parse(`${m[1]}${m[3]}`) / 1000), nanos: Number((m[2] ?? '').padEnd(9, '0').slice(0, 9)) }
+  return {
+    seconds: Math.floor(Date.parse(`${m[1]}${m[3]}`) / 1000),
+    nanos: Number((m[2] ?? '').padEnd(9, '0').slice(0, 9)),
+  }
 }

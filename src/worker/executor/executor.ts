@@ -18,7 +18,12 @@ export interface ExecutorModules {
   readonly engine: Engine
   readonly logger: Logger
   /** PEM root and certificate, and where this node's VXLAN packets come from; null while in no swarm. */
-  readonly membership: () => { readonly nodeId: string; readonly ca: string; readonly cert: string; readonly dataPathAddress: string } | null
+  readonly membership: () => {
+    readonly nodeId: string
+    readonly ca: string
+    readonly cert: string
+    readonly dataPathAddress: string
+  } | null
 }
 
 /** Runs tasks as containers of this host's engine. */
@@ -28,8 +33,16 @@ export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Ex
     const issuer = membership ? issuerOf(membership.ca) : null
     return {
       hostname: hostname(),
-      platform: { architecture: { x64: 'x86_64', arm64: 'aarch64' }[process.arch as string] ?? process.arch, os: 'linux' },
-      resources: { nanoCpus: cpus().length * 1e9, memoryBytes: totalmem(), pids: 0, generic: [...options.genericResources] },
+      platform: {
+        architecture: { x64: 'x86_64', arm64: 'aarch64' }[process.arch as string] ?? process.arch,
+        os: 'linux',
+      },
+      resources: {
+        nanoCpus: cpus().length * 1e9,
+        memoryBytes: totalmem(),
+        pids: 0,
+        generic: [...options.genericResources],
+      },
       engineVersion: options.engineVersion,
       engineLabels: { ...options.labels },
       plugins: [

@@ -19,7 +19,11 @@ export function expand(text: string, c: TemplateContext): string {
     const label = /^index \.Service\.Labels "([^"]+)"$/.exec(expression)
     if (label) return c.task.serviceAnnotations?.labels[label[1]!] ?? ''
     const value = values(c)[expression]
-    if (value === undefined) throw invalid('badTemplate', `template "{{${inner}}}" in "${text}": no such value; known are ${Object.keys(values(c)).join(' ')}`)
+    if (value === undefined)
+      throw invalid(
+        'badTemplate',
+        `template "{{${inner}}}" in "${text}": no such value; known are ${Object.keys(values(c)).join(' ')}`,
+      )
     return value
   })
 }
