@@ -71,8 +71,10 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
   const limits = c.task.spec?.resources?.limits
   const reserved = c.task.spec?.resources?.reservations
   const bindings: Record<string, PortBinding[]> = {}
-  for (const p of hostPorts)
-    (bindings[portKey(p)] ??= []).push({ HostPort: p.publishedPort ? String(p.publishedPort) : '' })
+  for (const p of hostPorts) {
+    const key = portKey(p)
+    bindings[key] = [...(bindings[key] ?? []), { HostPort: p.publishedPort ? String(p.publishedPort) : '' }]
+  }
   const logDriver = c.task.logDriver ?? c.task.spec?.logDriver
   const first = c.task.networks[0]?.network
   const swap = c.task.spec?.resources?.swapBytes ?? null
