@@ -433,7 +433,7 @@ test('HasNextCommittedEnts, NextCommittedEnts, AcceptApplying, AppliedTo: handed
 
 test('UnstableMaybeFirstIndex, MaybeLastIndex, UnstableMaybeTerm: with entries, a snapshot, both or neither', (t) => {
   const u = new Unstable(5, quiet)
-  t.deepEqual([u.firstIndex(), u.lastIndex(), u.term(4), u.term(5)], [0, -1, -1, -1])
+  t.deepEqual([u.firstIndex(), u.lastIndex(), u.term(4), u.term(5)], [0, 4, -1, -1])
   u.truncateAndAppend([entry(1, 5)], 0)
   t.deepEqual([u.firstIndex(), u.lastIndex(), u.term(4), u.term(5), u.term(6)], [0, 5, -1, 1, -1])
   u.restore(snapshot(4, 1, confState([1])))
