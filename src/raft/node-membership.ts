@@ -1,4 +1,4 @@
-import { RaftMember, RaftMemberChange } from '#proto'
+import { type RaftMember, RaftMemberChange } from '#proto'
 import type { ConfChange, ConfChangeType, ConfState, CoreStatus, RaftId } from './core/index.js'
 import type { Membership } from './log/index.js'
 import { LEARNER_STALL_MS, PROMOTE_LAG_MAX } from './options.js'

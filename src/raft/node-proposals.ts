@@ -2,7 +2,13 @@ import { RaftEntryData, RaftProposal, type StoreAction } from '#proto'
 import type { Clock, Timer } from '../common/index.js'
 import type { AppliedProposal, ProposalOutcome } from './contract.js'
 import type { RaftId } from './core/index.js'
-import { ENTRY_BYTES_WANTED, PROPOSAL_BYTES_MAX, PROPOSAL_DEADLINE_MS, WAITING_BYTES_MAX, WAITING_PROPOSALS_MAX } from './options.js'
+import {
+  ENTRY_BYTES_WANTED,
+  PROPOSAL_BYTES_MAX,
+  PROPOSAL_DEADLINE_MS,
+  WAITING_BYTES_MAX,
+  WAITING_PROPOSALS_MAX,
+} from './options.js'
 
 /** Sequence numbers of one start of the log; starts are numbered in the log, so that no number comes twice. */
 const SEQUENCES_PER_BOOT = 2 ** 32
@@ -67,7 +73,11 @@ export class Proposals {
     const entries: Uint8Array[] = []
     for (let from = 0; from < taken.length; ) {
       let to = from
-      for (let bytes = 0; to < taken.length && (to === from || bytes + taken[to]!.bytes.length <= ENTRY_BYTES_WANTED); to++)
+      for (
+        let bytes = 0;
+        to < taken.length && (to === from || bytes + taken[to]!.bytes.length <= ENTRY_BYTES_WANTED);
+        to++
+      )
         bytes += taken[to]!.bytes.length
       entries.push(joinProposals(taken.slice(from, to)))
       from = to

@@ -46,12 +46,14 @@ export class Snapshots {
   maybeTake(): void {
     const { log, members, stateMachine, logger, interval, keep } = this.hooks
     const index = this.hooks.applied()
-    const due = index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES)
+    const due =
+      index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES)
     if (!due || this.#taking !== null || this.#stopped) return
     const term = log.term(index)
     invariant(typeof term === 'number', `raft: applied entry ${index} is not in the log: ${term}`)
     const meta = { index, term, confState: members.confState }
-    this.#taking = log.saveSnapshot(meta, members.membership, stateMachine.snapshot(), keep).then(
+    const pieces = begun(stateMachine.snapshot())
+    this.#taking = log.saveSnapshot(meta, members.membership, pieces, keep).then(
       () => {
         this.#taking = null
         logger.info('raft snapshot taken', { index, term })
@@ -92,16 +94,21 @@ export class Snapshots {
       if (this.#sending.get(m.to) === transfer) this.#sending.delete(m.to)
       const fields = { to: m.to, index: meta.index }
       if (error === null) this.hooks.logger.info('raft snapshot sent', fields)
-      else if (!this.#stopped) this.hooks.logger.warn('raft snapshot not sent', { ...fields, error: ShoalError.from(error).message })
+      else if (!this.#stopped)
+        this.hooks.logger.warn('raft snapshot not sent', { ...fields, error: ShoalError.from(error).message })
       if (!this.#stopped) this.hooks.sent(m.to, error === null)
     }
-    this.hooks.transport().sendSnapshot(message, outgoing, abort.signal).then(() => ended(null), ended)
+    this.hooks
+      .transport()
+      .sendSnapshot(message, outgoing, abort.signal)
+      .then(() => ended(null), ended)
   }
 
   async receive(m: Message, described: Omit<OutgoingSnapshot, 'pieces'>): Promise<IncomingSnapshot> {
     const { log } = this.hooks
     const { index, term } = described.meta
-    if (this.#receiving) this.#receiving.cancelled = unavailable('snapshotReplaced', 'a newer snapshot transfer replaced this one')
+    if (this.#receiving)
+      this.#receiving.cancelled = unavailable('snapshotReplaced', 'a newer snapshot transfer replaced this one')
     const turn: { cancelled: ShoalError | null } = { cancelled: null }
     this.#receiving = turn
     if (index <= this.hooks.applied()) {
@@ -130,7 +137,10 @@ export class Snapshots {
         open = false
         await writer.commit()
         check()
-        this.#received.set(nameOf(described.meta), { membership: described.membership, digest: { ...digest, epoch: writer.epoch } })
+        this.#received.set(nameOf(described.meta), {
+          membership: described.membership,
+          digest: { ...digest, epoch: writer.epoch },
+        })
         this.hooks.received(m)
       },
       abort: async () => {
@@ -146,7 +156,8 @@ export class Snapshots {
     const { log, stateMachine, members } = this.hooks
     const { index, term, confState } = m.snapshot!
     const received = this.#received.get(nameOf(m.snapshot!))
-    if (received === undefined) throw conflict('snapshotMissing', `the core installs snapshot ${index}, which never arrived`)
+    if (received === undefined)
+      throw conflict('snapshotMissing', `the core installs snapshot ${index}, which never arrived`)
     await log.installSnapshot({ index, term, confState }, received.membership, received.digest, hardStateOf(m))
     this.#received.clear()
     const data = await readWhole(log)
@@ -168,6 +179,21 @@ export class Snapshots {
   }
 }
 
+/** A generator takes its view when it is first asked, so it is asked at once. */
+function begun(pieces: Iterable<Uint8Array>): Iterable<Uint8Array> {
+  const iterator = pieces[Symbol.iterator]()
+  let next = iterator.next()
+  return {
+    [Symbol.iterator]: () => ({
+      next: () => {
+        const now = next
+        if (!now.done) next = iterator.next()
+        return now
+      },
+    }),
+  }
+}
+
 /** The whole current snapshot in one piece; checked chunk by chunk on the way. */
 export async function readWhole(log: DurableLog): Promise<Uint8Array> {
   const snapshot = log.currentSnapshot()
@@ -175,7 +201,10 @@ export async function readWhole(log: DurableLog): Promise<Uint8Array> {
   const whole = new Uint8Array(snapshot.size)
   let at = 0
   for await (const piece of snapshot.pieces()) {
-    invariant(at + piece.length <= whole.length, `raft snapshot ${snapshot.index} is longer than its ${snapshot.size} bytes`)
+    invariant(
+      at + piece.length <= whole.length,
+      `raft snapshot ${snapshot.index} is longer than its ${snapshot.size} bytes`,
+    )
     whole.set(piece, at)
     at += piece.length
   }

@@ -237,7 +237,9 @@ export class Member implements RaftNode {
     if (this.#state !== 'running') return
     if (this.#announced && this.#members.confState.voters.length > 1)
       // A courtesy that saves the others an election timeout; without a fit successor they hold one.
-      await this.transferLeadership().catch((e) => this.#logger.info('leadership not handed over', { error: String(e) }))
+      await this.transferLeadership().catch((e) =>
+        this.#logger.info('leadership not handed over', { error: String(e) }),
+      )
     await this.#halt(unavailable('raftStopped', 'this raft member stopped'))
   }
 
@@ -378,7 +380,12 @@ export class Member implements RaftNode {
       this.#proposals.lose('leadershipLost')
       this.#snapshots.abortSending()
       this.#learners.clear()
-      this.#change?.reject(unavailable('leadershipLost', 'leadership was lost before the membership change was applied; it may still happen'))
+      this.#change?.reject(
+        unavailable(
+          'leadershipLost',
+          'leadership was lost before the membership change was applied; it may still happen',
+        ),
+      )
       this.#change = null
     }
     if (leading && this.#leadTerm === 0) {
@@ -421,7 +428,8 @@ export class Member implements RaftNode {
     const { raftId } = this.#log
     if (this.#members.isRemoved(raftId)) this.#tellRemoved()
     // The only voter need not wait for an election timeout.
-    else if (this.#members.confState.voters.length === 1 && this.#members.isVoter(raftId) && this.#lead === NONE) this.#core.campaign()
+    else if (this.#members.confState.voters.length === 1 && this.#members.isVoter(raftId) && this.#lead === NONE)
+      this.#core.campaign()
   }
 
   #membersChanged(): void {
@@ -487,7 +495,8 @@ export class Member implements RaftNode {
   readBarrier(signal?: AbortSignal): Promise<void> {
     if (this.#state !== 'running') return Promise.reject(unavailable('raftStopped', 'this raft member is not running'))
     const done = this.#reads.barrier(signal)
-    if (this.#lead === NONE && this.modules.clock.monotonic() - this.#leaderSeenAt > NO_LEADER_GRACE_MS) this.#reads.noLeader()
+    if (this.#lead === NONE && this.modules.clock.monotonic() - this.#leaderSeenAt > NO_LEADER_GRACE_MS)
+      this.#reads.noLeader()
     this.#wake()
     return done
   }
@@ -531,7 +540,11 @@ export class Member implements RaftNode {
 
   leaderAddress(): string | null {
     if (this.#state !== 'running' || this.#lead === NONE) return null
-    return this.#members.get(this.#lead)?.address ?? this.#log.joined.members.find((m) => m.raftId === this.#lead)?.address ?? null
+    return (
+      this.#members.get(this.#lead)?.address ??
+      this.#log.joined.members.find((m) => m.raftId === this.#lead)?.address ??
+      null
+    )
   }
 
   #tellStatus(): void {
@@ -580,7 +593,10 @@ export class Member implements RaftNode {
         throw conflict('quorumLoss', "can't remove member from the raft: this would result in a loss of quorum")
       if (raftId === this.#log.raftId) {
         await this.transferLeadership()
-        throw unavailable('leadershipMoved', 'the leader handed leadership over before its removal; ask the new leader to remove it')
+        throw unavailable(
+          'leadershipMoved',
+          'the leader handed leadership over before its removal; ask the new leader to remove it',
+        )
       }
       await this.#changeMembers(removal(raftId))
     })
@@ -593,7 +609,8 @@ export class Member implements RaftNode {
   async updateAddress(address: string): Promise<void> {
     await this.#oneChange(async () => {
       const own = this.#members.get(this.#log.raftId)
-      if (own === undefined) throw unavailable('notMember', 'this member is not in its own log yet; wait until it has caught up')
+      if (own === undefined)
+        throw unavailable('notMember', 'this member is not in its own log yet; wait until it has caught up')
       if (own.address !== address) await this.#changeMembers(memberChange('updateNode', { ...own, address }))
     })
     this.#address = address
@@ -603,7 +620,11 @@ export class Member implements RaftNode {
   #oneChange<T>(work: () => Promise<T>): Promise<T> {
     const run = async (): Promise<T> => {
       if (this.#state !== 'running') throw unavailable('raftStopped', 'this raft member is not running')
-      if (!this.#announced) throw unavailable('notLeader', `only the leader changes the membership; it is at ${this.leaderAddress() ?? 'no known address'}`)
+      if (!this.#announced)
+        throw unavailable(
+          'notLeader',
+          `only the leader changes the membership; it is at ${this.leaderAddress() ?? 'no known address'}`,
+        )
       return work()
     }
     this.#changesQueued++
@@ -635,7 +656,9 @@ export class Member implements RaftNode {
       this.#change = waiter
       if (this.#core.proposeConfChange(change) !== null) {
         this.#change = null
-        waiter.reject(unavailable('changeRefused', 'the membership change was refused: leadership is being handed over; try again'))
+        waiter.reject(
+          unavailable('changeRefused', 'the membership change was refused: leadership is being handed over; try again'),
+        )
       }
       this.#wake()
     })
@@ -647,7 +670,10 @@ export class Member implements RaftNode {
     const member = promote === null ? undefined : this.#members.get(promote)
     const work = member ? memberChange('addNode', member) : drop !== null ? removal(drop) : null
     if (work === null) return
-    this.#logger.info(member ? 'raft member caught up; it becomes a voter' : 'raft member made no progress; it is dropped', { raftId: promote ?? drop })
+    this.#logger.info(
+      member ? 'raft member caught up; it becomes a voter' : 'raft member made no progress; it is dropped',
+      { raftId: promote ?? drop },
+    )
     this.#oneChange(() => this.#changeMembers(work)).catch((e) => {
       this.#logger.warn('learner not changed; looked at again', { error: ShoalError.from(e).message })
     })
@@ -655,11 +681,17 @@ export class Member implements RaftNode {
 
   async transferLeadership(to?: RaftId): Promise<void> {
     if (this.#state !== 'running' || this.#role !== 'leader')
-      throw unavailable('notLeader', `only the leader hands leadership over; it is at ${this.leaderAddress() ?? 'no known address'}`)
+      throw unavailable(
+        'notLeader',
+        `only the leader hands leadership over; it is at ${this.leaderAddress() ?? 'no known address'}`,
+      )
     const own = this.#log.raftId
     const target = to ?? this.#successor()
     if (target === null || !this.#members.isVoter(target))
-      throw unavailable('noSuccessor', `leadership cannot be handed over: ${to === undefined ? 'no other voter is reachable' : `member ${to} is no voter`}`)
+      throw unavailable(
+        'noSuccessor',
+        `leadership cannot be handed over: ${to === undefined ? 'no other voter is reachable' : `member ${to} is no voter`}`,
+      )
     if (target === own) return
     this.#core.transferLeader(target)
     this.#wake()
@@ -700,7 +732,12 @@ export class Member implements RaftNode {
   }
 
   /** How well fsyncs are shared, and what is still open: for metrics and for leak checks in tests. */
-  counters(): { readonly writes: number; readonly entriesWritten: number; readonly openProposals: number; readonly openReads: number } {
+  counters(): {
+    readonly writes: number
+    readonly entriesWritten: number
+    readonly openProposals: number
+    readonly openReads: number
+  } {
     return {
       writes: this.#appends.writes,
       entriesWritten: this.#appends.entriesWritten,

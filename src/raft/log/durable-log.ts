@@ -1,7 +1,16 @@
 import { randomBytes as systemRandomBytes } from 'node:crypto'
 import { conflict, internal, invariant, notFound, ShoalError, unavailable } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
-import type { ConfState, Entry, HardState, RaftId, Snapshot, SnapshotMeta, StorageFault, StorageReader } from '../core/index.js'
+import type {
+  ConfState,
+  Entry,
+  HardState,
+  RaftId,
+  Snapshot,
+  SnapshotMeta,
+  StorageFault,
+  StorageReader,
+} from '../core/index.js'
 import { damaged } from './damage.js'
 import type { Disk, KeyValueStore, StoreOp } from './disk.js'
 import { type DataKey, loadDataKey, saveDataKey } from './keys.js'
@@ -24,7 +33,7 @@ import {
   ZERO_TAG,
 } from './records.js'
 import { Sealer } from './seal.js'
-import { readSnapshot, type SnapshotDigest, snapshotName, SnapshotWriter } from './snapshot-file.js'
+import { readSnapshot, type SnapshotDigest, SnapshotWriter, snapshotName } from './snapshot-file.js'
 import { Tail } from './tail.js'
 
 /** What a new log begins with. */
@@ -125,7 +134,10 @@ export class DurableLog implements StorageReader {
       return DurableLog.#create(options, epoch, init)
     }
     if (init !== null)
-      throw conflict('raftStateExists', `${options.dir} already holds the log of member ${content.meta.raftId}; remove it first`)
+      throw conflict(
+        'raftStateExists',
+        `${options.dir} already holds the log of member ${content.meta.raftId}; remove it first`,
+      )
     const { meta, pointer, head, tail } = content
     // A batch that no one was told of may be missing (a torn write); an acknowledged one may not.
     if (witness !== null && head.sequence < witness.sequence)
@@ -298,7 +310,10 @@ export class DurableLog implements StorageReader {
   ): Promise<void> {
     return this.#exclusive(async () => {
       if (digest.epoch !== this.epoch.key.epoch)
-        throw internal('staleSnapshot', `snapshot ${meta.index} was sealed with key epoch ${digest.epoch}, now replaced`)
+        throw internal(
+          'staleSnapshot',
+          `snapshot ${meta.index} was sealed with key epoch ${digest.epoch}, now replaced`,
+        )
       const { sealer } = this.epoch
       const anchor = Buffer.from(this.options.randomBytes(ZERO_TAG.length))
       const pointer: Pointer = {
@@ -346,9 +361,11 @@ export class DurableLog implements StorageReader {
     this.tail.compact(cut)
     const { store } = this.epoch
     // In the background; a crash leaves records that the next start ignores, and the next compaction deletes.
-    this.#discarding = this.#discarding.then(() => store.discard(entryKey(Math.min(from, 1)), entryKey(cut + 1))).catch((e) => {
-      this.options.logger.warn('old raft entries not deleted; the next compaction tries again', { error: String(e) })
-    })
+    this.#discarding = this.#discarding
+      .then(() => store.discard(entryKey(Math.min(from, 1)), entryKey(cut + 1)))
+      .catch((e) => {
+        this.options.logger.warn('old raft entries not deleted; the next compaction tries again', { error: String(e) })
+      })
     await this.#removeStrays()
   }
 
@@ -456,7 +473,12 @@ export class DurableLog implements StorageReader {
         this.#failure =
           e instanceof ShoalError
             ? e
-            : internal('logWriteFailed', `a write to the raft log in ${this.options.dir} failed: ${e instanceof Error ? e.message : String(e)}; this member stops`, {}, { cause: e })
+            : internal(
+                'logWriteFailed',
+                `a write to the raft log in ${this.options.dir} failed: ${e instanceof Error ? e.message : String(e)}; this member stops`,
+                {},
+                { cause: e },
+              )
         throw e instanceof Error && e.name === 'InvariantError' ? e : this.#failure
       }
     }
@@ -483,7 +505,12 @@ async function openEpoch(options: DurableLog['options'], key: DataKey): Promise<
     const cause = (e as { cause?: { code?: string; message?: string } }).cause
     const why = `${cause?.message ?? (e as Error).message}`
     if (cause?.code === 'LEVEL_LOCKED')
-      throw unavailable('logLocked', `raft log ${storePath} is in use by another process; stop that one first`, {}, { cause: e })
+      throw unavailable(
+        'logLocked',
+        `raft log ${storePath} is in use by another process; stop that one first`,
+        {},
+        { cause: e },
+      )
     if (/No space left|Permission denied|Too many open files/.test(why))
       throw internal('logOpenFailed', `raft log ${storePath} cannot be opened: ${why}`, {}, { cause: e })
     throw damaged(storePath, 'the database', `cannot be opened: ${why}`, e)
@@ -491,7 +518,9 @@ async function openEpoch(options: DurableLog['options'], key: DataKey): Promise<
 }
 
 /** Reads and checks a member's whole state without changing what it says; for the offline check of a copy. */
-export async function verifyLog(options: Omit<LogOptions, 'init'>): Promise<{ lastIndex: number; snapshotIndex: number; commit: number }> {
+export async function verifyLog(
+  options: Omit<LogOptions, 'init'>,
+): Promise<{ lastIndex: number; snapshotIndex: number; commit: number }> {
   const log = await DurableLog.open({ ...options, init: null })
   try {
     const snapshot = log.currentSnapshot()

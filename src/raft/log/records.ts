@@ -174,7 +174,11 @@ export function encodeWitness(s: Sealer, head: Head): Buffer {
 }
 
 /** Null when it was never written or lost whole with the machine's power (empty or zeros). */
-export function readWitness(file: string, s: Sealer, bytes: Uint8Array | null): { sequence: number; tag: Buffer } | null {
+export function readWitness(
+  file: string,
+  s: Sealer,
+  bytes: Uint8Array | null,
+): { sequence: number; tag: Buffer } | null {
   if (bytes === null || bytes.every((x) => x === 0)) return null
   const b = Buffer.from(bytes)
   if (b.length !== 8 + 2 * TAG_BYTES || !s.mac(b.subarray(0, 8 + TAG_BYTES)).equals(b.subarray(8 + TAG_BYTES)))

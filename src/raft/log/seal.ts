@@ -6,7 +6,16 @@ const SALT_BYTES = 16
 /** format 1, type 1, epoch 4, salt 16, counter 8, term 8, index 8, chain 16. */
 const HEADER_BYTES = 62
 
-export const RECORD_TYPES = ['meta', 'hardState', 'pointer', 'normal', 'confChange', 'confChangeV2', 'chunk', 'chunkEnd'] as const
+export const RECORD_TYPES = [
+  'meta',
+  'hardState',
+  'pointer',
+  'normal',
+  'confChange',
+  'confChangeV2',
+  'chunk',
+  'chunkEnd',
+] as const
 export type RecordType = (typeof RECORD_TYPES)[number]
 
 export interface RecordHead {

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { internal } from '../../common/index.js'
 import { damaged } from './damage.js'
 import type { Disk, FileSink } from './disk.js'
-import { getUint, putUint, type Sealer } from './seal.js'
 import { ZERO_TAG } from './records.js'
+import { getUint, putUint, type Sealer } from './seal.js'
 
 const CHUNK_BYTES_MAX = 4 * 1024 * 1024
 
@@ -30,7 +30,13 @@ export class SnapshotWriter {
     private readonly index: number,
   ) {}
 
-  static async create(disk: Disk, directory: string, sealer: Sealer, term: number, index: number): Promise<SnapshotWriter> {
+  static async create(
+    disk: Disk,
+    directory: string,
+    sealer: Sealer,
+    term: number,
+    index: number,
+  ): Promise<SnapshotWriter> {
     const name = snapshotName(term, index)
     const sink = await disk.createFile(`${directory}/${name}`)
     return new SnapshotWriter(sink, sealer, Buffer.from(`snap ${name}`), term, index)
@@ -42,7 +48,10 @@ export class SnapshotWriter {
 
   async write(piece: Uint8Array): Promise<void> {
     if (piece.length > CHUNK_BYTES_MAX)
-      throw internal('chunkTooLarge', `snapshot piece of ${piece.length} bytes is above the limit of ${CHUNK_BYTES_MAX}`)
+      throw internal(
+        'chunkTooLarge',
+        `snapshot piece of ${piece.length} bytes is above the limit of ${CHUNK_BYTES_MAX}`,
+      )
     this.#hash.update(piece)
     this.#size += piece.length
     await this.#put('chunk', piece)
@@ -113,7 +122,8 @@ export async function* readSnapshot(
         throw damaged(path, `chunk ${n}`, 'does not follow from the one before it')
       chain = chunk.tag
       if (chunk.type === 'chunkEnd') {
-        if (getUint(Buffer.from(chunk.plain), 0) !== size) throw damaged(path, `chunk ${n}`, `does not end ${size} bytes`)
+        if (getUint(Buffer.from(chunk.plain), 0) !== size)
+          throw damaged(path, `chunk ${n}`, `does not end ${size} bytes`)
         if ((await source.read(1)).length > 0) throw damaged(path, `chunk ${n}`, 'is not the last thing in the file')
         return
       }

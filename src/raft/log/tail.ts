@@ -67,7 +67,10 @@ export class Tail {
   append(entries: readonly Entry[], tags: readonly Uint8Array[]): void {
     if (entries.length === 0) return
     this.truncate(entries[0]!.index - 1)
-    invariant(entries[0]!.index === this.lastIndex + 1, `raft log: append at ${entries[0]!.index} after ${this.lastIndex}`)
+    invariant(
+      entries[0]!.index === this.lastIndex + 1,
+      `raft log: append at ${entries[0]!.index} after ${this.lastIndex}`,
+    )
     for (const e of entries) {
       this.#entries.push(e)
       this.#bytes += e.data.length
@@ -95,7 +98,10 @@ export class Tail {
 
   /** The same entries were sealed anew. */
   retag(tags: readonly Uint8Array[]): void {
-    invariant(tags.length === this.#entries.length, `raft log: ${tags.length} chain values for ${this.#entries.length} entries`)
+    invariant(
+      tags.length === this.#entries.length,
+      `raft log: ${tags.length} chain values for ${this.#entries.length} entries`,
+    )
     this.#tags = [...tags]
   }
 

@@ -11,14 +11,31 @@ import {
   type RaftMember,
   type SnapshotChunk,
 } from '#proto'
-import { type Clock, forbidden, invalid, isKind, notFound, type Rng, ShoalError, type Timer, unavailable } from '../../common/index.js'
-import { callUnary, dialGrpc, type Peer as Caller, peerOf, type TlsIdentity, toServiceError } from '../../common/grpc/index.js'
+import {
+  type Peer as Caller,
+  callUnary,
+  dialGrpc,
+  peerOf,
+  type TlsIdentity,
+  toServiceError,
+} from '../../common/grpc/index.js'
+import {
+  type Clock,
+  forbidden,
+  invalid,
+  isKind,
+  notFound,
+  type Rng,
+  ShoalError,
+  type Timer,
+  unavailable,
+} from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { IncomingSnapshot, RaftInbox, RaftNode, RaftTransport, RaftTransportFactory } from '../contract.js'
 import type { Message, RaftId } from '../core/index.js'
 import { JOIN_HEALTH_DEADLINE_MS, REMOVED_LINGER_MS, TRANSFER_STALL_MS } from '../options.js'
 import { Peer } from './peer.js'
-import { checkSequence, sendSnapshot, StallWatch } from './snapshot-transfer.js'
+import { checkSequence, StallWatch, sendSnapshot } from './snapshot-transfer.js'
 import { fromWire, fromWireMeta } from './wire.js'
 
 export interface RaftHubOptions {
@@ -52,9 +69,13 @@ export function createRaftHub(options: RaftHubOptions): RaftHub {
   /** Only managers of this cluster speak Raft with us. */
   const authorise = (call: Parameters<typeof peerOf>[0]): Caller => {
     const caller = peerOf(call)
-    if (caller === null) throw forbidden('noCertificate', 'raft calls need the certificate of a manager; none was presented')
+    if (caller === null)
+      throw forbidden('noCertificate', 'raft calls need the certificate of a manager; none was presented')
     if (caller.role !== 'manager')
-      throw forbidden('notManager', `node ${caller.nodeId} is a ${caller.role}; raft calls need a manager's certificate`)
+      throw forbidden(
+        'notManager',
+        `node ${caller.nodeId} is a ${caller.role}; raft calls need a manager's certificate`,
+      )
     if (caller.clusterId !== clusterId())
       throw forbidden('foreignCluster', `node ${caller.nodeId} is of cluster ${caller.clusterId}, not ${clusterId()}`)
     return caller
@@ -157,7 +178,10 @@ export function createRaftHub(options: RaftHubOptions): RaftHub {
 
   const leave = async (request: RaftLeaveRequest, caller: Caller): Promise<Empty> => {
     if (request.nodeId !== caller.nodeId)
-      throw forbidden('foreignNode', `node ${caller.nodeId} asked to remove ${request.nodeId}; a node can only remove itself here`)
+      throw forbidden(
+        'foreignNode',
+        `node ${caller.nodeId} asked to remove ${request.nodeId}; a node can only remove itself here`,
+      )
     const at = leader()
     const member = at.membership().members.find((m) => m.nodeId === caller.nodeId)
     if (member === undefined) throw notFound('notMember', `node ${caller.nodeId} is not a member of the raft group`)
@@ -321,7 +345,11 @@ class LiveTransport implements RaftTransport {
     return raftId === this.self.raftId || (this.#peers.get(raftId)?.reachable ?? false)
   }
 
-  sendSnapshot(message: Message, snapshot: Parameters<RaftTransport['sendSnapshot']>[1], signal: AbortSignal): Promise<void> {
+  sendSnapshot(
+    message: Message,
+    snapshot: Parameters<RaftTransport['sendSnapshot']>[1],
+    signal: AbortSignal,
+  ): Promise<void> {
     const to = this.#members.get(message.to) ?? this.#introduced.get(message.to)
     if (to === undefined)
       return Promise.reject(unavailable('unknownMember', `no address is known for raft member ${message.to}`))
@@ -346,7 +374,10 @@ class LiveTransport implements RaftTransport {
     for (const wire of frame.messages) {
       if (this.#removed.has(wire.from)) return 'removed'
       if (!this.#vouch(wire.from, caller))
-        throw forbidden('foreignMember', `node ${caller.nodeId} sends as raft member ${wire.from}, which is not its own`)
+        throw forbidden(
+          'foreignMember',
+          `node ${caller.nodeId} sends as raft member ${wire.from}, which is not its own`,
+        )
       const m = wire.to === this.self.raftId ? fromWire(wire) : null
       if (m === null) {
         this.options.logger.warn('raft message dropped', { type: wire.type, to: wire.to, from: wire.from })

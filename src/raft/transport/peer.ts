@@ -1,8 +1,8 @@
 import type * as grpc from '@grpc/grpc-js'
 import { Empty, Raft, type RaftFrame, type RaftFrameAck, type RaftMember, type RaftMessage } from '#proto'
+import { callUnary, dialGrpc, openClientStream, type TlsIdentity } from '../../common/grpc/index.js'
 import type { Clock, Rng, Timer } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
-import { callUnary, dialGrpc, openClientStream, type TlsIdentity } from '../../common/grpc/index.js'
 import type { Message } from '../core/index.js'
 import {
   FRAME_BYTES_WANTED,
@@ -80,7 +80,9 @@ export class Peer {
 
   /** The last frame, health check or message from it succeeded, and that is not long ago. */
   get reachable(): boolean {
-    return !this.#failed && this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
+    return (
+      !this.#failed && this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
+    )
   }
 
   /** Something arrived from this member, so it lives. */
@@ -163,7 +165,12 @@ export class Peer {
   #lost(why: string): void {
     this.#hangUp()
     if (this.#closed) return
-    if (!this.#failed) this.modules.logger.info('stream to a raft member lost', { raftId: this.member.raftId, address: this.member.address, why })
+    if (!this.#failed)
+      this.modules.logger.info('stream to a raft member lost', {
+        raftId: this.member.raftId,
+        address: this.member.address,
+        why,
+      })
     this.#failed = true
     this.modules.unreachable()
     const wait = this.#retryMs * (0.5 + this.modules.rng.random())
@@ -194,8 +201,14 @@ export class Peer {
   #check(): void {
     const { clock, identity } = this.modules
     if (this.#stream === null) return
-    if (identity().cert !== this.#dialledWith?.cert) return this.#redial()
-    if (this.#writing && clock.monotonic() - this.#writingSince > STREAM_STALL_MS) return this.#lost('a write made no progress')
+    if (identity().cert !== this.#dialledWith?.cert) {
+      this.#redial()
+      return
+    }
+    if (this.#writing && clock.monotonic() - this.#writingSince > STREAM_STALL_MS) {
+      this.#lost('a write made no progress')
+      return
+    }
     if (this.#healthRunning || this.#client === null || clock.monotonic() - this.#lastOkAt < HEALTH_INTERVAL_MS) return
     this.#healthRunning = true
     const client = this.#client

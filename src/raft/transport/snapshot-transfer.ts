@@ -1,6 +1,6 @@
 import { type Empty, Raft, type RaftMember, type SnapshotChunk } from '#proto'
-import { type Clock, invalid, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import { dialGrpc, openClientStream, type TlsIdentity } from '../../common/grpc/index.js'
+import { type Clock, invalid, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import type { OutgoingSnapshot } from '../contract.js'
 import type { Message } from '../core/index.js'
 import { SNAPSHOT_CHUNK_BYTES, TRANSFER_STALL_MS } from '../options.js'
@@ -40,7 +40,10 @@ export async function sendSnapshot(options: {
   signal.throwIfAborted()
   const client = dialGrpc({ address: to.address, identity: options.identity })
   const failed = (why: string) =>
-    unavailable('snapshotTransferFailed', `snapshot ${snapshot.meta.index} to member ${to.raftId} at ${to.address}: ${why}`)
+    unavailable(
+      'snapshotTransferFailed',
+      `snapshot ${snapshot.meta.index} to member ${to.raftId} at ${to.address}: ${why}`,
+    )
   let settle: (error: ShoalError | null) => void = () => {}
   let outcome: ShoalError | null | undefined
   const done = new Promise<void>((resolve, reject) => {
