@@ -1,1 +1,3 @@
 export * from './contract.js'
+export * from './native.js'
+export * from './seccomp-profile.js'
