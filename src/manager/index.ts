@@ -1,2 +1,2 @@
 export * from './contract.js'
-export * from './store/contract.js'
+export * from './store/index.js'

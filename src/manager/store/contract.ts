@@ -1,4 +1,4 @@
-import type { Cluster, Config, Network, Node, Secret, Service, StoreAction, Task, Volume } from '#proto'
+import type { Cluster, Config, Network, Node, PortProtocol, Secret, Service, StoreAction, Task, Volume } from '#proto'
 
 /** The tables. Each object is a plain, frozen proto object; change one by replacing it whole. */
 export interface Tables {
@@ -17,7 +17,7 @@ export type Kind = keyof Tables
 export interface ReadView {
   get<K extends Kind>(kind: K, id: string): Tables[K] | null
   list<K extends Kind>(kind: K): readonly Tables[K][]
-  /** Without regard to case. Tasks have no names. */
+  /** Without regard to case. Tasks have no names; a node's is its host name, of several the oldest is given. */
   byName<K extends Exclude<Kind, 'task'>>(kind: K, name: string): Tables[K] | null
   /** Ids that begin with the prefix, at most `limit`. */
   byIdPrefix<K extends Kind>(kind: K, prefix: string, limit: number): readonly Tables[K][]
@@ -29,6 +29,8 @@ export interface ReadView {
   servicesUsingSecret(secretId: string): readonly Service[]
   servicesUsingConfig(configId: string): readonly Service[]
   tasksUsingNetwork(networkId: string): readonly Task[]
+  /** Services that publish this port in ingress mode, as wanted in the spec or as allocated. */
+  servicesPublishing(protocol: PortProtocol, publishedPort: number): readonly Service[]
   /** The one cluster object; null before the first manager wrote it. */
   cluster(): Cluster | null
 }
