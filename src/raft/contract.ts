@@ -1,7 +1,7 @@
-import type { RaftMember, StoreAction } from '#proto'
-import type { Clock, Rng } from '../common/index.js'
+import type { RaftMember, RaftMembership, StoreAction } from '#proto'
+import type { Clock, Rng, ShoalError } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import type { RaftId } from './core/index.js'
+import type { Message, RaftId, SnapshotMeta } from './core/index.js'
 
 /** What the state machine (the store) gives to Raft. All calls come from one place, in order, never concurrently. */
 export interface StateMachine {
@@ -58,13 +58,24 @@ export interface RaftNode {
   onLeadership(listener: (event: LeadershipEvent) => void): () => void
   /** This member was removed from the cluster: it must stop and forget. */
   onRemoved(listener: () => void): () => void
+  /** A write to the log failed: this member has stopped and the process should end. Called once. */
+  onFailed(listener: (error: ShoalError) => void): () => void
   onStatus(listener: (status: RaftNodeStatus) => void): () => void
   status(): RaftNodeStatus
   /** Address of the leader, or null. */
   leaderAddress(): string | null
-  /** Leader only. Adds as learner, promotes when caught up; resolves with the member once it is a voter. Same node id: same raft id, address updated. */
+  /**
+   * Leader only. Adds as learner and resolves once that is applied, because the joiner can only start with its raft id;
+   * this or a later leader promotes it when it has caught up, or drops it after 60 s without progress. Same node id: same
+   * raft id, address updated.
+   */
   addMember(nodeId: string, address: string): Promise<RaftMember>
-  /** Leader only. Refuses (conflict, code `quorumLoss`) when too few reachable members would be left. */
+  /** The members and the removed ids, as applied here. */
+  membership(): RaftMembership
+  /**
+   * Leader only. Refuses (conflict, code `quorumLoss`) when too few reachable members would be left. Of the leader itself:
+   * hands leadership over and rejects with unavailable, code `leadershipMoved`: ask the next leader.
+   */
   removeMember(raftId: RaftId, options?: { readonly force?: boolean }): Promise<void>
   /** Leader only: would removing it leave a quorum of reachable members? */
   canRemove(raftId: RaftId): boolean
@@ -112,18 +123,38 @@ export interface RaftNodeModules {
 /** Where messages go out and come in. The gRPC one is in transport/; simulations have their own. */
 export interface RaftTransport {
   /** Never blocks; drops when the peer's queue is full and reports it unreachable. */
-  send(messages: readonly import('./core/index.js').Message[]): void
+  send(messages: readonly Message[]): void
   setMembers(members: readonly RaftMember[], removed: readonly RaftId[]): void
-  /** Streams the snapshot file at `path` to a member; resolves when it has it durably. */
-  sendSnapshot(message: import('./core/index.js').Message, path: string, signal: AbortSignal): Promise<void>
+  /** Streams a snapshot to the member that `message` (MsgSnap) is for; resolves when it has it durably. */
+  sendSnapshot(message: Message, snapshot: OutgoingSnapshot, signal: AbortSignal): Promise<void>
   reachable(raftId: RaftId): boolean
   close(): Promise<void>
 }
 
+/** The current snapshot in plain; on disk it is sealed with this member's key, on the wire TLS protects it. */
+export interface OutgoingSnapshot {
+  readonly meta: SnapshotMeta
+  readonly membership: RaftMembership
+  /** Bytes of all pieces. */
+  readonly size: number
+  /** Hex, of all pieces. */
+  readonly sha256: string
+  /** Each ≤ 4 MiB. May be read once. */
+  pieces(): AsyncIterable<Uint8Array>
+}
+
+/** Where the pieces of a snapshot go that another member sends. */
+export interface IncomingSnapshot {
+  write(piece: Uint8Array): Promise<void>
+  /** Checks size and hash, makes it durable, then steps its MsgSnap into the core. Rejects on a mismatch. */
+  finish(): Promise<void>
+  abort(): Promise<void>
+}
+
 export interface RaftInbox {
-  receive(messages: readonly import('./core/index.js').Message[]): void
-  /** Directory into which a received snapshot is written before `receive` gets its MsgSnap. */
-  readonly snapshotDir: string
+  receive(messages: readonly Message[]): void
+  /** A newer transfer ends an older one, whose write or finish then rejects. */
+  receiveSnapshot(message: Message, snapshot: Omit<OutgoingSnapshot, 'pieces'>): Promise<IncomingSnapshot>
   unreachable(raftId: RaftId): void
   /** A peer told us that we were removed. */
   removed(): void

@@ -1,1 +1,15 @@
-export * from './contract.js'
+import type { RaftNode, RaftNodeModules, RaftNodeOptions } from './contract.js'
+import { nodeDisk } from './log/index.js'
+import { Member } from './node.js'
+
+export type * from './contract.js'
+export { verifyLog as verifyRaftLog } from './log/index.js'
+export { NO_LEADER_TEXT } from './node-reads.js'
+export { createRaftHub, type RaftHub, type RaftHubOptions, raftHandlers } from './transport/index.js'
+
+/** One member of the cluster on this machine's disk. `start()` opens its log. */
+export const createRaftNode = (options: RaftNodeOptions, modules: RaftNodeModules): RaftNode =>
+  new Member(options, modules, { disk: nodeDisk(), defer: (fn) => void setImmediate(fn) })
+
+/** Removes log, snapshots and keys of a member that was removed. Only after its `stop()`; it can never come back. */
+export const forgetRaftState = (dir: string): Promise<void> => nodeDisk().remove(dir)

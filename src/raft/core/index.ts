@@ -1,1 +1,12 @@
+/** The Raft state machine: pure, synchronous, without clock, chance or I/O of its own. */
+export { CoreAssertionError } from './assert.js'
+export { decodeConfChange, encodeConfChange, fitsV1, LEAVE_JOINT } from './confchange-codec.js'
+export { CoreConfigError } from './config.js'
+export * from './describe.js'
+export { MemoryStorage } from './memory-storage.js'
+export { draft, isLocalType, isResponseType, isStorageThread, makeMessage, NO_BYTES } from './message.js'
+export { quoteBytes } from './quote.js'
+export { createCore } from './raw-node.js'
+export { entriesSize, entrySize, limitSize, payloadSize, payloadsSize } from './sizes.js'
+export { EMPTY_CONFIG } from './tracker.js'
 export * from './types.js'

@@ -204,6 +204,8 @@ export interface ProgressStatus {
   readonly paused: boolean
   readonly pendingSnapshot: number
   readonly inflight: number
+  /** The window is used up, by number or by bytes. */
+  readonly inflightFull: boolean
 }
 
 export interface CoreStatus {
@@ -228,8 +230,12 @@ export interface RaftCore {
   propose(data: Uint8Array): StepError | null
   /** Several entries proposed as one message: all or none are appended. */
   proposeBatch(datas: readonly Uint8Array[]): StepError | null
-  proposeConfChange(cc: ConfChange): StepError | null
-  /** To be called for every committed conf change entry, in order, when it is applied (also for refused ones, with no changes). */
+  /** `type` confChange: the old entry type, for exactly one change with transition auto. Default: confChangeV2. */
+  proposeConfChange(cc: ConfChange, type?: 'confChange' | 'confChangeV2'): StepError | null
+  /**
+   * To be called for every committed conf change entry, in order, when it is applied. One that the application refuses:
+   * with node ids zeroed (a single change), so that nothing changes. Leaving a joint configuration that is none: no-op.
+   */
   applyConfChange(cc: ConfChange): ConfState
   hasReady(): boolean
   ready(): Ready
@@ -245,5 +251,5 @@ export interface RaftCore {
   status(): CoreStatus
 }
 
-/** core/raft.ts exports this as createCore; throws on an invalid config, naming the field. */
+/** core/index.ts exports this as createCore; throws on an invalid config, naming the field. */
 export type CreateCore = (config: CoreConfig) => RaftCore

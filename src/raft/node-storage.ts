@@ -1,0 +1,105 @@
+import type { Entry, HardState, Message } from './core/index.js'
+import type { DurableLog } from './log/index.js'
+import { APPEND_BYTES_MAX, APPEND_ENTRIES_MAX } from './options.js'
+
+export interface AppendWorkerHooks {
+  readonly log: DurableLog
+  /** Takes the snapshot of `message` into use: log first, then the state machine. */
+  install(message: Message): Promise<void>
+  /** What may be sent or stepped now that the write and all before it are durable, in order. */
+  written(responses: readonly Message[]): void
+  failed(error: unknown): void
+}
+
+export const hardStateOf = (m: Message): HardState | null =>
+  m.term === 0 && m.vote === 0 && m.commit === 0 ? null : { term: m.term, vote: m.vote, commit: m.commit }
+
+/**
+ * Does the core's storage-append orders strictly in order, one write at a time; what arrives during a write shares the
+ * next one and its fsync (raft.md §2 rule 4, §3 group commit).
+ */
+export class AppendWorker {
+  #queue: Message[] = []
+  #running: Promise<void> | null = null
+  #stopped = false
+  /** Entries and writes so far: how well the fsyncs are shared. */
+  entriesWritten = 0
+  writes = 0
+
+  constructor(private readonly hooks: AppendWorkerHooks) {}
+
+  /** A write is running or waits. */
+  get busy(): boolean {
+    return this.#running !== null
+  }
+
+  push(message: Message): void {
+    if (this.#stopped) return
+    this.#queue.push(message)
+    this.#running ??= this.#run()
+  }
+
+  /** Resolves when the running write ended; nothing further is written. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#queue = []
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#queue.length > 0) {
+        const batch = this.#take()
+        await this.#write(batch)
+        if (this.#stopped) return
+        // Cleared first: whoever hears of the end of the last write must find the worker free.
+        if (this.#queue.length === 0) this.#running = null
+        this.hooks.written(batch.flatMap((m) => m.responses))
+        if (this.#running === null) return
+      }
+    } catch (e) {
+      this.#stopped = true
+      this.#running = null
+      this.hooks.failed(e)
+    }
+  }
+
+  /** A snapshot is a write of its own: entries of the same order come after it, everything else before or after. */
+  #take(): Message[] {
+    let entries = 0
+    let bytes = 0
+    let n = 0
+    while (n < this.#queue.length) {
+      const m = this.#queue[n]!
+      if (m.snapshot !== null && n > 0) break
+      for (const e of m.entries) bytes += e.data.length
+      entries += m.entries.length
+      if (n > 0 && (entries > APPEND_ENTRIES_MAX || bytes > APPEND_BYTES_MAX)) break
+      n++
+      if (m.snapshot !== null) break
+    }
+    return this.#queue.splice(0, n)
+  }
+
+  async #write(batch: readonly Message[]): Promise<void> {
+    const first = batch[0]!
+    if (first.snapshot !== null) {
+      await this.hooks.install(first)
+      if (first.entries.length > 0) await this.hooks.log.append(first.entries, hardStateOf(first))
+      return
+    }
+    const entries: Entry[] = []
+    let hardState: HardState | null = null
+    for (const m of batch) {
+      hardState = hardStateOf(m) ?? hardState
+      if (m.entries.length === 0) continue
+      // A later order may replace what an earlier one of the same batch appended.
+      while (entries.length > 0 && entries[entries.length - 1]!.index >= m.entries[0]!.index) entries.pop()
+      for (const e of m.entries) entries.push(e)
+    }
+    if (entries.length === 0 && hardState === null) return
+    await this.hooks.log.append(entries, hardState)
+    this.writes++
+    this.entriesWritten += entries.length
+  }
+}

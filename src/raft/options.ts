@@ -1,0 +1,62 @@
+/** Limits of the room: unit in the name, reason beside each. Ticks and intervals that users may set are in RaftNodeOptions. */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/** Largest encoded proposal; swarm's limit, and well below a gRPC frame. */
+export const PROPOSAL_BYTES_MAX = 1.5 * MIB
+/** Proposals that wait for an entry; more are refused as overloaded, so that memory stays bounded. */
+export const WAITING_PROPOSALS_MAX = 16_384
+export const WAITING_BYTES_MAX = 64 * MIB
+/** Proposals that share one entry, in bytes: enough to fill a sync, small enough not to delay heartbeats behind it. */
+export const ENTRY_BYTES_WANTED = 256 * KIB
+/** A proposal without a deadline of its own ends as unknown after this. */
+export const PROPOSAL_DEADLINE_MS = 30_000
+
+/** One group commit. */
+export const APPEND_ENTRIES_MAX = 1024
+export const APPEND_BYTES_MAX = 4 * MIB
+
+export const APPEND_MESSAGE_BYTES = 512 * KIB
+export const APPLY_BYTES = 1 * MIB
+export const UNCOMMITTED_BYTES_MAX = 64 * MIB
+export const INFLIGHT_MESSAGES = 256
+export const INFLIGHT_BYTES = 32 * MIB
+/** Received and not yet stepped; above it appends are dropped (Raft sends them again). */
+export const INBOX_BYTES_MAX = 64 * MIB
+
+/** A snapshot is taken at the interval in entries or at this much log, whichever comes first. */
+export const SNAPSHOT_LOG_BYTES = 64 * MIB
+export const SNAPSHOT_CHUNK_BYTES = 1 * MIB
+export const SNAPSHOT_TRANSFERS_MAX = 2
+
+/** Below this much free space new proposals are refused; elections and running appends still fit. */
+export const FREE_BYTES_FLOOR = 64 * MIB
+export const FREE_CHECK_MS = 5000
+
+/** Without a leader for longer, reads fail at once (raft.md §10). */
+export const NO_LEADER_GRACE_MS = 10_000
+/** A read round without an answer is asked again after this many election timeouts' ticks. */
+export const READ_RETRY_FACTOR = 1
+
+/** A learner this close to the commit index may be promoted. */
+export const PROMOTE_LAG_MAX = 1000
+/** A learner that made no progress for this long is dropped. */
+export const LEARNER_STALL_MS = 60_000
+
+/** Transport: one peer's queue, its frames, and its reconnects. */
+export const PEER_QUEUE_MESSAGES = 4096
+export const PEER_QUEUE_BYTES = 16 * MIB
+export const FRAME_BYTES_WANTED = 1 * MIB
+export const FRAME_MESSAGES_MAX = 1024
+export const RECONNECT_MIN_MS = 50
+export const RECONNECT_MAX_MS = 2000
+export const HEALTH_INTERVAL_MS = 1000
+export const HEALTH_DEADLINE_MS = 2000
+export const JOIN_HEALTH_DEADLINE_MS = 5000
+/** A removed peer's connection is kept so long, so that it learns of its removal. */
+export const REMOVED_LINGER_MS = 5000
+/** A snapshot transfer without a byte of progress for so long is given up. */
+export const TRANSFER_STALL_MS = 10_000
+/** While a write of one peer runs and this much is queued elsewhere, its stream is taken to be stuck. */
+export const STREAM_STALL_MS = 10_000

@@ -1,0 +1,1 @@
+export { createRaftHub, type RaftHub, type RaftHubOptions, raftHandlers } from './hub.js'

@@ -1,0 +1,189 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Raft, type RaftJoinResponse } from '#proto'
+import {
+  callUnary,
+  dialGrpc,
+  type GrpcServer,
+  listenGrpc,
+  serviceDefinition,
+  type TlsIdentity,
+} from '../../../src/common/grpc/index.js'
+import { createLogger, nullLogger, systemClock, systemRng } from '../../../src/common/index.js'
+import {
+  createRaftHub,
+  createRaftNode,
+  type ProposalOutcome,
+  type RaftHub,
+  type RaftNode,
+  type RaftNodeOptions,
+  raftHandlers,
+} from '../../../src/raft/index.js'
+import { TestCa } from './certificates.js'
+import { put, Register } from './register.js'
+
+const logger = process.env['RAFT_TEST_LOG'] ? createLogger('debug') : nullLogger
+
+/** Settings that make elections quick on loopback. */
+export const QUICK = {
+  tickMs: 20,
+  heartbeatTick: 1,
+  electionTick: 10,
+  snapshotInterval: 10_000,
+  entriesForSlowFollowers: 500,
+}
+
+/** One manager: its gRPC server outlives the raft member in it, as the daemon's does. */
+export class TestManager {
+  node!: RaftNode
+  machine!: Register
+  hub!: RaftHub
+  #server!: GrpcServer
+  address = ''
+
+  constructor(
+    readonly lab: Lab,
+    readonly nodeId: string,
+    public identity: TlsIdentity,
+    readonly dir: string,
+  ) {}
+
+  async listen(port = 0): Promise<void> {
+    this.hub = createRaftHub({ identity: () => this.identity, clock: systemClock, rng: systemRng, logger })
+    this.#server = await listenGrpc({
+      host: '127.0.0.1',
+      port,
+      identity: this.identity,
+      register: (s) => s.addService(serviceDefinition(Raft), raftHandlers(this.hub)),
+    })
+    this.address = `127.0.0.1:${this.#server.port}`
+  }
+
+  async start(bootstrap: RaftNodeOptions['bootstrap'], settings: Partial<RaftNodeOptions> = {}): Promise<void> {
+    this.machine = new Register()
+    this.node = createRaftNode(
+      {
+        ...QUICK,
+        kek: null,
+        ...settings,
+        dir: this.dir,
+        nodeId: this.nodeId,
+        advertiseAddress: this.address,
+        bootstrap,
+      },
+      {
+        clock: systemClock,
+        rng: systemRng,
+        logger: logger.child({ node: this.nodeId }),
+        stateMachine: this.machine,
+        transport: this.hub.transport,
+      },
+    )
+    await this.node.start()
+    this.hub.attach(this.node)
+  }
+
+  /** As a node does that was promoted: asks a manager over gRPC, then starts with what it was told. */
+  async joinAt(address: string, settings: Partial<RaftNodeOptions> = {}): Promise<void> {
+    const client = dialGrpc({ address, identity: this.identity })
+    try {
+      const answer: RaftJoinResponse = await callUnary(
+        client,
+        Raft.Join,
+        { nodeId: this.nodeId, address: this.address },
+        { deadlineMs: 10_000 },
+      )
+      await this.start(
+        {
+          kind: 'join',
+          raftId: answer.raftId,
+          members: answer.membership!.members,
+          removed: answer.membership!.removed,
+        },
+        settings,
+      )
+    } finally {
+      client.close()
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.hub.attach(null)
+    await this.node?.stop()
+  }
+
+  async close(): Promise<void> {
+    await this.stop()
+    await this.#server.close(0)
+  }
+}
+
+/** Managers on loopback, each with a directory of its own under one temporary one. */
+export class Lab {
+  readonly managers: TestManager[] = []
+
+  private constructor(
+    readonly ca: TestCa,
+    readonly dir: string,
+  ) {}
+
+  static async create(): Promise<Lab> {
+    return new Lab(await TestCa.create('test-cluster'), await mkdtemp(join(tmpdir(), 'raft-node-')))
+  }
+
+  async manager(name = `node${this.managers.length + 1}`): Promise<TestManager> {
+    const m = new TestManager(this, name, await this.ca.issue(name), join(this.dir, name))
+    await m.listen()
+    this.managers.push(m)
+    return m
+  }
+
+  /** `count` managers of which all are voters. */
+  async cluster(count: number, settings: Partial<RaftNodeOptions> = {}): Promise<TestManager[]> {
+    const first = await this.manager()
+    await first.start({ kind: 'create' }, settings)
+    await leading(first)
+    for (let i = 1; i < count; i++) {
+      const next = await this.manager()
+      await next.joinAt(first.address, settings)
+      await until(`${next.nodeId} is a voter`, () => voters(first).includes(next.nodeId))
+    }
+    await until('all know all', () => this.managers.every((m) => voters(m).length === count))
+    return this.managers.slice(0, count)
+  }
+
+  async leader(among: readonly TestManager[] = this.managers): Promise<TestManager> {
+    await until('one leads', () => among.some((m) => m.node.status().leading))
+    return among.find((m) => m.node.status().leading)!
+  }
+
+  async close(): Promise<void> {
+    for (const m of this.managers) await m.close()
+    await rm(this.dir, { recursive: true, force: true })
+  }
+}
+
+export const voters = (m: TestManager): string[] =>
+  m.node
+    .status()
+    .members.filter((x) => !x.learner)
+    .map((x) => x.nodeId)
+
+export const leading = (m: TestManager): Promise<void> => until(`${m.nodeId} leads`, () => m.node.status().leading)
+
+/** Waits for an event whose coming is asked for often; a deadline makes a hang a failure that says what was missing. */
+export async function until(what: string, check: () => boolean, deadlineMs = 20_000): Promise<void> {
+  const end = performance.now() + deadlineMs
+  while (!check()) {
+    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms in vain until ${what}`)
+    await systemClock.sleep(5)
+  }
+}
+
+/** Proposes until it is applied; a name may be tried again only after a refusal, since unknown ones may still come. */
+export async function write(m: TestManager, name: string): Promise<ProposalOutcome> {
+  return m.node.propose([put(name)], { deadlineMs: 10_000 })
+}
+
+export const has = (m: TestManager, names: readonly string[]): boolean => names.every((n) => m.machine.at.has(n))
