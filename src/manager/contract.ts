@@ -112,6 +112,8 @@ export interface CaClient {
     readonly remote: string
     readonly token: string
     readonly availability: import('#proto').NodeAvailability
+    /** Be admitted again under this id: the certificate ran out while the node was off. */
+    readonly nodeId?: string
   }): Promise<NodeIdentity>
   /** With the certificate it has; the answer's role is what the cluster wants now. */
   renew(options: { readonly remotes: readonly string[]; readonly identity: NodeIdentity }): Promise<NodeIdentity>

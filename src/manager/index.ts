@@ -1,2 +1,3 @@
+export * from './ca/index.js'
 export * from './contract.js'
 export * from './store/index.js'

@@ -17,7 +17,7 @@ export type Kind = keyof Tables
 export interface ReadView {
   get<K extends Kind>(kind: K, id: string): Tables[K] | null
   list<K extends Kind>(kind: K): readonly Tables[K][]
-  /** Without regard to case. Tasks have no names; a node's is its host name, of several the oldest is given. */
+  /** Without regard to case. Tasks have no names; a node's is its host name, of several the oldest is given. Services told to go have none. */
   byName<K extends Exclude<Kind, 'task'>>(kind: K, name: string): Tables[K] | null
   /** Ids that begin with the prefix, at most `limit`. */
   byIdPrefix<K extends Kind>(kind: K, prefix: string, limit: number): readonly Tables[K][]
@@ -29,7 +29,7 @@ export interface ReadView {
   servicesUsingSecret(secretId: string): readonly Service[]
   servicesUsingConfig(configId: string): readonly Service[]
   tasksUsingNetwork(networkId: string): readonly Task[]
-  /** Services that publish this port in ingress mode, as wanted in the spec or as allocated. */
+  /** Services that publish this port in either mode, as wanted in the spec or as allocated. */
   servicesPublishing(protocol: PortProtocol, publishedPort: number): readonly Service[]
   /** The one cluster object; null before the first manager wrote it. */
   cluster(): Cluster | null

@@ -5,7 +5,6 @@ import {
   Network,
   Node,
   type PortProtocol,
-  PublishMode,
   Secret,
   Service,
   type ServiceSpec,
@@ -42,6 +41,9 @@ export const key = {
 const named = (object: { spec: { annotations: { name: string } | null } | null }): string | null =>
   object.spec?.annotations?.name || null
 
+/** A service told to go gives its name free at once: it may be created anew while its tasks still stop. */
+const nameOfService = (service: Service): string | null => (service.pendingDelete ? null : named(service))
+
 const byName = (object: { spec: { annotations: { name: string } | null } | null }): readonly string[] => {
   const name = named(object)
   return name === null ? [] : [key.name(name)]
@@ -59,11 +61,13 @@ function references(spec: TaskSpec | null): string[] {
 
 function serviceKeys(service: Service): readonly string[] {
   const spec: ServiceSpec | null = service.spec
-  const keys = new Set([...byName(service), ...references(spec?.task ?? null)])
+  const name = nameOfService(service)
+  const keys = new Set(references(spec?.task ?? null))
+  if (name !== null) keys.add(key.name(name))
   for (const n of spec?.networks ?? []) keys.add(key.network(n.target))
   for (const v of service.endpoint?.virtualIps ?? []) keys.add(key.network(v.networkId))
   for (const p of [...(spec?.endpoint?.ports ?? []), ...(service.endpoint?.ports ?? [])])
-    if (p.publishMode === PublishMode.INGRESS && p.publishedPort > 0) keys.add(key.port(p.protocol, p.publishedPort))
+    if (p.publishedPort > 0) keys.add(key.port(p.protocol, p.publishedPort))
   return [...keys]
 }
 
@@ -86,7 +90,7 @@ export const TABLES: { readonly [K in Kind]: Table<Tables[K]> } = {
     uniqueName: () => null,
     keys: (n) => (n.description?.hostname ? [key.name(n.description.hostname)] : []),
   },
-  service: { codec: Service, uniqueName: named, keys: serviceKeys },
+  service: { codec: Service, uniqueName: nameOfService, keys: serviceKeys },
   task: { codec: Task, uniqueName: () => null, keys: taskKeys },
   network: { codec: Network, uniqueName: named, keys: byName },
   secret: { codec: Secret, uniqueName: named, keys: byName },

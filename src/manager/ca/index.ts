@@ -1,0 +1,5 @@
+export * from './authority.js'
+export * from './certificates.js'
+export * from './client.js'
+export * from './identity.js'
+export * from './token.js'
