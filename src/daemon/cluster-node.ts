@@ -118,6 +118,13 @@ export class ClusterNode implements ClusterBackend {
     }
   }
 
+  /** For the node's description: absent while in no swarm. */
+  membership(): { nodeId: string; ca: string; cert: string; dataPathAddress: string } | null {
+    if (!this.#identity || !this.#state) return null
+    const { nodeId, ca, cert } = this.#identity
+    return { nodeId, ca, cert, dataPathAddress: this.#state.dataPathAddress }
+  }
+
   control(): ControlApi {
     if (this.#manager) return this.#manager.control
     if (this.#status === 'locked') throw unavailable('locked', LOCKED)
