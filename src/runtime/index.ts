@@ -1,1 +1,7 @@
 export * from './contract.js'
+export { createImageService, type LocalImageService } from './image/service.js'
+export type { ImageOptions, RuntimeModules } from './options.js'
+export { familiarName, familiarString, parseReference, type Reference } from './registry/reference.js'
+export { type ApplyOptions, LayerProcess, LayerTool } from './snapshot/layer-tool.js'
+export { createSnapshotService } from './snapshot/service.js'
+export { createVolumeService, type VolumeOptions } from './volume/service.js'
