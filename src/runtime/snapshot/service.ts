@@ -169,6 +169,6 @@ async function firstLine(process: LayerProcess): Promise<string> {
   }
 }
 
-/** Stands on the image service's store, which must be started first and stopped last. */
-export const createSnapshotService = (images: { readonly store: ImageStore }): SnapshotService =>
-  new Snapshots(images.store)
+/** Stands on the image service's store: `images` must be started first and stopped last. */
+export const createSnapshotService = (modules: { readonly images: { readonly store: ImageStore } }): SnapshotService =>
+  new Snapshots(modules.images.store)
