@@ -1,1 +1,4 @@
+export * from './container/index.js'
 export * from './contract.js'
+export * from './native.js'
+export * from './seccomp-profile.js'
