@@ -1,6 +1,8 @@
 export * from './contract.js'
 export * from './native.js'
 export * from './seccomp-profile.js'
+export * from './container/index.js'
+export { applyChanges } from './image/instructions.js'
 export { createImageService, type LocalImageService } from './image/service.js'
 export type { ImageOptions, RuntimeModules } from './options.js'
 export { familiarName, familiarString, parseReference, type Reference } from './registry/reference.js'
