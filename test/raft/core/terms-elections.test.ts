@@ -390,7 +390,7 @@ test('DuelingPreCandidates, PreVoteWithSplitVote: with pre-vote the loser raises
   split.run()
   t.deepEqual(
     [2, 3].map((id) => split.at(id).role),
-    ['preCandidate', 'preCandidate'],
+    ['candidate', 'candidate'],
   )
   split.campaign(2)
   t.is(split.at(2).role, 'leader')
