@@ -45,7 +45,7 @@ export class Daemon {
     const nativeDir = join(top, 'build/native')
 
     const images = createImageService({ root: join(o.dataRoot, 'image'), insecureRegistries: o.insecureRegistries, mirrors: o.registryMirrors, layerTool: join(nativeDir, 'shoal-layer') }, modules('image'))
-    const snapshots = createSnapshotService(images)
+    const snapshots = createSnapshotService({ images })
     const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, modules('volume'))
     await images.start()
     await volumes.start()

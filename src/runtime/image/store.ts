@@ -193,6 +193,7 @@ export class ImageStore {
       parent: record.parent,
       rawConfig: raw,
       manifest: record.manifest,
+      layerSizes: record.layers.map((l) => this.db.layers.get(l)?.sizeBytes ?? 0),
     }
   }
 
