@@ -1,4 +1,5 @@
 import type { ContainerRuntime } from '../runtime/index.js'
+import type { AccountFiles } from './account-files.js'
 import type { EngineModules, EngineOptions } from './contract.js'
 import type { EventHub } from './events.js'
 import type { HostFacts } from './host.js'
@@ -15,6 +16,7 @@ export interface EngineContext extends EngineModules {
   readonly hub: EventHub
   readonly facts: HostFacts
   readonly seccomp: SeccompFilters
+  readonly accounts: AccountFiles
   /** True once stop() began: exits are recorded but nothing is restarted. */
   readonly isStopping: () => boolean
 }

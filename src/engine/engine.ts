@@ -2,6 +2,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ShoalError } from '../common/index.js'
 import { type ContainerRuntime, type ExitRecord, isExitRecord, type LiveContainer } from '../runtime/index.js'
+import { AccountFiles } from './account-files.js'
 import { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { Engine, EngineModules, EngineOptions } from './contract.js'
@@ -41,6 +42,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     registry: new Registry(),
     hub,
     facts: readHostFacts(),
+    accounts: new AccountFiles(modules.snapshots),
     seccomp: new SeccompFilters(join(options.dataRoot, 'cache', 'seccomp'), parts.seccompVersion, parts.compileSeccomp),
     isStopping: () => isStopping,
   }

@@ -1,7 +1,7 @@
+import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { ExecConfig } from './contract.js'
-import { containerUser } from './launch.js'
 import { hostnameOf } from './network.js'
 import { parseSecurity } from './security.js'
 import { effectiveCapabilities } from './spec/capabilities.js'

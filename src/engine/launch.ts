@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LiveContainer } from '../runtime/index.js'
+import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
@@ -9,12 +10,8 @@ import { connectNetworks, disconnectNetworks, hostnameOf, runningContainer, shar
 import { parseSecurity } from './security.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
 import { generateSpec, type NamespaceSource, type SpecDevice } from './spec/index.js'
-import { type ResolvedUser, resolveUser } from './spec/user.js'
 import { UndoList } from './undo.js'
 import { mountAll, unmountAll } from './volumes.js'
-
-/** /etc/passwd and /etc/group are read up to here. */
-const MAX_ACCOUNT_FILE_BYTES = 4 * 1024 * 1024
 
 /**
  * Makes everything a container needs and runs its process: volumes, networks, filter, document, shim, waiting clients,
@@ -112,16 +109,6 @@ async function allSettled<T extends readonly unknown[]>(
   const results = await Promise.allSettled(promises)
   for (const result of results) if (result.status === 'rejected') throw result.reason
   return results.map((r) => (r as PromiseFulfilledResult<unknown>).value) as unknown as T
-}
-
-/** The user in the container's own account files, groups and home included. */
-export async function containerUser(ctx: EngineContext, container: Container, user: string): Promise<ResolvedUser> {
-  const read = async (path: string): Promise<string | null> => {
-    const bytes = await ctx.snapshots.readFile(container.rootfs, path, MAX_ACCOUNT_FILE_BYTES)
-    return bytes && Buffer.from(bytes).toString('utf8')
-  }
-  const [passwd, group] = await Promise.all([read('/etc/passwd'), read('/etc/group')])
-  return resolveUser({ user, groupAdd: container.record.hostConfig.GroupAdd ?? [], passwd, group })
 }
 
 async function containerDevices(container: Container): Promise<readonly SpecDevice[]> {

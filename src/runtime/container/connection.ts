@@ -1,4 +1,6 @@
+import { open } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
+import { basename, dirname } from 'node:path'
 import { type Clock, Emitter, internal, type ShoalError, unavailable } from '../../common/index.js'
 import { encodeJson, FrameError, FrameReader, frameHeader, MAX_PAYLOAD_BYTES } from './frames.js'
 import { REQUEST_TIMEOUT_MS } from './options.js'
@@ -35,6 +37,18 @@ interface Pending {
   reject(error: ShoalError): void
 }
 
+const MAX_ADDRESS_BYTES = 107
+
+const connectTo = (address: string): Promise<Socket> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(address)
+    socket.once('error', reject)
+    socket.once('connect', () => {
+      socket.removeListener('error', reject)
+      resolve(socket)
+    })
+  })
+
 /** One connection to a shim's control socket: requests with deadlines, events, and stream frames. */
 export class ShimConnection {
   readonly #pending = new Map<number, Pending>()
@@ -63,24 +77,25 @@ export class ShimConnection {
     socket.on('data', (chunk: Buffer) => this.#receive(chunk))
   }
 
-  static connect(path: string, clock: Clock, containerId: string): Promise<ShimConnection> {
-    return new Promise((resolve, reject) => {
-      const socket = connect(path)
-      socket.once('error', (cause) =>
-        reject(
-          unavailable(
-            'shimUnreachable',
-            `container ${containerId}: its shim does not answer on ${path}: ${cause.message}`,
-            { id: containerId },
-            { cause },
-          ),
-        ),
+  /** A path may be longer than an address can hold (unix(7): 107 bytes): then it is reached through its directory's descriptor. */
+  static async connect(path: string, clock: Clock, containerId: string): Promise<ShimConnection> {
+    try {
+      if (Buffer.byteLength(path) <= MAX_ADDRESS_BYTES)
+        return new ShimConnection(await connectTo(path), clock, containerId)
+      const dir = await open(dirname(path), 'r')
+      try {
+        return new ShimConnection(await connectTo(`/proc/self/fd/${dir.fd}/${basename(path)}`), clock, containerId)
+      } finally {
+        await dir.close()
+      }
+    } catch (cause) {
+      throw unavailable(
+        'shimUnreachable',
+        `container ${containerId}: its shim does not answer on ${path}: ${(cause as Error).message}`,
+        { id: containerId },
+        { cause },
       )
-      socket.once('connect', () => {
-        socket.removeAllListeners('error')
-        resolve(new ShimConnection(socket, clock, containerId))
-      })
-    })
+    }
   }
 
   get isClosed(): boolean {
