@@ -1,4 +1,14 @@
-import { Node, NodeDescription, NodeState, NodeStatus, type NodeReport, type ReportBatch, TaskState, TaskStatus, type TaskStatusUpdate } from '#proto'
+import {
+  Node,
+  type NodeDescription,
+  type NodeReport,
+  NodeState,
+  NodeStatus,
+  type ReportBatch,
+  TaskState,
+  TaskStatus,
+  type TaskStatusUpdate,
+} from '#proto'
 import { type Clock, isKind, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import { timestamp } from '../ca/index.js'
@@ -35,10 +45,7 @@ export class PresenceDesk implements LeaderDesk {
   ) {
     this.#lastSweep = clock.monotonic()
     this.#adopt()
-    this.#timers = [
-      clock.every(SWEEP_MS, () => this.#sweep()),
-      clock.every(ORPHAN_SWEEP_MS, () => this.#orphan()),
-    ]
+    this.#timers = [clock.every(SWEEP_MS, () => this.#sweep()), clock.every(ORPHAN_SWEEP_MS, () => this.#orphan())]
   }
 
   stop(): void {

@@ -56,8 +56,8 @@ export class Dispatcher {
     this.#sweep = clock.every(SWEEP_MS, () => this.#endSilent())
   }
 
-  /** For the gRPC server. A message written to many streams is encoded once. */
-  service(): { definition: grpc.ServiceDefinition; handlers: grpc.UntypedServiceImplementation } {
+  /** A message written to many streams is encoded once. */
+  static definition(): grpc.ServiceDefinition {
     const definition = serviceDefinition(DispatcherService) as unknown as Record<
       'Session' | 'Report',
       grpc.MethodDefinition<unknown, unknown>
@@ -72,12 +72,13 @@ export class Dispatcher {
       return bytes
     }
     const session = { ...definition.Session, responseSerialize: serialize as (value: unknown) => Buffer }
+    return { ...definition, Session: session }
+  }
+
+  handlers(): grpc.UntypedServiceImplementation {
     return {
-      definition: { ...definition, Session: session },
-      handlers: {
-        Session: (call: Call) => this.#open(call),
-        Report: (call: grpc.ServerDuplexStream<ReportBatch, ReportAck>) => this.#report(call),
-      },
+      Session: (call: Call) => this.#open(call),
+      Report: (call: grpc.ServerDuplexStream<ReportBatch, ReportAck>) => this.#report(call),
     }
   }
 
@@ -210,7 +211,9 @@ export class Dispatcher {
       let stop = (): void => {}
       const timer = clock.after(NODE_APPEARS_MS, () => {
         stop()
-        reject(notFound('nodeNotFound', `node ${nodeId} is not known to the cluster: was it removed? Leave and join anew`))
+        reject(
+          notFound('nodeNotFound', `node ${nodeId} is not known to the cluster: was it removed? Leave and join anew`),
+        )
       })
       const attempt = (): void => {
         try {
@@ -341,7 +344,11 @@ export class Dispatcher {
   // ---------------------------------------------------------------- telling agents
 
   #flushSoon(): void {
-    if (this.#sessions.size === 0) return
+    if (this.#sessions.size === 0) {
+      // Nobody to tell: what changed is in the full state that a session begins with.
+      this.#networks.flush(this.modules.store.version)
+      return
+    }
     this.#flushTimer ??= this.modules.clock.after(FLUSH_MS, () => this.#flush())
   }
 
@@ -351,8 +358,7 @@ export class Dispatcher {
     const { store } = this.modules
     const updates = new Map<string, ManagerMessage>()
     for (const [id, network] of this.#networks.flush(store.version)) updates.set(id, ManagerMessage.create({ network }))
-    for (const s of [...this.#sessions.values()])
-      if (s.assignmentsSent) s.flush(store.view(), this.#networks, updates)
+    for (const s of [...this.#sessions.values()]) if (s.assignmentsSent) s.flush(store.view(), this.#networks, updates)
   }
 
   #membersChanged(): void {

@@ -9,8 +9,8 @@ import {
   type Task,
   TaskState,
 } from '#proto'
-import type { ReadView, StoreEvent } from '../store/index.js'
 import { taskName } from '../control/objects.js'
+import type { ReadView, StoreEvent } from '../store/index.js'
 
 const plain = (cidr: string): string => cidr.split('/')[0] ?? ''
 const isIpv4 = (cidr: string): boolean => !cidr.includes(':')
@@ -61,10 +61,7 @@ function entriesOf(service: Service | null): Map<string, NetworkServiceEntry> {
   const entry = (networkId: string, virtualIp: string, ports: NetworkServiceEntry['ports']): void => {
     const aliases = service.spec?.task?.networks.find((n) => n.target === networkId)?.aliases ?? []
     const name = service.spec?.annotations?.name ?? ''
-    found.set(
-      networkId,
-      NetworkServiceEntry.create({ serviceId: service.id, name, aliases, mode, virtualIp, ports }),
-    )
+    found.set(networkId, NetworkServiceEntry.create({ serviceId: service.id, name, aliases, mode, virtualIp, ports }))
   }
   for (const n of service.spec?.task?.networks ?? []) if (mode === EndpointMode.DNSRR) entry(n.target, '', [])
   const published = (service.endpoint?.ports ?? []).filter((p) => p.publishMode === PublishMode.INGRESS)

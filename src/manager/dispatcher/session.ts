@@ -4,19 +4,19 @@ import {
   type LogChunk,
   LogRequest,
   ManagerMessage,
+  NetworkUpdate,
   type Node,
   NodeRole,
-  NetworkUpdate,
   SessionInfo,
   StatusAck,
   type Task,
   type WeightedPeer,
 } from '#proto'
 import { type Peer, toServiceError } from '../../common/grpc/index.js'
-import { BoundedQueue, newObjectId, ShoalError, unavailable } from '../../common/index.js'
+import { BoundedQueue, newObjectId, type ShoalError, unavailable } from '../../common/index.js'
 import type { ReadView } from '../store/index.js'
 import { AssignmentSet } from './assignments.js'
-import { networksOf, type NetworkState } from './network-state.js'
+import { type NetworkState, networksOf } from './network-state.js'
 import { BEAT_MS, LOG_BACKLOG, SESSION_BACKLOG } from './options.js'
 
 type Call = grpc.ServerDuplexStream<AgentMessage, ManagerMessage>
@@ -66,7 +66,9 @@ export class Session {
     if (this.#ended) return
     this.call.write(message)
     if (this.call.writableLength > SESSION_BACKLOG)
-      this.end(unavailable('slowAgent', `node ${this.nodeId} does not read what it is sent; it may start a new session`))
+      this.end(
+        unavailable('slowAgent', `node ${this.nodeId} does not read what it is sent; it may start a new session`),
+      )
   }
 
   /** Null: the manager stops and the agent shall go elsewhere. */
