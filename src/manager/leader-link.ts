@@ -1,6 +1,6 @@
 import type * as grpc from '@grpc/grpc-js'
 import { connected, dialGrpc, type TlsIdentity } from '../common/grpc/index.js'
-import { type Clock, Emitter, isKind, ShoalError } from '../common/index.js'
+import { type Clock, Emitter, isKind, type ShoalError } from '../common/index.js'
 import type { RaftNode } from '../raft/index.js'
 import { noLeader } from './control/errors.js'
 

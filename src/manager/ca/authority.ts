@@ -1,6 +1,7 @@
 import {
+  Annotations,
   type Cluster,
-  IssueNodeCertificateRequest,
+  type IssueNodeCertificateRequest,
   IssueNodeCertificateResponse,
   Node,
   type NodeAvailability,
@@ -8,7 +9,6 @@ import {
   NodeSpec,
   NodeState,
   NodeStatus,
-  Annotations,
   Timestamp,
 } from '#proto'
 import type { Peer } from '../../common/grpc/index.js'
@@ -25,8 +25,7 @@ export function signer(cluster: Cluster): { root: RootKeyPair; intermediate: str
   const ca = cluster.rootCa
   if (!ca) throw unavailable('noRoot', 'the cluster has no root certificate yet; try again')
   const rotation = ca.rotation
-  if (!rotation)
-    return { root: { cert: text(ca.cert), key: text(ca.key) }, intermediate: '', trust: text(ca.cert) }
+  if (!rotation) return { root: { cert: text(ca.cert), key: text(ca.key) }, intermediate: '', trust: text(ca.cert) }
   return {
     root: { cert: text(rotation.cert), key: text(rotation.key) },
     intermediate: text(rotation.crossSignedCert),
@@ -125,12 +124,7 @@ function roleOfToken(cluster: Cluster, token: string): NodeRole {
   throw wrongToken()
 }
 
-const answer = (
-  cluster: Cluster,
-  nodeId: string,
-  role: NodeRole,
-  certificate: string,
-): IssueNodeCertificateResponse =>
+const answer = (cluster: Cluster, nodeId: string, role: NodeRole, certificate: string): IssueNodeCertificateResponse =>
   IssueNodeCertificateResponse.create({
     nodeId,
     role,

@@ -66,9 +66,7 @@ export function createCaClient(modules: { readonly clock: Clock }): CaClient {
           client.close()
         }
       }
-      throw (
-        last ?? unavailable('noManagers', 'the certificate cannot be renewed: no manager is known to this node', {})
-      )
+      throw last ?? unavailable('noManagers', 'the certificate cannot be renewed: no manager is known to this node', {})
     },
   }
 }

@@ -8,8 +8,7 @@ const SECRET_LENGTH = 25
 const toBase36 = (hex: string, length: number): string => BigInt(`0x${hex}`).toString(36).padStart(length, '0')
 
 /** SHA-256 of the root certificate's PEM text, hexadecimal: what join tokens pin. */
-export const rootDigest = (rootPem: string | Uint8Array): string =>
-  createHash('sha256').update(rootPem).digest('hex')
+export const rootDigest = (rootPem: string | Uint8Array): string => createHash('sha256').update(rootPem).digest('hex')
 
 /** SWMTKN-1-<digest of the root>-<16 random bytes>, both in base 36. */
 export const newJoinToken = (rootPem: string | Uint8Array): string =>

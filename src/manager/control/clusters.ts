@@ -1,8 +1,9 @@
-import { CAConfig, Cluster, ClusterSpec, RaftConfig, RootCA, type UpdateRequest } from '#proto'
-import { newJoinToken, rootDigest } from '../ca/index.js'
+import { CAConfig, Cluster, type ClusterSpec, RaftConfig, RootCA, type RootRotation, type UpdateRequest } from '#proto'
+import type { Clock } from '../../common/index.js'
+import { newJoinToken, prepareRotation, rootDigest } from '../ca/index.js'
 import type { ClusterInit } from '../contract.js'
 import { newUnlockKey } from '../keys/index.js'
-import type { Store, Transaction } from '../store/index.js'
+import type { Store } from '../store/index.js'
 import { badSpec, objectNotFound } from './errors.js'
 
 const HOUR_NANOS = 3600 * 1e9
@@ -14,7 +15,13 @@ export const CLUSTER_DEFAULTS = {
   nodeCertExpiry: 90 * 24 * HOUR_NANOS,
   dispatcherHeartbeatPeriod: 5e9,
   taskHistoryRetentionLimit: 5,
-  raft: { snapshotInterval: 10_000, keepOldSnapshots: 0, logEntriesForSlowFollowers: 500, heartbeatTick: 1, electionTick: 10 },
+  raft: {
+    snapshotInterval: 10_000,
+    keepOldSnapshots: 0,
+    logEntriesForSlowFollowers: 500,
+    heartbeatTick: 1,
+    electionTick: 10,
+  },
   subnetSize: 24,
   addressPool: ['10.0.0.0/8'],
   dataPathPort: 4789,
@@ -54,7 +61,11 @@ export function checkClusterSpec(spec: ClusterSpec): void {
 }
 
 /** The cluster object as its first manager writes it. */
-export function newCluster(id: string, init: ClusterInit, root: { readonly cert: string; readonly key: string }): Cluster {
+export function newCluster(
+  id: string,
+  init: ClusterInit,
+  root: { readonly cert: string; readonly key: string },
+): Cluster {
   const spec = withDefaults(init.spec)
   checkClusterSpec(spec)
   return Cluster.create({
@@ -68,7 +79,8 @@ export function newCluster(id: string, init: ClusterInit, root: { readonly cert:
       managerToken: newJoinToken(root.cert),
       epoch: 1,
     }),
-    defaultAddressPool: init.defaultAddressPool.length > 0 ? [...init.defaultAddressPool] : [...CLUSTER_DEFAULTS.addressPool],
+    defaultAddressPool:
+      init.defaultAddressPool.length > 0 ? [...init.defaultAddressPool] : [...CLUSTER_DEFAULTS.addressPool],
     subnetSize: init.subnetSize || CLUSTER_DEFAULTS.subnetSize,
     dataPathPort: init.dataPathPort || CLUSTER_DEFAULTS.dataPathPort,
     unlockKey: spec.autoLockManagers ? newUnlockKey() : EMPTY,
@@ -78,8 +90,7 @@ export function newCluster(id: string, init: ClusterInit, root: { readonly cert:
 export class ClusterControl {
   constructor(
     private readonly store: Store,
-    /** Begins a rotation of the root when the spec asks for one; throws when it cannot. */
-    private readonly rotateRoot: (tx: Transaction, before: Cluster, after: Cluster) => Cluster,
+    private readonly clock: Clock,
   ) {}
 
   async update(request: UpdateRequest): Promise<void> {
@@ -87,24 +98,44 @@ export class ClusterControl {
     if (!given) throw badSpec('the update has no cluster spec')
     const spec = withDefaults(given)
     checkClusterSpec(spec)
+    const rotation = await this.#rotation(request.id, spec)
     await this.store.update((tx) => {
       const cluster = tx.get('cluster', request.id)
       if (!cluster?.rootCa) throw objectNotFound('cluster', request.id)
       const root = cluster.rootCa
       const token = (): string => newJoinToken(root.cert)
-      const changed: Cluster = {
+      tx.update('cluster', {
         ...cluster,
-        spec,
+        // The new root's key is kept with the root, once.
+        spec: { ...spec, ca: spec.ca && { ...spec.ca, signingCaCert: EMPTY, signingCaKey: EMPTY } },
         meta: { createdAt: null, updatedAt: null, version: request.version },
         rootCa: {
           ...root,
           workerToken: request.rotateWorkerToken ? token() : root.workerToken,
           managerToken: request.rotateManagerToken ? token() : root.managerToken,
+          rotation: rotation ?? root.rotation,
         },
         unlockKey: unlockKeyOf(cluster, spec, request.rotateUnlockKey),
-      }
-      tx.update('cluster', this.rotateRoot(tx, cluster, changed))
+      })
     })
+  }
+
+  /** A second rotation replaces one under way. */
+  async #rotation(id: string, spec: ClusterSpec): Promise<RootRotation | null> {
+    const cluster = this.store.view().get('cluster', id)
+    if (!cluster?.rootCa) throw objectNotFound('cluster', id)
+    const { signingCaCert, signingCaKey, forceRotate } = spec.ca ?? CAConfig.create()
+    if (signingCaKey.length > 0 && signingCaCert.length === 0)
+      throw badSpec('rotating with a CA key needs the CA certificate of that key too')
+    if (signingCaCert.length > 0 && signingCaKey.length === 0)
+      throw badSpec('rotating to a CA certificate needs its key: certificates of an external CA are not issued here')
+    if (signingCaCert.length === 0 && forceRotate === (cluster.spec?.ca?.forceRotate ?? 0)) return null
+    if (cluster.rootCa.key.length === 0) throw badSpec('the cluster has no CA key to cross-sign a new root with')
+    const same = (pem: Uint8Array): boolean =>
+      Buffer.from(pem).toString().trim() === Buffer.from(signingCaCert).toString().trim()
+    if (signingCaCert.length > 0 && same(cluster.rootCa.cert))
+      throw badSpec('the CA certificate is the one in use already')
+    return prepareRotation(cluster, { cert: signingCaCert, key: signingCaKey }, this.clock.now())
   }
 }
 

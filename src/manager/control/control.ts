@@ -2,7 +2,6 @@ import {
   type AnyObject,
   type AttachNetworkRequest,
   type AttachNetworkResponse,
-  Cluster,
   type CreateRequest,
   CreateResponse,
   type GetRequest,
@@ -22,7 +21,7 @@ import {
 import { type Clock, invalid } from '../../common/index.js'
 import type { RaftNode } from '../../raft/index.js'
 import type { ControlApi } from '../contract.js'
-import type { Kind, Store, Transaction } from '../store/index.js'
+import type { Kind, Store } from '../store/index.js'
 import { AttachmentControl } from './attachments.js'
 import { ClusterControl } from './clusters.js'
 import { objectNotFound } from './errors.js'
@@ -39,7 +38,6 @@ export interface ControlModules {
   readonly store: Store
   readonly clock: Clock
   readonly raft: Pick<RaftNode, 'readBarrier' | 'canRemove' | 'status'>
-  readonly rotateRoot: (tx: Transaction, before: Cluster, after: Cluster) => Cluster
   /** Log lines of tasks, whichever manager holds their nodes' sessions. */
   readonly logs: (request: ServiceLogsRequest, signal: AbortSignal) => AsyncIterable<ServiceLogsResponse>
 }
@@ -61,7 +59,7 @@ export class LeaderControl implements ControlApi {
     this.#secrets = new PayloadControl(store, 'secret')
     this.#configs = new PayloadControl(store, 'config')
     this.#nodes = new NodeControl(store, clock, raft)
-    this.#clusters = new ClusterControl(store, modules.rotateRoot)
+    this.#clusters = new ClusterControl(store, clock)
     this.#attachments = new AttachmentControl(store, clock)
   }
 

@@ -8,7 +8,9 @@ type Test<T> = (object: T, values: readonly string[], view: ReadView) => boolean
 
 interface Annotated {
   readonly id: string
-  readonly spec: { readonly annotations: { readonly name: string; readonly labels: Record<string, string> } | null } | null
+  readonly spec: {
+    readonly annotations: { readonly name: string; readonly labels: Record<string, string> } | null
+  } | null
 }
 
 const lower = (s: string): string => s.toLowerCase()
@@ -73,8 +75,7 @@ const FILTERS: { readonly [K in Kind]: Readonly<Record<string, Test<Tables[K]>>>
     name: (n, v) => begins(n.description?.hostname ?? '', v) || (nameOf(n) !== '' && begins(nameOf(n), v)),
     label: (n, v) => labelled(n.description?.engineLabels, v),
     'node.label': (n, v) => labelled(n.spec?.annotations?.labels, v),
-    role: (n, v) =>
-      v.some((x) => n.role === oneOf({ manager: NodeRole.MANAGER, worker: NodeRole.WORKER }, 'role', x)),
+    role: (n, v) => v.some((x) => n.role === oneOf({ manager: NodeRole.MANAGER, worker: NodeRole.WORKER }, 'role', x)),
     membership: (_, v) => v.some((x) => oneOf({ accepted: true, pending: false }, 'membership', x)),
   },
   service: {
@@ -94,8 +95,7 @@ const FILTERS: { readonly [K in Kind]: Readonly<Record<string, Test<Tables[K]>>>
     node: (t, v, view) => resolves(view, 'node', v, t.nodeId),
     'desired-state': (t, v) => v.some((x) => t.desiredState === oneOf(TASK_STATES, 'desired-state', x)),
     '_up-to-date': (t, v, view) => v.some((x) => isTrue('_up-to-date', x) === isUpToDate(t, view)),
-    runtime: (t, v) =>
-      v.some((x) => (t.spec?.attachment ? 'attachment' : t.spec?.runtime || 'container') === lower(x)),
+    runtime: (t, v) => v.some((x) => (t.spec?.attachment ? 'attachment' : t.spec?.runtime || 'container') === lower(x)),
   },
   network: {
     ...(annotated as Record<string, Test<Tables['network']>>),

@@ -1,4 +1,13 @@
-import { Annotations, Driver, IPAMConfig, IPAMOptions, Network, NetworkSpec, TaskState, type UpdateRequest } from '#proto'
+import {
+  Annotations,
+  Driver,
+  IPAMConfig,
+  IPAMOptions,
+  Network,
+  NetworkSpec,
+  TaskState,
+  type UpdateRequest,
+} from '#proto'
 import { conflict, forbidden, newObjectId } from '../../common/index.js'
 import type { ReadView, Store } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'

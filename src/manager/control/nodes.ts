@@ -1,7 +1,7 @@
 import { NodeRole, NodeState, RemovedNode, type UpdateRequest } from '#proto'
 import type { Clock } from '../../common/index.js'
-import { timestamp } from '../ca/index.js'
 import type { RaftNode } from '../../raft/index.js'
+import { timestamp } from '../ca/index.js'
 import type { Store } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
 
@@ -32,11 +32,9 @@ export class NodeControl {
           throw refused('lastManager', 'attempting to demote the last manager of the swarm')
         const member = this.raft.status().members.find((m) => m.nodeId === node.id)
         if (member && !this.raft.canRemove(member.raftId))
-          throw refused(
-            'quorumLoss',
-            "can't remove member from the raft: this would result in a loss of quorum",
-            { node: node.id },
-          )
+          throw refused('quorumLoss', "can't remove member from the raft: this would result in a loss of quorum", {
+            node: node.id,
+          })
       }
       tx.update('node', {
         ...node,

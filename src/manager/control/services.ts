@@ -2,8 +2,8 @@ import {
   type CreateResponse,
   JobStatus,
   PortProtocol,
-  type PullOptions,
   PublishMode,
+  type PullOptions,
   Service,
   type ServiceMode,
   type ServiceSpec,
@@ -168,7 +168,8 @@ function keepAuth(spec: ServiceSpec, service: Service, from: string): ServiceSpe
   if (from !== '' && from !== 'spec' && from !== 'previous-spec')
     throw badSpec(`unsupported registryAuthFrom value: ${JSON.stringify(from)}`)
   const source: Tables['service']['spec'] = from === 'previous-spec' ? service.previousSpec : service.spec
-  if (from === 'previous-spec' && !source) throw badSpec('service has no previous spec to take registry credentials from')
+  if (from === 'previous-spec' && !source)
+    throw badSpec('service has no previous spec to take registry credentials from')
   const pullOptions: PullOptions | null = source?.task?.container?.pullOptions ?? null
   return withAuth(spec, pullOptions)
 }

@@ -1,7 +1,7 @@
 import {
   type ContainerSpec,
-  type EndpointSpec,
   EndpointMode,
+  type EndpointSpec,
   type HealthConfig,
   type Placement,
   type PortConfig,
@@ -94,8 +94,14 @@ function checkContainer(c: ContainerSpec): void {
   if (c.stopGracePeriod !== null && c.stopGracePeriod < 0)
     throw badSpec('ContainerSpec: stop-grace-period cannot be negative')
   checkHealth(c.healthcheck)
-  checkFileTargets('secret', c.secrets.map((s) => ({ id: s.secretId, name: s.secretName, target: s.target?.name })))
-  checkFileTargets('config', c.configs.map((s) => ({ id: s.configId, name: s.configName, target: s.target?.name })))
+  checkFileTargets(
+    'secret',
+    c.secrets.map((s) => ({ id: s.secretId, name: s.secretName, target: s.target?.name })),
+  )
+  checkFileTargets(
+    'config',
+    c.configs.map((s) => ({ id: s.configId, name: s.configName, target: s.target?.name })),
+  )
 }
 
 function checkHealth(h: HealthConfig | null): void {

@@ -1,4 +1,4 @@
-import { AnyObject, WatchEvent, type WatchRequest } from '#proto'
+import { type AnyObject, WatchEvent, type WatchRequest } from '#proto'
 import { BoundedQueue, unavailable } from '../../common/index.js'
 import type { Kind, Store } from '../store/index.js'
 import { kindOf, wrap } from './objects.js'
@@ -7,7 +7,11 @@ import { kindOf, wrap } from './objects.js'
 const BACKLOG = 10_000
 
 /** What changes from now on, as this member's replica sees it. Ends with `watchLost` when events were skipped. */
-export async function* watchStore(store: Store, request: WatchRequest, signal: AbortSignal): AsyncGenerator<WatchEvent> {
+export async function* watchStore(
+  store: Store,
+  request: WatchRequest,
+  signal: AbortSignal,
+): AsyncGenerator<WatchEvent> {
   const kinds = new Set<Kind>(request.kinds.map(kindOf))
   const queue = new BoundedQueue<WatchEvent>(BACKLOG)
   const stop = store.onCommit((commit) => {

@@ -1,7 +1,16 @@
-import test from 'ava'
 import { X509Certificate } from 'node:crypto'
+import test from 'ava'
 import { systemClock } from '../../../src/common/index.js'
-import { createCaClient, crossSign, isIssuedBy, newJoinToken, newSigningRequest, parseJoinToken, rootDigest, signLeaf } from '../../../src/manager/ca/index.js'
+import {
+  createCaClient,
+  crossSign,
+  isIssuedBy,
+  newJoinToken,
+  newSigningRequest,
+  parseJoinToken,
+  rootDigest,
+  signLeaf,
+} from '../../../src/manager/ca/index.js'
 
 const HOUR = 3_600_000
 
@@ -13,7 +22,13 @@ test('a join token pins the root by its digest and has the known form', async (t
   t.not(newJoinToken(root.cert), token)
 })
 
-for (const bad of ['', 'x', 'SWMTKN-1-abc-def', `SWMTKN-1-${'z'.repeat(50)}-${'a'.repeat(25)}`, `SWMTKN-3-${'0'.repeat(50)}-${'a'.repeat(25)}`])
+for (const bad of [
+  '',
+  'x',
+  'SWMTKN-1-abc-def',
+  `SWMTKN-1-${'z'.repeat(50)}-${'a'.repeat(25)}`,
+  `SWMTKN-3-${'0'.repeat(50)}-${'a'.repeat(25)}`,
+])
   test(`a malformed join token is refused: ${JSON.stringify(bad)}`, (t) => {
     t.throws(() => parseJoinToken(bad), { message: 'invalid join token' })
   })
@@ -38,7 +53,14 @@ test('a leaf of a cross-signed root chains to the old root and to the new one', 
   const [old, next] = [await ca.createRoot(), await ca.createRoot()]
   const intermediate = await crossSign(old, next.cert)
   const { csr } = await newSigningRequest()
-  const chain = await signLeaf(next, csr, { nodeId: 'n', clusterId: 'c', role: 'worker', nowMs: Date.now(), expiryMs: HOUR, intermediate })
+  const chain = await signLeaf(next, csr, {
+    nodeId: 'n',
+    clusterId: 'c',
+    role: 'worker',
+    nowMs: Date.now(),
+    expiryMs: HOUR,
+    intermediate,
+  })
   const cross = new X509Certificate(intermediate)
   t.true(cross.checkIssued(new X509Certificate(old.cert)))
   t.true(new X509Certificate(chain).verify(cross.publicKey))
@@ -50,7 +72,10 @@ test('a signing request that was changed on the way is refused', async (t) => {
   const root = await createCaClient({ clock: systemClock }).createRoot()
   const { csr } = await newSigningRequest()
   csr[csr.length - 5]! ^= 1
-  await t.throwsAsync(signLeaf(root, csr, { nodeId: 'n', clusterId: 'c', role: 'worker', nowMs: Date.now(), expiryMs: HOUR }), {
-    message: /signing request is not valid/,
-  })
+  await t.throwsAsync(
+    signLeaf(root, csr, { nodeId: 'n', clusterId: 'c', role: 'worker', nowMs: Date.now(), expiryMs: HOUR }),
+    {
+      message: /signing request is not valid/,
+    },
+  )
 })

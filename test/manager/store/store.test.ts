@@ -19,7 +19,7 @@ import {
   systemClock,
 } from '../../../src/common/index.js'
 import { type Commit, createStore, type ReplicatedStore } from '../../../src/manager/index.js'
-import { MemoryLog } from '../memory-raft.js'
+import { MemoryLog } from '../memory-log.js'
 
 const service = (name: string, fields: Partial<Service> = {}): Service =>
   Service.create({

@@ -1,12 +1,5 @@
-import { type RaftMember, StoreAction } from '#proto'
-import type {
-  AppliedProposal,
-  LeadershipEvent,
-  ProposalOutcome,
-  RaftNode,
-  RaftNodeStatus,
-  StateMachine,
-} from '../../src/raft/index.js'
+import { StoreAction } from '#proto'
+import type { AppliedProposal, ProposalOutcome, StateMachine } from '../../src/raft/index.js'
 
 /**
  * The log of a cluster without a network: proposals are committed in order on a later turn, to all machines alike.
@@ -80,57 +73,5 @@ export class MemoryLog {
         )
       for (const p of all) p.resolve({ result: 'applied', index: this.index })
     })
-  }
-}
-
-/** A cluster of one member, in memory: leads from the start. */
-export function memoryRaft(machine: StateMachine, self: { nodeId: string; address: string }): RaftNode {
-  const log = new MemoryLog()
-  const proposer = log.proposer(machine)
-  const member: RaftMember = { raftId: 1, nodeId: self.nodeId, address: self.address }
-  const status = (): RaftNodeStatus => ({
-    raftId: 1,
-    leader: 1,
-    leading: true,
-    term: 1,
-    commit: log.index,
-    applied: log.index,
-    members: [{ ...member, reachable: true, learner: false }],
-  })
-  const leadership = new Set<(e: LeadershipEvent) => void>()
-  let started = false
-  return {
-    raftId: 1,
-    async start() {
-      started = true
-      for (const l of leadership) l({ leading: true, term: 1 })
-    },
-    async stop() {
-      for (const l of leadership) l({ leading: false, term: 1 })
-    },
-    propose: (actions) => proposer.propose(actions),
-    readBarrier: async () => {},
-    onLeadership(l) {
-      leadership.add(l)
-      l({ leading: started, term: 1 })
-      return () => leadership.delete(l)
-    },
-    onRemoved: () => () => {},
-    onStatus(l) {
-      l(status())
-      return () => {}
-    },
-    status,
-    leaderAddress: () => self.address,
-    addMember: async () => {
-      throw new Error('a memory cluster has one member')
-    },
-    removeMember: async () => {
-      throw new Error('a memory cluster has one member')
-    },
-    canRemove: () => false,
-    transferLeadership: async () => {},
-    updateAddress: async () => {},
-    rotateKek: async () => {},
   }
 }
