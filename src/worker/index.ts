@@ -1,1 +1,2 @@
+export { type AgentStream, createAgent, type Dial } from './agent/index.js'
 export * from './contract.js'
