@@ -10,7 +10,7 @@ import {
 } from '../../../src/raft/core/index.js'
 import { RaftLog } from '../../../src/raft/core/log.js'
 import { Unstable } from '../../../src/raft/core/unstable.js'
-import { ack, bytes, confState, elect, entries, entry, leader, Member, msg, snapshot, text } from './harness.js'
+import { bytes, confState, elect, entries, entry, leader, Member, msg, snapshot, text } from './harness.js'
 
 // A10: the Ready contract
 
