@@ -28,6 +28,7 @@ interface UpgradedMessage extends IncomingMessage {
   upgradeRest?: Buffer
 }
 
+const JSON_TYPE = 'application/json'
 const MAX_JSON_BYTES = 16 * 1024 * 1024
 const VERSION_PREFIX = /^\/v(\d+\.\d+)(?=\/|$)/
 
@@ -71,6 +72,11 @@ export async function createApi(modules: ApiModules): Promise<Api> {
         )
       request.apiVersion = v
     }
+  })
+  // Clients compare the type of error answers to the letter; Fastify adds a charset that JSON does not have.
+  app.addHook('onSend', async (_request, reply, payload) => {
+    if (reply.getHeader('content-type') === 'application/json; charset=utf-8') reply.header('content-type', JSON_TYPE)
+    return payload
   })
   app.setErrorHandler((error, request, reply) => {
     const status = httpStatus(error)

@@ -44,7 +44,15 @@ export class Daemon {
     const modules = (room: string) => ({ clock, rng, logger: logger.child({ room }) })
     const nativeDir = join(top, 'build/native')
 
-    const images = createImageService({ root: join(o.dataRoot, 'image'), insecureRegistries: o.insecureRegistries, mirrors: o.registryMirrors, layerTool: join(nativeDir, 'shoal-layer') }, modules('image'))
+    const images = createImageService(
+      {
+        root: join(o.dataRoot, 'image'),
+        insecureRegistries: o.insecureRegistries,
+        mirrors: o.registryMirrors,
+        layerTool: join(nativeDir, 'shoal-layer'),
+      },
+      modules('image'),
+    )
     const snapshots = createSnapshotService({ images })
     const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, modules('volume'))
     await images.start()

@@ -21,7 +21,12 @@ export function buildFacts(top: string): { version: string; gitCommit: string; b
   return { version, gitCommit, buildTime }
 }
 
-export async function systemFacts(o: DaemonOptions, top: string, nowMs: number, pools: readonly { readonly base: string; readonly size: number }[]): Promise<SystemFacts> {
+export async function systemFacts(
+  o: DaemonOptions,
+  top: string,
+  nowMs: number,
+  pools: readonly { readonly base: string; readonly size: number }[],
+): Promise<SystemFacts> {
   const build = buildFacts(top)
   return {
     id: await engineId(o.dataRoot),
@@ -67,7 +72,8 @@ export function cgroupVersion(): '1' | '2' {
 
 function kernelWarnings(): string[] {
   const warnings: string[] = []
-  if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() !== '1') warnings.push('WARNING: IPv4 forwarding is disabled')
+  if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() !== '1')
+    warnings.push('WARNING: IPv4 forwarding is disabled')
   if (!existsSync('/proc/self/ns/cgroup')) warnings.push('WARNING: No cgroup namespaces')
   if (!existsSync('/proc/self/ns/time')) warnings.push('WARNING: No time namespaces')
   return warnings

@@ -22,7 +22,11 @@ async function listenUnix(server: Server, path: string, group: string, logger: L
   if (!path.startsWith('/')) throw invalid('badHost', `--host "unix://${path}": the path must be absolute`)
   mkdirSync(dirname(path), { recursive: true })
   if (existsSync(path)) {
-    if (await answers(path)) throw conflict('socketInUse', `another daemon answers on unix://${path}; stop it, or choose another socket with --host`)
+    if (await answers(path))
+      throw conflict(
+        'socketInUse',
+        `another daemon answers on unix://${path}; stop it, or choose another socket with --host`,
+      )
     unlinkSync(path)
   }
   await open(server, { path })
@@ -36,7 +40,9 @@ async function listenUnix(server: Server, path: string, group: string, logger: L
 async function listenTcp(api: Api, address: string, o: DaemonOptions, logger: Logger): Promise<void> {
   const { host, port } = splitHostPort(address, o.tls ? 2376 : 2375, '--host')
   if (!o.tls) {
-    logger.warn('API listens on TCP without TLS: whoever reaches it is root on this host; use --tlsverify', { address: `tcp://${address}` })
+    logger.warn('API listens on TCP without TLS: whoever reaches it is root on this host; use --tlsverify', {
+      address: `tcp://${address}`,
+    })
     await open(api.listener(), { host: host || '127.0.0.1', port })
   } else {
     const read = (flag: string, path: string): string => {
@@ -47,16 +53,31 @@ async function listenTcp(api: Api, address: string, o: DaemonOptions, logger: Lo
         throw invalid('tlsFile', `--${flag} ${path}: ${(e as Error).message}`)
       }
     }
-    await open(api.listener({ key: read('tlskey', o.tlsKey), cert: read('tlscert', o.tlsCert), ca: o.tlsVerify ? read('tlscacert', o.tlsCaCert) : null }), { host: host || '0.0.0.0', port })
+    await open(
+      api.listener({
+        key: read('tlskey', o.tlsKey),
+        cert: read('tlscert', o.tlsCert),
+        ca: o.tlsVerify ? read('tlscacert', o.tlsCaCert) : null,
+      }),
+      { host: host || '0.0.0.0', port },
+    )
   }
-  logger.info('API listens', { address: `tcp://${host || '127.0.0.1'}:${port}`, tls: o.tls, clientCertificates: o.tlsVerify })
+  logger.info('API listens', {
+    address: `tcp://${host || '127.0.0.1'}:${port}`,
+    tls: o.tls,
+    clientCertificates: o.tlsVerify,
+  })
 }
 
 function open(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (e: NodeJS.ErrnoException) => {
       const name = 'path' in where ? `unix://${where.path}` : `tcp://${where.host}:${where.port}`
-      reject(e.code === 'EADDRINUSE' ? conflict('addressInUse', `${name} is in use by another program; choose another address with --host`) : e)
+      reject(
+        e.code === 'EADDRINUSE'
+          ? conflict('addressInUse', `${name} is in use by another program; choose another address with --host`)
+          : e,
+      )
     })
     server.listen(where, resolve)
   })

@@ -12,7 +12,12 @@ const top = join(dirname(fileURLToPath(import.meta.url)), '../../..')
 
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2), buildFacts(top).version)
-  if (process.getuid?.() !== 0) throw new ShoalError('forbidden', 'needRoot', 'shoald must run as root: it makes namespaces, mounts and network interfaces')
+  if (process.getuid?.() !== 0)
+    throw new ShoalError(
+      'forbidden',
+      'needRoot',
+      'shoald must run as root: it makes namespaces, mounts and network interfaces',
+    )
   const logger = createLogger(options.logLevel)
   for (const w of options.warnings) logger.warn(w)
   claimPidfile(options.pidfile)
@@ -54,7 +59,10 @@ function claimPidfile(path: string): void {
     // None there, as after a clean stop.
   }
   if (/^\d+$/.test(text) && Number(text) !== process.pid && isShoald(Number(text)))
-    throw conflict('alreadyRunning', `pidfile ${path} names process ${text}, which runs; stop it, or choose another file with --pidfile`)
+    throw conflict(
+      'alreadyRunning',
+      `pidfile ${path} names process ${text}, which runs; stop it, or choose another file with --pidfile`,
+    )
   mkdirSync(dirname(path), { recursive: true })
   writeFileSync(path, String(process.pid))
 }

@@ -1,5 +1,5 @@
-import { conflict, invalid, shortId } from '../common/index.js'
-import type { JoinRequest, Sandbox, SandboxSpec } from '../overlay/index.js'
+import { conflict, invalid, isKind, shortId } from '../common/index.js'
+import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { publications } from './ports.js'
@@ -13,6 +13,16 @@ export const sharedWith = (networkMode: string): string | null =>
 
 /** A name for `--hostname`'s place when the user gave none. */
 export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
+
+/** Not notFound: clients take that answer to create for a missing image, and would pull it. */
+function namedNetwork(ctx: EngineContext, reference: string): NetworkRecord {
+  try {
+    return ctx.networks.findNetwork(reference)
+  } catch (e) {
+    if (!isKind(e, 'notFound')) throw e
+    throw invalid('noSuchNetwork', `network ${reference} not found`, { network: reference }, { cause: e })
+  }
+}
 
 /** The endpoints a new container is to have, by network name; checks that the networks exist. */
 export function wantedEndpoints(
@@ -30,9 +40,9 @@ export function wantedEndpoints(
     return {}
   }
   const wanted: Record<string, EndpointSettings> = {}
-  const primary = ctx.networks.findNetwork(mode)
+  const primary = namedNetwork(ctx, mode)
   for (const [reference, settings] of given) {
-    const network = ctx.networks.findNetwork(reference === 'default' ? 'bridge' : reference)
+    const network = namedNetwork(ctx, reference === 'default' ? 'bridge' : reference)
     if ((mode === 'host' || mode === 'none') && network.id !== primary.id)
       throw invalid(
         'networkMode',

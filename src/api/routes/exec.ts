@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify'
-import { conflict, invalid } from '../../common/index.js'
+import { conflict, invalid, ShoalError } from '../../common/index.js'
 import type { ContainerView } from '../../engine/index.js'
 import { EXEC_BODY, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import type { Query } from '../query.js'
-import { hijack, pump, streamType } from '../streams.js'
+import { frame, hijack, pump, streamType } from '../streams.js'
 import { size } from './containers.js'
 
 interface ExecBody {
@@ -58,12 +58,20 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
       await containers.execStart(exec.id, null)
       return reply.code(200).send()
     }
-    const attachment = await containers.execStart(exec.id, {
-      tty: b.Tty ?? exec.tty,
-      detachKeys: exec.detachKeys,
-      ...(b.ConsoleSize ? { consoleSize: b.ConsoleSize } : {}),
-    })
-    await pump(hijack(request, reply, streamType(request.apiVersion, exec.tty)), attachment!)
+    const contentType = streamType(request.apiVersion, exec.tty)
+    try {
+      const attachment = await containers.execStart(exec.id, {
+        tty: b.Tty ?? exec.tty,
+        detachKeys: exec.detachKeys,
+        ...(b.ConsoleSize ? { consoleSize: b.ConsoleSize } : {}),
+      })
+      await pump(hijack(request, reply, contentType), attachment!)
+    } catch (e) {
+      if (reply.sent || !(e instanceof ShoalError) || e.fields.exitCode === undefined) throw e
+      // A command that cannot be run is told in the stream: clients take their exit code from exec inspect then.
+      const data = Buffer.from(`${e.message}\r\n`)
+      hijack(request, reply, contentType).end(exec.tty ? data : frame({ stream: 'stdout', data }))
+    }
     return reply
   })
 

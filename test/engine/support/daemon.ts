@@ -56,7 +56,7 @@ async function start(options: DaemonOptions): Promise<void> {
       ...modules,
       images,
       volumes,
-      snapshots: createSnapshotService(images),
+      snapshots: createSnapshotService({ images }),
       networks: createNetworkService(
         { root: join(options.root, 'data/networks'), runDir: join(options.root, 'run/networks'), instance: 'engt' },
         modules,
