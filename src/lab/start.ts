@@ -3,7 +3,7 @@ import { systemClock as clock, ShoalError } from '../common/index.js'
 import { call } from './docker.js'
 import { Lab, type LabHost, SHOALD } from './lab.js'
 import { Prober } from './prober.js'
-import { BUSYBOX, WEB_CHANGES, webRootfs } from './web-image.js'
+import { WEB_CHANGES, webRootfs } from './web-image.js'
 
 /** The main job: five hosts, three of them managers, run a web service and lose a manager and a worker. */
 
