@@ -265,12 +265,11 @@ add rule inet shoal_lab incoming ip saddr @cut drop
     const [host, port] = this.plan.registry.split(':')
     await this.#until(`registry ${this.plan.registry}`, async () => {
       await this.inNetns(this.plan.switchNetns, [
-        '/bin/busybox',
-        'wget',
-        '-q',
-        '-T',
-        '1',
-        '-O',
+        'curl',
+        '-fsS',
+        '-m',
+        '2',
+        '-o',
         '/dev/null',
         `http://${host}:${port}/v2/`,
       ])

@@ -112,16 +112,7 @@ async function main(): Promise<Lab> {
   const [m1, m2, m3, w1, w2] = lab.plan.hosts as [LabHost, LabHost, LabHost, LabHost, LabHost]
   const image = `${lab.plan.registry}/web:1`
   const fetchFrom = (h: LabHost, path = '/'): Promise<string> =>
-    lab.inNetns(lab.plan.switchNetns, [
-      BUSYBOX,
-      'wget',
-      '-q',
-      '-T',
-      '5',
-      '-O',
-      '-',
-      `http://${h.address}:${PORT}${path}`,
-    ])
+    lab.inNetns(lab.plan.switchNetns, ['curl', '-fsS', '-m', '5', `http://${h.address}:${PORT}${path}`])
 
   await step(`image: busybox with a web page, imported on m1 and pushed as ${image}`, async () => {
     const changes = WEB_CHANGES.map((c) => `changes=${encodeURIComponent(c)}`).join('&')
