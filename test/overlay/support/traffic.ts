@@ -11,6 +11,10 @@ import { connect, createServer } from 'node:net'
 const [mode, ...args] = process.argv.slice(2)
 const PATIENCE_MS = 4000
 
+// The test holds the other end of stdin: its end, however it came, ends this program.
+process.stdin.on('end', () => process.exit(0))
+process.stdin.resume()
+
 function once(address: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const s = connect({ host: address, port })
