@@ -506,8 +506,10 @@ export class Sandboxes {
     const b = new NameTableBuilder(network?.name ?? '')
     if (network && this.#hasNames(network)) {
       this.cluster.names(networkId, b)
+      const given = b.defined()
       for (const { record } of this.#attachments(networkId)) {
-        for (const name of record.dnsNames) b.add(name, record.ipv4Address)
+        // A name that the managers gave to a service belongs to the service, not to this one task of it.
+        for (const name of record.dnsNames) if (!given.has(name.toLowerCase())) b.add(name, record.ipv4Address)
         b.reverse(record.ipv4Address, record.name)
       }
     }

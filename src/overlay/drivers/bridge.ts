@@ -4,9 +4,7 @@ import type { NetworkRecord } from '../contract.js'
 import { macOf, parseCidr } from '../ipam/ipv4.js'
 import { bridgeName, isInterConnected, mtuOf } from './bridge-options.js'
 import type { Attachment, NetworkDriver } from './driver.js'
-
-/** Marks links as ours: what carries it and belongs to nobody is removed at the next start. */
-export const linkAlias = (ctx: OverlayContext, what: string): string => `${ctx.options.instance}:${what}`
+import { linkAlias } from './link-alias.js'
 
 /** A Linux bridge on the host; each endpoint is a veth pair between it and the sandbox. */
 export class BridgeDriver implements NetworkDriver {
