@@ -53,8 +53,10 @@ class Service implements LocalImageService {
     return saveImages(this.store, references)
   }
 
-  list(): Promise<readonly Image[]> {
-    return Promise.all([...this.store.db.images.keys()].map((id) => this.store.image(id)))
+  /** The newest first, as docker lists them. */
+  async list(): Promise<readonly Image[]> {
+    const images = await Promise.all([...this.store.db.images.keys()].map((id) => this.store.image(id)))
+    return images.sort((a, b) => b.createdMs - a.createdMs || (a.id < b.id ? -1 : 1))
   }
 
   async get(referenceOrId: string): Promise<Image> {

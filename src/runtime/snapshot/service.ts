@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { chmod, lchown, lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { internal } from '../../common/index.js'
@@ -52,7 +52,12 @@ class Snapshots implements SnapshotService {
           { put: 'snapshot', record: { container: containerId, image, layers: record.layers } },
         ])
       })
-      return this.get(containerId)
+      const plan = await this.get(containerId)
+      // The merged root is the upper directory itself: it has to look like the image's.
+      const root = await lstat(plan.lower[0]!)
+      await lchown(plan.upper, root.uid, root.gid)
+      await chmod(plan.upper, root.mode & 0o7777)
+      return plan
     })
   }
 
