@@ -29,7 +29,7 @@ export async function installImage(store: ImageStore, lease: Lease, o: InstallOp
       `the image's config lists ${diffIds.length} layers and its manifest ${o.blobs.length}; they must be the same`,
     )
   const chain = chainIds(diffIds)
-  lease.pin(o.id, o.manifest.digest, ...chain, ...o.blobs.map((b) => b.digest))
+  await lease.pin(o.id, o.manifest.digest, ...chain, ...o.blobs.map((b) => b.digest))
   const changes: Change[] = []
   for (const [i, chainId] of chain.entries()) {
     if (store.db.layers.has(chainId)) continue

@@ -191,7 +191,7 @@ async function loadManifest(
   const config = parseConfig(rawConfig)
   const id = manifest.config.digest
   const chain = chainIds(config.rootfs.diff_ids)
-  lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
+  await lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
   await store.blobs.put(rawConfig, id)
   await store.blobs.put(data, descriptor.digest)
   await installImage(store, lease, {

@@ -195,10 +195,10 @@ async function installPulled(
 ): Promise<void> {
   const { manifest, own, top } = chosen
   const id = manifest.config.digest
-  lease.pin(id, own.descriptor.digest, top.descriptor.digest, ...manifest.layers.map((l) => l.digest))
+  await lease.pin(id, own.descriptor.digest, top.descriptor.digest, ...manifest.layers.map((l) => l.digest))
   const config = await pullConfig(store, repository, manifest.config, o.signal)
   const chain = chainIds(config.rootfs.diff_ids)
-  lease.pin(...chain)
+  await lease.pin(...chain)
   if (chain.length !== manifest.layers.length)
     throw invalid(
       'badConfig',
@@ -269,39 +269,28 @@ async function fetchLayers(
   const stop = new AbortController()
   const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
   const unpacked = new Map<number, UnpackedLayer>()
-  const seen = new Set<string>()
-  const jobs: Promise<void>[] = []
+  const missing: number[] = []
   for (const [i, layer] of wanted.layers.entries()) {
-    const progress = wanted.progress[i]!
-    if (store.db.layers.has(wanted.chain[i]!) && (await store.blobs.has(layer.digest))) {
-      progress.say('Already exists')
-      continue
+    if (store.db.layers.has(wanted.chain[i]!) && (await store.blobs.has(layer.digest)))
+      wanted.progress[i]!.say('Already exists')
+    else {
+      wanted.progress[i]!.say('Pulling fs layer')
+      // The same layer twice in one image is downloaded once, and unpacked from the blob the second time.
+      if (!missing.some((m) => wanted.layers[m]!.digest === layer.digest)) missing.push(i)
     }
-    progress.say('Pulling fs layer')
-    // The same layer twice in one image is downloaded once, and unpacked from the blob the second time.
-    if (seen.has(layer.digest)) continue
-    seen.add(layer.digest)
-    jobs.push(
-      store.downloads.run(async () => {
-        unpacked.set(
-          i,
-          await fetchLayer(store, repository, layer, { progress, retry: retryPolicy(store), signal: both }),
-        )
-      }, both),
-    )
   }
-  if (jobs.length > store.options.downloadsMax)
-    for (const [i, layer] of wanted.layers.entries())
-      if (i >= store.options.downloadsMax && seen.has(layer.digest) && !unpacked.has(i))
-        wanted.progress[i]!.say('Waiting')
+  for (const i of missing.slice(store.options.downloadsMax)) wanted.progress[i]!.say('Waiting')
   let failure: { readonly reason: unknown } | null = null
   await Promise.all(
-    jobs.map((j) =>
-      j.catch((reason: unknown) => {
+    missing.map(async (i) => {
+      const o = { progress: wanted.progress[i]!, retry: retryPolicy(store), signal: both }
+      try {
+        unpacked.set(i, await store.downloads.run(() => fetchLayer(store, repository, wanted.layers[i]!, o), both))
+      } catch (reason) {
         failure ??= { reason }
         stop.abort(reason)
-      }),
-    ),
+      }
+    }),
   )
   if (failure) {
     for (const u of unpacked.values()) await store.layers.discard(u.directory)

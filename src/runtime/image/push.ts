@@ -51,7 +51,8 @@ export async function pushImage(store: ImageStore, reference: string, o: PushOpt
       await store.leased(async (lease) => {
         const image = store.db.images.get(r.image)
         if (!image) throw noSuchImage(r.name)
-        lease.pin(image.id, image.manifest.digest, ...image.blobs.map((b) => b.digest))
+        await lease.pin(image.id, image.manifest.digest, ...image.blobs.map((b) => b.digest))
+        if (!store.db.images.has(image.id)) throw noSuchImage(r.name)
         await pushOne(store, repository, parseReference(r.name), image, emit, o.signal)
       })
   } catch (e) {

@@ -22,8 +22,13 @@ export type ImageEvent = Parameters<Parameters<ImageService['onEvent']>[0]>[0]
 export class Lease {
   readonly keys = new Set<Digest>()
 
-  pin(...digests: readonly Digest[]): void {
-    for (const d of digests) this.keys.add(d)
+  constructor(private readonly exclusive: (fn: () => Promise<void>) => Promise<void>) {}
+
+  /** Only what is looked for after this resolved is sure to stay: a collection under way has ended by then. */
+  async pin(...digests: readonly Digest[]): Promise<void> {
+    await this.exclusive(async () => {
+      for (const d of digests) this.keys.add(d)
+    })
   }
 }
 
@@ -82,7 +87,7 @@ export class ImageStore {
 
   /** Must be released, whatever happens. */
   lease(): Lease {
-    const lease = new Lease()
+    const lease = new Lease((fn) => this.exclusive(fn))
     this.#leases.add(lease)
     return lease
   }
