@@ -1,6 +1,18 @@
 import { X509Certificate } from 'node:crypto'
 import test from 'ava'
-import { CA, Control, Dispatcher, Empty, ListRequest, NodeRole, ObjectKind, Raft, RaftJoinRequest, RemoveRequest, UpdateRequest } from '#proto'
+import {
+  CA,
+  Control,
+  Dispatcher,
+  Empty,
+  ListRequest,
+  NodeRole,
+  ObjectKind,
+  Raft,
+  RaftJoinRequest,
+  RemoveRequest,
+  UpdateRequest,
+} from '#proto'
 import { callUnary, dialGrpc } from '../../../src/common/grpc/index.js'
 import { newObjectId } from '../../../src/common/index.js'
 import { createRoot } from '../../../src/manager/ca/index.js'
@@ -25,20 +37,23 @@ test.serial('a node joins with the worker token, through any manager, and is lis
   }
 })
 
-test.serial('a token whose digest was changed is refused by the joiner, one with a wrong secret by the cluster', async (t) => {
-  const remote = lab.managers[0]!.address
-  const token = (await lab.cluster()).rootCa!.workerToken
-  const swap = (at: number): string => token.slice(0, at) + (token[at] === '0' ? '1' : '0') + token.slice(at + 1)
-  await t.throwsAsync(lab.ca.join({ remote, token: swap(40), availability: 0 }), {
-    message: /^remote CA does not match fingerprint\. Expected: [0-9a-f]{64} Got: [0-9a-f]{64}$/,
-  })
-  await t.throwsAsync(lab.ca.join({ remote, token: swap(token.length - 1), availability: 0 }), {
-    message: 'A valid join token is necessary to join this cluster',
-  })
-  await t.throwsAsync(lab.ca.join({ remote, token: 'SWMTKN-1-nonsense', availability: 0 }), {
-    message: 'invalid join token',
-  })
-})
+test.serial(
+  'a token whose digest was changed is refused by the joiner, one with a wrong secret by the cluster',
+  async (t) => {
+    const remote = lab.managers[0]!.address
+    const token = (await lab.cluster()).rootCa!.workerToken
+    const swap = (at: number): string => token.slice(0, at) + (token[at] === '0' ? '1' : '0') + token.slice(at + 1)
+    await t.throwsAsync(lab.ca.join({ remote, token: swap(40), availability: 0 }), {
+      message: /^remote CA does not match fingerprint\. Expected: [0-9a-f]{64} Got: [0-9a-f]{64}$/,
+    })
+    await t.throwsAsync(lab.ca.join({ remote, token: swap(token.length - 1), availability: 0 }), {
+      message: 'A valid join token is necessary to join this cluster',
+    })
+    await t.throwsAsync(lab.ca.join({ remote, token: 'SWMTKN-1-nonsense', availability: 0 }), {
+      message: 'invalid join token',
+    })
+  },
+)
 
 test.serial('a rotated token admits nobody; nodes that are in stay', async (t) => {
   const remote = lab.managers[1]!.address
@@ -65,29 +80,39 @@ test.serial('a rotated token admits nobody; nodes that are in stay', async (t) =
   t.not(renewed.cert, worker.identity.cert)
 })
 
-test.serial('rights go by role: a worker may not call control, raft or report; nobody may without a certificate', async (t) => {
-  const address = lab.managers[0]!.address
-  const worker = await lab.worker()
-  const asWorker = dialGrpc({ address, identity: worker.identity })
-  const asNobody = dialGrpc({ address, identity: null, ca: worker.identity.ca })
-  const call = <Q, S>(client: typeof asWorker, m: import('#proto').Method<Q, S>, q: Q): Promise<string | null> =>
-    codeOf(callUnary(client, m, q, { deadlineMs: 5000 }))
-  try {
-    t.is(await call(asWorker, Control.List, ListRequest.create({ kind: 2 })), 'notManager')
-    t.is(await call(asNobody, Control.List, ListRequest.create({ kind: 2 })), 'noCertificate')
-    t.is(await call(asWorker, CA.GetUnlockKey, Empty.create()), 'notManager')
-    t.is(await call(asWorker, Raft.Join, RaftJoinRequest.create({ nodeId: worker.nodeId, address: 'x:1' })), 'notManager')
-    t.is(await call(asNobody, CA.GetRootCertificate, Empty.create()), null)
-    t.truthy(Dispatcher.Report)
-  } finally {
-    asWorker.close()
-    asNobody.close()
-  }
-})
+test.serial(
+  'rights go by role: a worker may not call control, raft or report; nobody may without a certificate',
+  async (t) => {
+    const address = lab.managers[0]!.address
+    const worker = await lab.worker()
+    const asWorker = dialGrpc({ address, identity: worker.identity })
+    const asNobody = dialGrpc({ address, identity: null, ca: worker.identity.ca })
+    const call = <Q, S>(client: typeof asWorker, m: import('#proto').Method<Q, S>, q: Q): Promise<string | null> =>
+      codeOf(callUnary(client, m, q, { deadlineMs: 5000 }))
+    try {
+      t.is(await call(asWorker, Control.List, ListRequest.create({ kind: 2 })), 'notManager')
+      t.is(await call(asNobody, Control.List, ListRequest.create({ kind: 2 })), 'noCertificate')
+      t.is(await call(asWorker, CA.GetUnlockKey, Empty.create()), 'notManager')
+      t.is(
+        await call(asWorker, Raft.Join, RaftJoinRequest.create({ nodeId: worker.nodeId, address: 'x:1' })),
+        'notManager',
+      )
+      t.is(await call(asNobody, CA.GetRootCertificate, Empty.create()), null)
+      t.truthy(Dispatcher.Report)
+    } finally {
+      asWorker.close()
+      asNobody.close()
+    }
+  },
+)
 
 test.serial('a certificate of a foreign root gets no answer at all', async (t) => {
   const root = await createRoot(Date.now())
-  const foreign = await lab.ca.issueFirst(root, { clusterId: lab.clusterId, nodeId: newObjectId(), expiryMs: 3_600_000 })
+  const foreign = await lab.ca.issueFirst(root, {
+    clusterId: lab.clusterId,
+    nodeId: newObjectId(),
+    expiryMs: 3_600_000,
+  })
   const trusting = { ...foreign, ca: lab.managers[0]!.identity.ca }
   const client = dialGrpc({ address: lab.managers[0]!.address, identity: trusting })
   try {
