@@ -61,6 +61,7 @@ class SwarmManager implements Manager {
   #server: GrpcServer | null = null
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
+  #raftRuns = false
 
   constructor(
     private readonly options: ManagerOptions,
@@ -87,6 +88,7 @@ class SwarmManager implements Manager {
       const raft = await this.#member(bootstrap)
       this.#assemble(raft)
       await raft.start()
+      this.#raftRuns = true
       this.#hub.attach(raft)
       await this.#settled(raft)
     } catch (e) {
@@ -104,10 +106,7 @@ class SwarmManager implements Manager {
     const parts = this.#parts
     if (parts) {
       const { raft } = parts
-      const others = raft
-        .status()
-        .members.filter((m) => m.nodeId !== this.#identity.nodeId && !m.learner && m.reachable)
-      if (raft.status().leading && others.length > 0) await this.#handOver(raft)
+      if (this.#raftRuns && raft.status().leading) await this.#handOver(raft)
       parts.dispatcher.stop()
       parts.reporter.stop()
       parts.link.close()
@@ -119,7 +118,10 @@ class SwarmManager implements Manager {
     await this.#server?.close()
   }
 
+  /** To whoever Raft thinks best; alone there is nobody. */
   async #handOver(raft: RaftNode): Promise<void> {
+    const others = raft.status().members.filter((m) => m.raftId !== raft.raftId && !m.learner && m.reachable)
+    if (others.length === 0) return
     const late = new AbortController()
     const timer = this.#clock.sleep(TRANSFER_MS, late.signal).catch(() => {})
     const moved = raft
@@ -151,6 +153,11 @@ class SwarmManager implements Manager {
 
   leaderAddress(): string | null {
     return this.#parts?.raft.leaderAddress() ?? null
+  }
+
+  async unlockKey(): Promise<Uint8Array> {
+    await this.#started().raft.readBarrier()
+    return this.#store.view().cluster()?.unlockKey ?? new Uint8Array()
   }
 
   #started(): Parts {
@@ -278,9 +285,7 @@ class SwarmManager implements Manager {
         const error = ShoalError.from(e)
         const leader = (error.cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
         const moved = typeof leader === 'string' && leader !== address
-        // The replica of the manager asked may not have our role yet.
-        const early = isKind(e, 'forbidden') && error.code === 'notManager'
-        if ((!isKind(e, 'unavailable') && !early) || this.#clock.monotonic() > giveUp) throw e
+        if (!isKind(e, 'unavailable') || this.#clock.monotonic() > giveUp) throw e
         address = moved ? leader : remote
         this.#logger.debug('not taken in yet, asked again', { address, error: error.message })
         if (!moved) await this.#clock.sleep(JOIN_RETRY_MS)

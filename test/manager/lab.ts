@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -194,6 +194,13 @@ export class ManagerLab {
   async cluster(m = this.managers[0]!) {
     const answer = await m.manager.control.get(GetRequest.create({ kind: ObjectKind.KIND_CLUSTER }))
     return answer.object!.cluster!
+  }
+
+  /** Is the key in this manager's state directory wrapped? */
+  async isLocked(m: LabManager): Promise<boolean> {
+    for (const f of await readdir(join(m.dir, 'raft'), { withFileTypes: true }))
+      if (f.isFile() && (await readFile(join(m.dir, 'raft', f.name), 'latin1')).includes('"nonce":"')) return true
+    return false
   }
 
   async worker(at = this.managers[0]!): Promise<FakeAgent> {

@@ -182,7 +182,9 @@ export class PresenceDesk implements LeaderDesk {
     if (writes.length === 0) return
     const lost = (e: unknown): void =>
       this.logger.debug('node states not written: leadership moves', { error: ShoalError.from(e).message })
-    this.store.batch(writes).then((results) => results.forEach((e) => e && lost(e)), lost)
+    this.store.batch(writes).then((results) => {
+      for (const e of results) if (e) lost(e)
+    }, lost)
   }
 }
 
