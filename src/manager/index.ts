@@ -1,1 +1,6 @@
-export {}
+export { createCaClient, parseJoinToken, readIdentity } from './ca/index.js'
+export * from './contract.js'
+export { CLUSTER_DEFAULTS, NO_LEADER } from './control/index.js'
+export { formatUnlockKey, parseUnlockKey } from './keys/index.js'
+export { createManager } from './manager.js'
+export * from './store/index.js'

@@ -1,1 +1,11 @@
-export {}
+export * from './container/index.js'
+export * from './contract.js'
+export { applyChanges } from './image/instructions.js'
+export { createImageService, type LocalImageService } from './image/service.js'
+export * from './native.js'
+export type { ImageOptions, RuntimeModules } from './options.js'
+export { familiarName, familiarString, parseReference, type Reference } from './registry/reference.js'
+export * from './seccomp-profile.js'
+export { type ApplyOptions, LayerProcess, LayerTool } from './snapshot/layer-tool.js'
+export { createSnapshotService } from './snapshot/service.js'
+export { createVolumeService, type VolumeOptions } from './volume/service.js'

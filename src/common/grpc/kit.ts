@@ -247,6 +247,10 @@ export function dialGrpc(options: ClientOptions): grpc.Client {
   })
 }
 
+/** True once there is a connection; false when none came about in time. */
+export const connected = (client: grpc.Client, ms: number): Promise<boolean> =>
+  new Promise((resolve) => client.waitForReady(Date.now() + ms, (e) => resolve(!e)))
+
 /** One unary call; rejects with a ShoalError. */
 export function callUnary<Q, S>(
   client: grpc.Client,

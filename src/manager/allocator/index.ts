@@ -1,0 +1,2 @@
+export { Allocator } from './allocator.js'
+export { AllocationBook } from './book.js'

@@ -1,0 +1,7 @@
+export * from './authority.js'
+export * from './certificates.js'
+export * from './client.js'
+export * from './handlers.js'
+export * from './identity.js'
+export * from './rotation.js'
+export * from './token.js'

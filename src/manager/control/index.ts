@@ -1,0 +1,7 @@
+export * from './clusters.js'
+export * from './control.js'
+export * from './errors.js'
+export * from './forwarding.js'
+export * from './handlers.js'
+export { ingressNetwork } from './networks.js'
+export { isHidden, kindOf, lookUp, taskName, wrap } from './objects.js'

@@ -1,0 +1,3 @@
+export * from './desk.js'
+export * from './dispatcher.js'
+export * from './reporter.js'

@@ -1,0 +1,2 @@
+export * from './autolock.js'
+export * from './unlock-key.js'

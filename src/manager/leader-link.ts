@@ -1,0 +1,103 @@
+import type * as grpc from '@grpc/grpc-js'
+import { connected, dialGrpc, type TlsIdentity } from '../common/grpc/index.js'
+import { type Clock, Emitter, isKind, type ShoalError } from '../common/index.js'
+import type { RaftNode } from '../raft/index.js'
+import { noLeader } from './control/errors.js'
+
+/** How long a call waits for a leader before it fails with Docker's sentence. */
+export const NO_LEADER_MS = 10_000
+/** Between two looks at who leads, besides the looks that Raft's own events cause. */
+const LOOK_MS = 100
+
+/**
+ * The way to the leader from this manager: itself, or a connection. Calls that certainly had no effect (the other side
+ * said `notLeader`, or no connection came about) are tried again until `NO_LEADER_MS` have passed; others never are.
+ */
+export class LeaderLink {
+  #client: { readonly address: string; readonly client: grpc.Client } | null = null
+  readonly #changed = new Emitter<void>()
+  readonly #stops: (() => void)[]
+  #leading = false
+  #closed = false
+
+  constructor(
+    private readonly raft: Pick<RaftNode, 'leaderAddress' | 'onStatus' | 'status'>,
+    private readonly identity: () => TlsIdentity,
+    private readonly clock: Clock,
+  ) {
+    this.#stops = [raft.onStatus(() => this.#changed.emit())]
+  }
+
+  /** The leader's parts run here and may be called. */
+  setLeading(leading: boolean): void {
+    this.#leading = leading
+    this.#changed.emit()
+  }
+
+  get leading(): boolean {
+    return this.#leading
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#changed.on(listener)
+  }
+
+  /** New connections use the renewed certificate. */
+  identityChanged(): void {
+    this.#drop()
+  }
+
+  /** A connection to the leader; null when this manager leads or none is known. */
+  connection(): grpc.Client | null {
+    if (this.#closed || this.#leading || this.raft.status().leading) return null
+    const address = this.raft.leaderAddress()
+    if (address === null) return null
+    if (this.#client?.address !== address) {
+      this.#drop()
+      this.#client = { address, client: dialGrpc({ address, identity: this.identity() }) }
+    }
+    return this.#client.client
+  }
+
+  async call<T>(local: () => Promise<T>, remote: (client: grpc.Client) => Promise<T>): Promise<T> {
+    const giveUp = this.clock.monotonic() + NO_LEADER_MS
+    for (;;) {
+      const left = giveUp - this.clock.monotonic()
+      if (left <= 0 || this.#closed) throw noLeader()
+      try {
+        if (this.#leading) return await local()
+        const client = this.connection()
+        if (client && (await connected(client, Math.min(left, 2000)))) return await remote(client)
+      } catch (e) {
+        if (!isKind(e, 'unavailable') || (e as ShoalError).code !== 'notLeader') throw e
+      }
+      await this.#nextChange(LOOK_MS)
+    }
+  }
+
+  #nextChange(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel()
+        off()
+        resolve()
+      }
+      const timer = this.clock.after(ms, done)
+      const off = this.#changed.on(done)
+    })
+  }
+
+  #drop(): void {
+    const old = this.#client
+    this.#client = null
+    // Calls under way may still be answered.
+    old?.client.close()
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const stop of this.#stops) stop()
+    this.#drop()
+    this.#changed.emit()
+  }
+}

@@ -1,0 +1,379 @@
+import type * as grpc from '@grpc/grpc-js'
+import { CA, Control, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
+import {
+  callUnary,
+  dialGrpc,
+  type GrpcServer,
+  listenGrpc,
+  type Peer,
+  peerOf,
+  serviceDefinition,
+  toServiceError,
+} from '../common/grpc/index.js'
+import { type Clock, Emitter, forbidden, invalid, isKind, ShoalError, unavailable } from '../common/index.js'
+import type { Logger } from '../common/log.js'
+import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
+import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
+import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
+import { CLUSTER_DEFAULTS, controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
+import { Dispatcher, Reporter } from './dispatcher/index.js'
+import { AutolockKeeper } from './keys/index.js'
+import { LeaderLink } from './leader-link.js'
+import { Leadership } from './leadership.js'
+import { LogBroker } from './logs/index.js'
+import { createStore, type ReplicatedStore } from './store/index.js'
+
+/** A new member has this long to find the leader and be taken in. */
+const JOIN_DEADLINE_MS = 60_000
+const JOIN_CALL_MS = 15_000
+const JOIN_RETRY_MS = 300
+/** Handing leadership over when stopping may take this long. */
+const TRANSFER_MS = 3_000
+
+export const createManager = (options: ManagerOptions, modules: ManagerModules): Manager =>
+  new SwarmManager(options, modules)
+
+/** What exists once this member has its Raft id. */
+interface Parts {
+  readonly raft: RaftNode
+  readonly link: LeaderLink
+  readonly leadership: Leadership
+  readonly reporter: Reporter
+  readonly dispatcher: Dispatcher
+  readonly autolock: AutolockKeeper
+  readonly control: ControlApi
+  readonly services: {
+    readonly control: grpc.UntypedServiceImplementation
+    readonly ca: grpc.UntypedServiceImplementation
+    readonly dispatcher: grpc.UntypedServiceImplementation
+  }
+}
+
+/** Raft member, store, API, dispatcher and CA of one node, behind one listener. */
+class SwarmManager implements Manager {
+  readonly control: ControlApi
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #store: ReplicatedStore
+  readonly #hub: RaftHub
+  readonly #removed = new Emitter<void>()
+  #identity: NodeIdentity
+  #server: GrpcServer | null = null
+  #parts: Parts | null = null
+  #stopping: Promise<void> | null = null
+
+  constructor(
+    private readonly options: ManagerOptions,
+    private readonly modules: ManagerModules,
+  ) {
+    this.#identity = options.identity
+    this.#clock = modules.clock
+    this.#logger = modules.logger.child({ room: 'manager' })
+    this.#store = createStore({ clock: modules.clock })
+    this.#hub = createRaftHub({
+      identity: () => this.#identity,
+      clock: modules.clock,
+      rng: modules.rng,
+      logger: modules.logger.child({ room: 'raft' }),
+    })
+    this.control = this.#publicControl()
+  }
+
+  async start(): Promise<void> {
+    const { bootstrap } = this.options
+    try {
+      // A joiner is called back before it is taken in, so it must listen first.
+      await this.#listen()
+      const raft = await this.#member(bootstrap)
+      this.#assemble(raft)
+      await raft.start()
+      this.#hub.attach(raft)
+      await this.#settled(raft)
+    } catch (e) {
+      await this.stop()
+      throw e
+    }
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
+    const parts = this.#parts
+    if (parts) {
+      const { raft } = parts
+      const others = raft
+        .status()
+        .members.filter((m) => m.nodeId !== this.#identity.nodeId && !m.learner && m.reachable)
+      if (raft.status().leading && others.length > 0) await this.#handOver(raft)
+      parts.dispatcher.stop()
+      parts.reporter.stop()
+      parts.link.close()
+      await parts.leadership.stop()
+      this.#hub.attach(null)
+      await raft.stop()
+      await parts.autolock.stop()
+    }
+    await this.#server?.close()
+  }
+
+  async #handOver(raft: RaftNode): Promise<void> {
+    const late = new AbortController()
+    const timer = this.#clock.sleep(TRANSFER_MS, late.signal).catch(() => {})
+    const moved = raft
+      .transferLeadership()
+      .catch((e: unknown) =>
+        this.#logger.warn('leadership not handed over before stopping', { error: ShoalError.from(e).message }),
+      )
+    await Promise.race([moved, timer])
+    late.abort()
+  }
+
+  status(): RaftNodeStatus {
+    return this.#started().raft.status()
+  }
+
+  setIdentity(identity: NodeIdentity): void {
+    this.#identity = identity
+    this.#server?.setIdentity(identity)
+    this.#parts?.link.identityChanged()
+  }
+
+  onRemoved(listener: () => void): () => void {
+    return this.#removed.on(listener)
+  }
+
+  self(): Node | null {
+    return this.#store.view().get('node', this.#identity.nodeId)
+  }
+
+  leaderAddress(): string | null {
+    return this.#parts?.raft.leaderAddress() ?? null
+  }
+
+  #started(): Parts {
+    if (!this.#parts) throw unavailable('starting', 'this manager is starting; try again')
+    return this.#parts
+  }
+
+  // ---------------------------------------------------------------- the listener
+
+  async #listen(): Promise<void> {
+    const at = /^(.*):(\d+)$/.exec(this.options.listenAddress)
+    if (!at) throw invalid('badAddress', `listen address ${this.options.listenAddress} is not host:port`)
+    this.#server = await listenGrpc({
+      host: at[1]!.replace(/^\[|\]$/g, ''),
+      port: Number(at[2]),
+      identity: this.#identity,
+      register: (server) => this.#register(server),
+    })
+  }
+
+  #register(server: grpc.Server): void {
+    server.addService(serviceDefinition(Raft), { ...this.#hub.handlers, Join: this.#guardedJoin() })
+    const late = (definition: grpc.ServiceDefinition, pick: (p: Parts) => grpc.UntypedServiceImplementation): void =>
+      server.addService(
+        definition,
+        Object.fromEntries(Object.keys(definition).map((name) => [name, this.#late(name, pick)])),
+      )
+    late(serviceDefinition(Control), (p) => p.services.control)
+    late(serviceDefinition(CA), (p) => p.services.ca)
+    late(Dispatcher.definition(), (p) => p.services.dispatcher)
+  }
+
+  /** Calls before this member has started are told to try again. */
+  #late(name: string, pick: (p: Parts) => grpc.UntypedServiceImplementation): grpc.UntypedHandleCall {
+    return ((call: { emit(event: string, e: unknown): void }, callback?: (e: unknown) => void) => {
+      try {
+        const handler = pick(this.#started())[name] as (call: unknown, callback: unknown) => void
+        handler(call, callback)
+      } catch (e) {
+        if (callback) callback(toServiceError(e))
+        else call.emit('error', toServiceError(e))
+      }
+    }) as unknown as grpc.UntypedHandleCall
+  }
+
+  /** Only a node that is to be a manager now may become a member: an old certificate is not enough. */
+  #guardedJoin(): grpc.UntypedHandleCall {
+    const join = this.#hub.handlers['Join'] as grpc.handleUnaryCall<RaftJoinRequest, RaftJoinResponse>
+    const guarded: grpc.handleUnaryCall<RaftJoinRequest, RaftJoinResponse> = (call, callback) => {
+      try {
+        const peer = this.#authorise(peerOf(call), 'manager')
+        const node = this.#store.view().get('node', peer.nodeId)
+        if (this.#parts?.raft.status().leading && node?.role !== 1)
+          throw forbidden('notManager', `node ${peer.nodeId} is not to be a manager`)
+      } catch (e) {
+        callback(toServiceError(e))
+        return
+      }
+      join(call, callback)
+    }
+    return guarded as unknown as grpc.UntypedHandleCall
+  }
+
+  #authorise(peer: Peer | null, role: 'manager' | 'any'): Peer {
+    const known = authorise(peer, this.#store.view().cluster(), role)
+    if (known.clusterId !== this.#identity.clusterId)
+      throw forbidden('foreignCluster', `node ${known.nodeId} belongs to another cluster`)
+    return known
+  }
+
+  // ---------------------------------------------------------------- the member
+
+  async #member(bootstrap: ManagerOptions['bootstrap']): Promise<RaftNode> {
+    const defaults = CLUSTER_DEFAULTS.raft
+    const joined = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
+    const raft = createRaftNode(
+      {
+        dir: `${this.options.dir}/raft`,
+        nodeId: this.#identity.nodeId,
+        advertiseAddress: this.options.advertiseAddress,
+        bootstrap: joined
+          ? {
+              kind: 'join',
+              raftId: joined.raftId,
+              members: joined.membership?.members ?? [],
+              removed: joined.membership?.removed ?? [],
+            }
+          : bootstrap.kind === 'create'
+            ? { kind: 'create' }
+            : bootstrap.kind === 'forceNewCluster'
+              ? { kind: 'forceNewCluster' }
+              : null,
+        kek: this.options.unlockKey,
+        tickMs: this.options.tickMs,
+        heartbeatTick: defaults.heartbeatTick,
+        electionTick: defaults.electionTick,
+        snapshotInterval: defaults.snapshotInterval,
+        entriesForSlowFollowers: defaults.logEntriesForSlowFollowers,
+      },
+      {
+        clock: this.#clock,
+        rng: this.modules.rng,
+        logger: this.modules.logger.child({ room: 'raft' }),
+        stateMachine: this.#store,
+        transport: this.#hub.transport,
+      },
+    )
+    this.#store.connect(raft)
+    return raft
+  }
+
+  /** Goes to the leader by what each answer says; a cluster between two leaders is asked again. */
+  async #join(remote: string): Promise<RaftJoinResponse> {
+    const giveUp = this.#clock.monotonic() + JOIN_DEADLINE_MS
+    const request = RaftJoinRequest.create({
+      nodeId: this.#identity.nodeId,
+      address: this.options.advertiseAddress,
+    })
+    let address = remote
+    for (;;) {
+      const client = dialGrpc({ address, identity: this.#identity })
+      try {
+        return await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
+      } catch (e) {
+        const error = ShoalError.from(e)
+        const leader = (error.cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
+        const moved = typeof leader === 'string' && leader !== address
+        // The replica of the manager asked may not have our role yet.
+        const early = isKind(e, 'forbidden') && error.code === 'notManager'
+        if ((!isKind(e, 'unavailable') && !early) || this.#clock.monotonic() > giveUp) throw e
+        address = moved ? leader : remote
+        this.#logger.debug('not taken in yet, asked again', { address, error: error.message })
+        if (!moved) await this.#clock.sleep(JOIN_RETRY_MS)
+      } finally {
+        client.close()
+      }
+    }
+  }
+
+  #assemble(raft: RaftNode): void {
+    const store = this.#store
+    const clock = this.#clock
+    const identity = (): NodeIdentity => this.#identity
+    const { bootstrap } = this.options
+    const link = new LeaderLink(raft, identity, clock)
+    const leadership = new Leadership({
+      store,
+      raft,
+      link,
+      identity,
+      clock,
+      rng: this.modules.rng,
+      logger: this.#logger,
+      create: bootstrap.kind === 'create' ? bootstrap : null,
+    })
+    const check = (peer: Peer | null, role: 'manager' | 'any'): Peer => this.#authorise(peer, role)
+    const logger = this.modules.logger.child({ room: 'dispatcher' })
+    const desk = () => leadership.desk
+    const reporter = new Reporter(link, desk, this.#identity.nodeId, clock, logger)
+    const dispatcher = new Dispatcher({ store, clock, logger, reporter, authorise: check, desk })
+    const managerOf = (nodeId: string): string | null => leadership.desk?.managerOf(nodeId) ?? null
+    const broker = new LogBroker({ store, dispatcher, managerOf, identity })
+    const local = new LeaderControl({ store, clock, raft, logs: (r, s) => broker.logs(r, s) })
+    this.#parts = {
+      raft,
+      link,
+      leadership,
+      reporter,
+      dispatcher,
+      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.options.unlockKey),
+      control: new ForwardingControl(link, local),
+      services: {
+        control: controlHandlers({
+          authorise: (peer) => check(peer, 'manager'),
+          isLeader: () => link.leading,
+          control: local,
+          localLogs: (request, nodes, signal) => broker.local(request, nodes, signal),
+        }),
+        ca: caHandlers({ store, link, authority: new CertificateAuthority(store, clock), authorise: check }),
+        dispatcher: dispatcher.handlers(),
+      },
+    }
+    raft.onRemoved(() => this.#removed.emit())
+    raft.onFailed((e) => this.#logger.error('the raft member failed and has stopped', { error: e.message }))
+    leadership.start()
+  }
+
+  /** A voter, with a leader known and the cluster's state here. */
+  async #settled(raft: RaftNode): Promise<void> {
+    const isSettled = (): boolean => {
+      const status = raft.status()
+      const self = status.members.find((m) => m.nodeId === this.#identity.nodeId)
+      const ready = status.leader !== 0 && this.#store.view().cluster() !== null
+      return ready && self !== undefined && !self.learner && (!status.leading || this.#parts!.link.leading)
+    }
+    // An old member starts without its quorum too: the others may come later.
+    if (this.options.bootstrap.kind === 'restart') return
+    const giveUp = new AbortController()
+    const deadline = this.#clock.after(JOIN_DEADLINE_MS, () => giveUp.abort())
+    try {
+      while (!isSettled()) {
+        if (giveUp.signal.aborted)
+          throw unavailable('notSettled', `this manager found no leader within ${JOIN_DEADLINE_MS} ms of joining`)
+        await this.#clock.sleep(20)
+      }
+    } finally {
+      deadline.cancel()
+    }
+  }
+
+  /** The API before start says so, instead of being absent. */
+  #publicControl(): ControlApi {
+    const at = (): ControlApi => this.#started().control
+    return {
+      list: async (r) => at().list(r),
+      get: async (r) => at().get(r),
+      create: async (r) => at().create(r),
+      update: async (r) => at().update(r),
+      remove: async (r) => at().remove(r),
+      serviceStatuses: async (r) => at().serviceStatuses(r),
+      attachNetwork: async (r) => at().attachNetwork(r),
+      watch: (r, s) => at().watch(r, s),
+      logs: (r, s) => at().logs(r, s),
+    }
+  }
+}

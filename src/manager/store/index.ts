@@ -1,0 +1,3 @@
+export * from './contract.js'
+export * from './options.js'
+export { createStore, type ReplicatedStore } from './store.js'

@@ -1,0 +1,162 @@
+import type { ClusterMembers, Network, NetworkUpdate } from '#proto'
+
+export interface IpamPool {
+  readonly subnet: string
+  readonly range?: string
+  readonly gateway?: string
+  readonly reserved?: Readonly<Record<string, string>>
+}
+
+/** A network of this host only (bridge, host, none, macvlan), as the Engine API's create body gives it. */
+export interface LocalNetworkSpec {
+  readonly name: string
+  /** bridge, macvlan; host and none exist from the start. */
+  readonly driver: string
+  readonly internal: boolean
+  readonly attachable: boolean
+  readonly ipv6: boolean
+  readonly ipam: {
+    readonly driver: string
+    readonly options: Readonly<Record<string, string>>
+    readonly pools: readonly IpamPool[]
+  }
+  readonly options: Readonly<Record<string, string>>
+  readonly labels: Readonly<Record<string, string>>
+  readonly configOnly: boolean
+  readonly configFrom: string | null
+}
+
+export interface NetworkRecord extends LocalNetworkSpec {
+  /** 64 hexadecimal digits (local) or 25 characters of base 36 (swarm). */
+  readonly id: string
+  readonly scope: 'local' | 'swarm'
+  readonly createdMs: number
+  readonly ingress: boolean
+  /** VNIs etc. of swarm networks. */
+  readonly driverState: Readonly<Record<string, string>>
+}
+
+export interface EndpointRecord {
+  readonly networkId: string
+  readonly endpointId: string
+  readonly sandboxId: string
+  readonly name: string
+  readonly macAddress: string
+  /** Plain address and prefix length; empty and 0 for host and none. */
+  readonly ipv4Address: string
+  readonly ipv4PrefixLength: number
+  readonly gateway: string
+  readonly ipv6Address: string
+  readonly ipv6PrefixLength: number
+  readonly ipv6Gateway: string
+  readonly aliases: readonly string[]
+  /** All names that resolve to it on this network. */
+  readonly dnsNames: readonly string[]
+  readonly interfaceName: string
+}
+
+export interface JoinRequest {
+  /** Wanted address; the manager's choice for tasks (no prefix length). Absent: the pool's next. */
+  readonly ipv4Address?: string
+  readonly ipv6Address?: string
+  readonly macAddress?: string
+  readonly aliases?: readonly string[]
+  readonly driverOptions?: Readonly<Record<string, string>>
+  /** Decides the default route: higher wins; equal: bridge-like external networks by name. */
+  readonly gatewayPriority?: number
+}
+
+export interface PortPublication {
+  readonly containerPort: number
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  /** Empty: all addresses. */
+  readonly hostIp: string
+  /** 0: chosen from 32768-60999. */
+  readonly hostPort: number
+  /** For a range, last port of it. */
+  readonly hostPortEnd?: number
+}
+
+export interface SandboxSpec {
+  /** Container id. */
+  readonly id: string
+  /** Container name: resolves on every user-defined network it joins. */
+  readonly name: string
+  readonly hostname: string
+  readonly domainname: string
+  /** "private": a namespace of its own; "host"; "none": its own with only lo; "container:<sandbox id>" shares. */
+  readonly mode: 'private' | 'host' | 'none' | { readonly shareWith: string }
+  readonly dns: {
+    readonly servers: readonly string[]
+    readonly search: readonly string[]
+    readonly options: readonly string[]
+  }
+  readonly extraHosts: readonly string[]
+  readonly sysctls: Readonly<Record<string, string>>
+  /** Where the engine wants /etc/hosts, /etc/resolv.conf and /etc/hostname of this container written. */
+  readonly filesDir: string
+}
+
+export interface Sandbox {
+  readonly id: string
+  /** To be given to the runtime as the network namespace's path; null for host mode. */
+  readonly netnsPath: string | null
+  readonly endpoints: readonly EndpointRecord[]
+  /** As bound. */
+  readonly ports: readonly PortPublication[]
+}
+
+export interface InterfaceStats {
+  readonly name: string
+  readonly rxBytes: number
+  readonly rxPackets: number
+  readonly rxErrors: number
+  readonly rxDropped: number
+  readonly txBytes: number
+  readonly txPackets: number
+  readonly txErrors: number
+  readonly txDropped: number
+}
+
+/**
+ * All networking of one host. Local networks and sandboxes are durable: after a daemon restart the same sandboxes are
+ * found again (live ones untouched, dead ones of `keep` forgotten). Errors: conflict `networkNameInUse`, forbidden
+ * `networkInUse` | `predefinedNetwork`, conflict `portInUse` naming address, port and protocol, invalid `subnetOverlap`,
+ * unavailable `noFreeAddress` naming the network.
+ */
+export interface NetworkService {
+  /** `keep`: ids of the sandboxes whose containers still live; everything else of ours in the kernel is removed. */
+  start(keep: ReadonlySet<string>): Promise<void>
+  /** Leaves live sandboxes as they are. */
+  stop(): Promise<void>
+
+  createNetwork(spec: LocalNetworkSpec): Promise<NetworkRecord>
+  removeNetwork(id: string): Promise<void>
+  /** Local networks, and the swarm's that this node takes part in. */
+  networks(): readonly NetworkRecord[]
+  /** By full id, name, or unique id prefix; notFound code `noSuchNetwork`. */
+  findNetwork(reference: string): NetworkRecord
+  endpoints(networkId: string): readonly EndpointRecord[]
+
+  createSandbox(spec: SandboxSpec): Promise<Sandbox>
+  sandbox(id: string): Sandbox | null
+  join(sandboxId: string, networkId: string, request: JoinRequest): Promise<EndpointRecord>
+  leave(sandboxId: string, networkId: string): Promise<void>
+  /** Replaces the sandbox's published ports; all or none. Resolves with the ports as bound. */
+  publish(sandboxId: string, ports: readonly PortPublication[]): Promise<readonly PortPublication[]>
+  /** Idempotent. Frees addresses, ports, interfaces, namespace. */
+  deleteSandbox(id: string): Promise<void>
+  stats(sandboxId: string): Promise<readonly InterfaceStats[]>
+  rename(sandboxId: string, name: string): Promise<void>
+
+  // -------- the cluster's side; state comes from managers and is kept on disk, so that it is served while none answers
+  /** This node joined (or is again in) a cluster. `dataPathAddress` is the source of its VXLAN packets. */
+  clusterJoined(self: { readonly nodeId: string; readonly dataPathAddress: string }): Promise<void>
+  /** Left: all swarm networks and their state are removed. */
+  clusterLeft(): Promise<void>
+  applyMembers(members: ClusterMembers): Promise<void>
+  /** Full or incremental; resolves when the kernel has it. */
+  applyNetworkUpdate(update: NetworkUpdate): Promise<void>
+  /** Makes a swarm network usable here before the first update came (a task brings its own copy of the network). */
+  ensureSwarmNetwork(network: Network): Promise<NetworkRecord>
+}
