@@ -115,12 +115,15 @@ test('tmpfs takes its options over the defaults', (t) => {
       },
     ],
   })
-  t.deepEqual(s.mounts.find((m: { destination: string }) => m.destination === '/t'), {
-    destination: '/t',
-    type: 'tmpfs',
-    source: 'tmpfs',
-    options: ['nosuid', 'nodev', 'exec', 'size=1m'],
-  })
+  t.deepEqual(
+    s.mounts.find((m: { destination: string }) => m.destination === '/t'),
+    {
+      destination: '/t',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'nodev', 'exec', 'size=1m'],
+    },
+  )
 })
 
 test('someone other than root keeps capabilities in the bounding set only', (t) => {
