@@ -79,7 +79,9 @@ export class ShimContainer implements LiveContainer {
 
   async start(): Promise<void> {
     const [answer] = await Promise.all([this.connection.request('start', {}, SLOW_REQUEST_TIMEOUT_MS), this.greeted])
-    this.#startedAtMs = typeof answer.startedAtMs === 'number' ? answer.startedAtMs : this.modules.clock.now()
+    // The shim's own time of it, which is also what an adopting daemon will read.
+    this.#startedAtMs =
+      Number(answer.startedAtMs ?? 0) || (await this.dir.state())?.startedAtMs || this.modules.clock.now()
   }
 
   async attach(request: AttachRequest): Promise<AttachedStreams> {
