@@ -6,6 +6,7 @@ import type { HostFacts } from './host.js'
 import type { RecordStore } from './record.js'
 import type { Registry } from './registry.js'
 import type { SeccompFilters } from './seccomp.js'
+import type { Sweeper } from './sweeper.js'
 
 /** What every part of the engine works with; made once in engine.ts. */
 export interface EngineContext extends EngineModules {
@@ -17,6 +18,7 @@ export interface EngineContext extends EngineModules {
   readonly facts: HostFacts
   readonly seccomp: SeccompFilters
   readonly accounts: AccountFiles
+  readonly sweeper: Sweeper
   /** True once stop() began: exits are recorded but nothing is restarted. */
   readonly isStopping: () => boolean
 }

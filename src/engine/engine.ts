@@ -16,6 +16,7 @@ import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
 import { type CompileSeccomp, SeccompFilters } from './seccomp.js'
 import { Containers } from './service.js'
+import { Sweeper } from './sweeper.js'
 
 /** Containers that are started or ended at the same time when the daemon comes and goes. */
 const PARALLEL = 16
@@ -43,6 +44,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     hub,
     facts: readHostFacts(),
     accounts: new AccountFiles(modules.snapshots),
+    sweeper: new Sweeper(logger),
     seccomp: new SeccompFilters(join(options.dataRoot, 'cache', 'seccomp'), parts.seccompVersion, parts.compileSeccomp),
     isStopping: () => isStopping,
   }
@@ -85,6 +87,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
       }
       if (!options.liveRestore) await stopAll(ctx)
       offImages?.()
+      await ctx.sweeper.idle()
       await modules.networks.stop()
       await ctx.store.close()
     },
@@ -185,6 +188,11 @@ async function recoverOne(
     return
   }
   const wasRunning = container.isRunning
+  if (exit && !wasRunning && record.finishedAtMs === exit.finishedAtMs) {
+    // Recorded already; only its run directory was not removed any more.
+    await ctx.runtime.delete(container.id)
+    exit = null
+  }
   if (exit || wasRunning) {
     // It ended while no daemon watched; or, with no trace of a shim, the machine went down under it.
     record.startedAtMs ||= ctx.clock.now()

@@ -6,7 +6,7 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
 import { shimLog } from './log-options.js'
-import { connectNetworks, disconnectNetworks, hostnameOf, runningContainer, sharedWith } from './network.js'
+import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer, sharedWith } from './network.js'
 import { parseSecurity } from './security.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
 import { generateSpec, type NamespaceSource, type SpecDevice } from './spec/index.js'
@@ -34,12 +34,11 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
     // None of these needs another. All are waited for, also after one failed, so that undoing finds them at rest.
     const [mounts, sandbox, seccomp, user, devices] = await allSettled([
       mountAll(ctx, container),
-      connectNetworks(ctx, container),
+      openSandbox(ctx, container),
       ctx.seccomp.filter(security.seccomp, capabilities),
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
     ])
-    container.sandbox = sandbox
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,
       pid: namespaceOf(ctx, hostConfig.PidMode, 'pid'),
@@ -76,19 +75,24 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       defaultUlimits: ctx.options.defaultUlimits,
     })
     undo.add('shim', () => ctx.runtime.delete(container.id))
-    const live = await ctx.runtime.create({
-      id: container.id,
-      spec,
-      rootfs: container.rootfs,
-      tty: config.Tty === true,
-      stdin: config.OpenStdin === true,
-      stdinOnce: config.StdinOnce === true,
-      log: shimLog(container),
-      cgroup,
-      seccomp,
-      initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
-      runtime: null,
-    })
+    // The shim needs the namespace, not yet what is in it.
+    const [live, joined] = await allSettled([
+      ctx.runtime.create({
+        id: container.id,
+        spec,
+        rootfs: container.rootfs,
+        tty: config.Tty === true,
+        stdin: config.OpenStdin === true,
+        stdinOnce: config.StdinOnce === true,
+        log: shimLog(container),
+        cgroup,
+        seccomp,
+        initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
+        runtime: null,
+      }),
+      joinNetworks(ctx, container),
+    ])
+    container.sandbox = joined
     const [height = 0, width = 0] = hostConfig.ConsoleSize ?? []
     if (config.Tty && height > 0 && width > 0) await live.resize(width, height)
     await Promise.all([...container.pendingAttachments].map((p) => p.connect(live)))

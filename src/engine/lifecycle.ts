@@ -94,13 +94,15 @@ export function watch(ctx: EngineContext, container: Container, live: LiveContai
   )
 }
 
-/** The lock is held. Everything of the process is taken away before anyone learns of its end, so that a start may follow. */
+/**
+ * The lock is held until everything of the process is taken away, so that a start may follow. Whoever waits for the end is
+ * told as soon as it is on disk and its ports and names are free.
+ */
 export async function handleExit(ctx: EngineContext, container: Container, exit: ExitRecord): Promise<void> {
   const { record } = container
   container.live = null
   container.health?.stop()
   for (const exec of container.execs.values()) exec.containerEnded()
-  await cleanUp(ctx, container)
   const ranMs = Math.max(0, exit.finishedAtMs - record.startedAtMs)
   record.pid = 0
   record.exitCode = exit.exitCode
@@ -119,7 +121,12 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
       })
   record.status = decision.restart ? 'restarting' : 'exited'
   const isLeaving = !decision.restart && record.hostConfig.AutoRemove === true && !container.isRestarting
-  await (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))
+  const shim = attempt(ctx, container, 'shim', () => ctx.runtime.delete(container.id))
+  await Promise.all([
+    attempt(ctx, container, 'networks', () => disconnectNetworks(ctx, container)),
+    attempt(ctx, container, 'volumes', () => unmountAll(ctx, container)),
+    attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))),
+  ])
   containerEvent(ctx, container, 'die', {
     exitCode: String(exit.exitCode),
     execDuration: String(Math.floor(ranMs / 1000)),
@@ -127,23 +134,25 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
   if (decision.restart) restartLater(ctx, container, decision.delayMs)
   container.ended.emit({ exitCode: exit.exitCode, error: exit.error })
   if (isLeaving) void removeLater(ctx, container)
+  await shim
 }
 
-async function cleanUp(ctx: EngineContext, container: Container): Promise<void> {
-  const steps: [string, Promise<unknown>][] = [
-    ['shim', ctx.runtime.delete(container.id)],
-    ['networks', disconnectNetworks(ctx, container)],
-    ['volumes', unmountAll(ctx, container)],
-  ]
-  const results = await Promise.allSettled(steps.map(([, promise]) => promise))
-  results.forEach((result, i) => {
-    if (result.status === 'rejected')
-      ctx.logger.error('cleaning up after a container failed', {
-        containerId: container.id,
-        step: steps[i]![0],
-        error: String(result.reason),
-      })
-  })
+/** One step of cleaning up: that it failed must not keep the others, nor the end, from being known. */
+async function attempt(
+  ctx: EngineContext,
+  container: Container,
+  step: string,
+  run: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    await run()
+  } catch (caught) {
+    ctx.logger.error('cleaning up after a container failed', {
+      containerId: container.id,
+      step,
+      error: ShoalError.from(caught).message,
+    })
+  }
 }
 
 function restartLater(ctx: EngineContext, container: Container, delayMs: number): void {
@@ -361,14 +370,13 @@ export async function removeContainer(
 /** Also for what a crash left half removed. Idempotent. */
 export async function finishRemoval(ctx: EngineContext, container: Container, volumes: boolean): Promise<void> {
   const { record } = container
-  await Promise.all([
-    ctx.runtime.delete(container.id),
-    ctx.networks.deleteSandbox(container.id),
-    ctx.snapshots.remove(container.id),
-    rm(container.dir, { recursive: true, force: true }),
-  ])
+  await ctx.runtime.delete(container.id)
+  if (ctx.networks.sandbox(container.id)) await ctx.networks.deleteSandbox(container.id)
   if (volumes) await removeAnonymousVolumes(ctx, container)
   await ctx.store.remove(container.id)
+  // Without its record the layer and the directory are strays: if they are not gone by then, the next start sees to it.
+  ctx.sweeper.add(`layer ${container.id}`, () => ctx.snapshots.remove(container.id))
+  ctx.sweeper.add(`directory ${container.dir}`, () => rm(container.dir, { recursive: true, force: true }))
   ctx.registry.delete(container)
   containerEvent(ctx, container, 'destroy')
   container.removed.emit({ exitCode: record.exitCode, error: record.error })

@@ -50,7 +50,10 @@ export class ShimContainer implements LiveContainer {
     private readonly dir: RunDir,
     private readonly identity: Identity,
     private connection: ShimConnection,
+    /** That the events are subscribed to; start waits for it. */
+    private readonly greeted: Promise<unknown> = Promise.resolve(),
   ) {
+    greeted.catch(() => {}) // start, or the closing of the connection, tells
     this.id = dir.id
     this.pid = identity.pid
     this.cgroup = identity.cgroup
@@ -66,13 +69,19 @@ export class ShimContainer implements LiveContainer {
     return this.#startedAtMs
   }
 
+  get shimStartTicks(): number {
+    return this.identity.shimStartTicks
+  }
+
   get shimPid(): number {
     return this.identity.shimPid
   }
 
   async start(): Promise<void> {
-    const answer = await this.connection.request('start', {}, SLOW_REQUEST_TIMEOUT_MS)
-    this.#startedAtMs = typeof answer.startedAtMs === 'number' ? answer.startedAtMs : this.modules.clock.now()
+    const [answer] = await Promise.all([this.connection.request('start', {}, SLOW_REQUEST_TIMEOUT_MS), this.greeted])
+    // The shim's own time of it, which is also what an adopting daemon will read.
+    this.#startedAtMs =
+      Number(answer.startedAtMs ?? 0) || (await this.dir.state())?.startedAtMs || this.modules.clock.now()
   }
 
   async attach(request: AttachRequest): Promise<AttachedStreams> {
