@@ -26,16 +26,16 @@ export function formatList(rows: readonly Row[], f: ListFormat): string {
     f.format === '' || f.format === 'table' ? `table ${f.shown.map((s) => `{{.${s}}}`).join('\t')}` : f.format
   if (format === 'json') return lines(known.map((r) => JSON.stringify(r)))
   if (!format.startsWith('table ')) {
-    const template = compile(unescape(format))
+    const template = compile(unescaped(format))
     return lines(known.map(template))
   }
-  const template = compile(unescape(format.slice(6)))
+  const template = compile(unescaped(format.slice(6)))
   const heading = template({ ...Object.fromEntries(Object.entries(f.columns)), [ROW]: true })
   return align([heading, ...known.map(template)])
 }
 
 /** Two-character escapes that people type in shells. */
-const unescape = (s: string): string => s.replaceAll('\\t', '\t').replaceAll('\\n', '\n')
+const unescaped = (s: string): string => s.replaceAll('\\t', '\t').replaceAll('\\n', '\n')
 
 const lines = (all: readonly string[]): string => all.map((l) => `${l}\n`).join('')
 
