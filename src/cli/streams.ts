@@ -12,7 +12,11 @@ export interface Session {
  * Joins a hijacked connection with this terminal until the far side ends. With a tty the terminal is raw and its size
  * follows; what was typed before the connection stood is not lost.
  */
-export async function converse(api: Api, s: Session, resize: (width: number, height: number) => Promise<unknown>): Promise<void> {
+export async function converse(
+  api: Api,
+  s: Session,
+  resize: (width: number, height: number) => Promise<unknown>,
+): Promise<void> {
   const raw = s.tty && s.stdin && process.stdin.isTTY === true
   if (raw) process.stdin.setRawMode(true)
   const fit = (): void => {
@@ -20,7 +24,7 @@ export async function converse(api: Api, s: Session, resize: (width: number, hei
     if (columns && rows) resize(columns, rows).catch(() => {}) // The process may be gone already; its end tells.
   }
   if (s.tty && process.stdout.isTTY) {
-    fit()
+    it()
     process.stdout.on('resize', fit)
   }
   try {

@@ -9,10 +9,24 @@ export interface TaskJson {
   DesiredState: string
   CreatedAt: string
   Spec: { ContainerSpec?: { Image: string } }
-  Status: { State: string; Timestamp: string; Err?: string; PortStatus?: { Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[] } }
+  Status: {
+    State: string
+    Timestamp: string
+    Err?: string
+    PortStatus?: { Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[] }
+  }
 }
 
-export const TASK_COLUMNS = { ID: 'ID', Name: 'NAME', Image: 'IMAGE', Node: 'NODE', DesiredState: 'DESIRED STATE', CurrentState: 'CURRENT STATE', Error: 'ERROR', Ports: 'PORTS' }
+export const TASK_COLUMNS = {
+  ID: 'ID',
+  Name: 'NAME',
+  Image: 'IMAGE',
+  Node: 'NODE',
+  DesiredState: 'DESIRED STATE',
+  CurrentState: 'CURRENT STATE',
+  Error: 'ERROR',
+  Ports: 'PORTS',
+}
 export const TASK_SHOWN = ['ID', 'Name', 'Image', 'Node', 'DesiredState', 'CurrentState', 'Error', 'Ports']
 
 const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
@@ -20,7 +34,11 @@ const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
 export const shortImage = (image: string): string => image.replace(/@sha256:[0-9a-f]+$/, '')
 
 /** Rows of service ps, node ps: by service, slot or node, newest first; older tasks of a slot are indented. */
-export async function taskRows(api: Api, tasks: readonly TaskJson[], f: { readonly trunc: boolean; readonly resolve: boolean }): Promise<Record<string, unknown>[]> {
+export async function taskRows(
+  api: Api,
+  tasks: readonly TaskJson[],
+  f: { readonly trunc: boolean; readonly resolve: boolean },
+): Promise<Record<string, unknown>[]> {
   const names = f.resolve ? await resolver(api) : { service: (id: string) => id, node: (id: string) => id }
   const nameOf = (t: TaskJson): string => `${names.service(t.ServiceID)}.${t.Slot ? t.Slot : (t.NodeID ?? '')}`
   const sorted = [...tasks].sort((a, b) => {
@@ -44,7 +62,10 @@ export async function taskRows(api: Api, tasks: readonly TaskJson[], f: { readon
       DesiredState: capital(t.DesiredState),
       CurrentState: `${capital(t.Status.State)} ${humanDuration(Date.now() - Date.parse(t.Status.Timestamp)).toLowerCase()} ago`,
       Error: error === '' ? '' : f.trunc && error.length > 30 ? `"${error.slice(0, 29)}…"` : `"${error}"`,
-      Ports: (t.Status.PortStatus?.Ports ?? []).filter((p) => p.PublishedPort).map((p) => `*:${p.PublishedPort}->${p.TargetPort}/${p.Protocol}`).join(','),
+      Ports: (t.Status.PortStatus?.Ports ?? [])
+        .filter((p) => p.PublishedPort)
+        .map((p) => `*:${p.PublishedPort}->${p.TargetPort}/${p.Protocol}`)
+        .join(','),
     }
   })
 }

@@ -1,4 +1,15 @@
-import { type Cli, type Command, collect, filters, forEach, inspectAll, type ListFlags, listFlags, pairs, printList } from '../command.js'
+import {
+  type Cli,
+  type Command,
+  collect,
+  filters,
+  forEach,
+  inspectAll,
+  type ListFlags,
+  listFlags,
+  pairs,
+  printList,
+} from '../command.js'
 import { nodeReference, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
 
 interface NodeJson {
@@ -10,7 +21,16 @@ interface NodeJson {
   ManagerStatus?: { Leader?: boolean; Reachability: string; Addr: string }
 }
 
-const COLUMNS = { ID: 'ID', Self: '', Hostname: 'HOSTNAME', Status: 'STATUS', Availability: 'AVAILABILITY', ManagerStatus: 'MANAGER STATUS', EngineVersion: 'ENGINE VERSION', TLSStatus: 'TLS STATUS' }
+const COLUMNS = {
+  ID: 'ID',
+  Self: '',
+  Hostname: 'HOSTNAME',
+  Status: 'STATUS',
+  Availability: 'AVAILABILITY',
+  ManagerStatus: 'MANAGER STATUS',
+  EngineVersion: 'ENGINE VERSION',
+  TLSStatus: 'TLS STATUS',
+}
 const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
 
 export function registerNode(parent: Command, cli: Cli): void {
@@ -27,11 +47,24 @@ export function registerNode(parent: Command, cli: Cli): void {
         Hostname: n.Spec.Name || n.Description.Hostname,
         Status: capital(n.Status.State),
         Availability: capital(n.Spec.Availability),
-        ManagerStatus: n.ManagerStatus ? (n.ManagerStatus.Leader ? 'Leader' : capital(n.ManagerStatus.Reachability)) : '',
+        ManagerStatus: n.ManagerStatus
+          ? n.ManagerStatus.Leader
+            ? 'Leader'
+            : capital(n.ManagerStatus.Reachability)
+          : '',
         EngineVersion: n.Description.Engine.EngineVersion,
         TLSStatus: 'Ready',
       }))
-    printList(cli, rows, { columns: COLUMNS, shown: ['ID', 'Hostname', 'Status', 'Availability', 'ManagerStatus', 'EngineVersion'], id: 'ID' }, f)
+    printList(
+      cli,
+      rows,
+      {
+        columns: COLUMNS,
+        shown: ['ID', 'Hostname', 'Status', 'Availability', 'ManagerStatus', 'EngineVersion'],
+        id: 'ID',
+      },
+      f,
+    )
   })
 
   parent
@@ -42,7 +75,12 @@ export function registerNode(parent: Command, cli: Cli): void {
     .option('--pretty', 'for people')
     .action(async (names: string[], f: { format?: string; pretty?: boolean }) => {
       const api = await cli.api()
-      await inspectAll(cli, names, async (n) => api.get(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`), f.pretty ? PRETTY : f.format)
+      await inspectAll(
+        cli,
+        names,
+        async (n) => api.get(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`),
+        f.pretty ? PRETTY : f.format,
+      )
     })
 
   listFlags(parent.command('ps').description('List tasks running on nodes'))
@@ -51,7 +89,11 @@ export function registerNode(parent: Command, cli: Cli): void {
     .option('--no-trunc', 'whole text')
     .action(async (names: string[], f: ListFlags & { resolve: boolean; trunc: boolean }) => {
       const api = await cli.api()
-      const ids = await Promise.all((names.length > 0 ? names : ['self']).map(async (n) => (await api.get<NodeJson>(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`)).ID))
+      const ids = await Promise.all(
+        (names.length > 0 ? names : ['self']).map(
+          async (n) => (await api.get<NodeJson>(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`)).ID,
+        ),
+      )
       const tasks = await api.get<TaskJson[]>('/tasks', { filters: { ...filters(f.filter), node: ids } })
       printList(cli, await taskRows(api, tasks, f), { columns: TASK_COLUMNS, shown: TASK_SHOWN, id: 'ID' }, f)
     })
@@ -70,14 +112,21 @@ export function registerNode(parent: Command, cli: Cli): void {
     .option('--label-add <key=value>', 'add or change a label (repeatable)', collect)
     .option('--label-rm <key>', 'remove a label (repeatable)', collect)
     .option('--role <role>', 'worker or manager')
-    .action(async (name: string, f: { availability?: string; labelAdd?: string[]; labelRm?: string[]; role?: string }) => {
-      await change(name, (spec) => {
-        const Labels = { ...spec.Labels, ...pairs(f.labelAdd) }
-        for (const l of f.labelRm ?? []) delete Labels[l]
-        return { ...spec, Labels, ...(f.availability ? { Availability: f.availability } : {}), ...(f.role ? { Role: f.role } : {}) }
-      })
-      cli.out(`${name}\n`)
-    })
+    .action(
+      async (name: string, f: { availability?: string; labelAdd?: string[]; labelRm?: string[]; role?: string }) => {
+        await change(name, (spec) => {
+          const Labels = { ...spec.Labels, ...pairs(f.labelAdd) }
+          for (const l of f.labelRm ?? []) delete Labels[l]
+          return {
+            ...spec,
+            Labels,
+            ...(f.availability ? { Availability: f.availability } : {}),
+            ...(f.role ? { Role: f.role } : {}),
+          }
+        })
+        cli.out(`${name}\n`)
+      },
+    )
 
   for (const [verb, role, done] of [
     ['promote', 'manager', 'promoted to a manager in the swarm.'],
@@ -109,7 +158,9 @@ export function registerNode(parent: Command, cli: Cli): void {
     .option('-f, --force', 'even if it is not down')
     .action(async (names: string[], f: { force?: boolean }) => {
       const api = await cli.api()
-      await forEach(cli, names, async (n) => api.delete(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`, { force: f.force ?? false }))
+      await forEach(cli, names, async (n) =>
+        api.delete(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`, { force: f.force ?? false }),
+      )
     })
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { collect, decimal, duration, environment, Exit, pairs, size, whole } from '../command.js'
+import { collect, decimal, duration, Exit, environment, pairs, size, whole } from '../command.js'
 import { parseMount, ulimit } from '../container/body.js'
 
 type Json = Record<string, unknown>
@@ -72,19 +72,99 @@ interface ListField {
 const same = (x: unknown): string => String(x)
 const before = (x: unknown): string => String(x).split('=')[0]!
 const LISTS: readonly ListField[] = [
-  { flag: 'env', short: 'e', what: 'environment variable', path: ['TaskTemplate', 'ContainerSpec', 'Env'], parse: (t) => environment([t])[0], key: before },
-  { flag: 'mount', what: 'mount', path: ['TaskTemplate', 'ContainerSpec', 'Mounts'], parse: parseMount, key: (m) => String((m as Json).Target) },
-  { flag: 'constraint', what: 'placement constraint', path: ['TaskTemplate', 'Placement', 'Constraints'], parse: same, key: same },
-  { flag: 'publish', short: 'p', what: 'published port', path: ['EndpointSpec', 'Ports'], parse: parsePort, key: (p) => `${(p as Json).TargetPort}/${(p as Json).Protocol}` },
-  { flag: 'network', what: 'network', path: ['TaskTemplate', 'Networks'], parse: parseNetwork, key: (n) => String((n as Json).Target) },
-  { flag: 'host', what: 'line for /etc/hosts', path: ['TaskTemplate', 'ContainerSpec', 'Hosts'], parse: (t) => t.split(':').reverse().join(' '), key: same },
-  { flag: 'dns', what: 'name server', path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Nameservers'], parse: same, key: same },
-  { flag: 'dns-search', what: 'search domain', path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Search'], parse: same, key: same },
-  { flag: 'dns-option', what: 'resolver option', path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Options'], parse: same, key: same },
-  { flag: 'group', what: 'additional group', path: ['TaskTemplate', 'ContainerSpec', 'Groups'], parse: same, key: same },
-  { flag: 'ulimit', what: 'limit', path: ['TaskTemplate', 'ContainerSpec', 'Ulimits'], parse: ulimit, key: (u) => String((u as Json).Name) },
-  { flag: 'placement-pref', what: 'placement preference', path: ['TaskTemplate', 'Placement', 'Preferences'], parse: (t) => ({ Spread: { SpreadDescriptor: t.replace(/^spread=/, '') } }), key: (p) => JSON.stringify(p) },
-  { flag: 'generic-resource', what: 'generic resource', path: ['TaskTemplate', 'Resources', 'Reservations', 'GenericResources'], parse: parseGeneric, key: (g) => JSON.stringify(g) },
+  {
+    flag: 'env',
+    short: 'e',
+    what: 'environment variable',
+    path: ['TaskTemplate', 'ContainerSpec', 'Env'],
+    parse: (t) => environment([t])[0],
+    key: before,
+  },
+  {
+    flag: 'mount',
+    what: 'mount',
+    path: ['TaskTemplate', 'ContainerSpec', 'Mounts'],
+    parse: parseMount,
+    key: (m) => String((m as Json).Target),
+  },
+  {
+    flag: 'constraint',
+    what: 'placement constraint',
+    path: ['TaskTemplate', 'Placement', 'Constraints'],
+    parse: same,
+    key: same,
+  },
+  {
+    flag: 'publish',
+    short: 'p',
+    what: 'published port',
+    path: ['EndpointSpec', 'Ports'],
+    parse: parsePort,
+    key: (p) => `${(p as Json).TargetPort}/${(p as Json).Protocol}`,
+  },
+  {
+    flag: 'network',
+    what: 'network',
+    path: ['TaskTemplate', 'Networks'],
+    parse: parseNetwork,
+    key: (n) => String((n as Json).Target),
+  },
+  {
+    flag: 'host',
+    what: 'line for /etc/hosts',
+    path: ['TaskTemplate', 'ContainerSpec', 'Hosts'],
+    parse: (t) => t.split(':').reverse().join(' '),
+    key: same,
+  },
+  {
+    flag: 'dns',
+    what: 'name server',
+    path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Nameservers'],
+    parse: same,
+    key: same,
+  },
+  {
+    flag: 'dns-search',
+    what: 'search domain',
+    path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Search'],
+    parse: same,
+    key: same,
+  },
+  {
+    flag: 'dns-option',
+    what: 'resolver option',
+    path: ['TaskTemplate', 'ContainerSpec', 'DNSConfig', 'Options'],
+    parse: same,
+    key: same,
+  },
+  {
+    flag: 'group',
+    what: 'additional group',
+    path: ['TaskTemplate', 'ContainerSpec', 'Groups'],
+    parse: same,
+    key: same,
+  },
+  {
+    flag: 'ulimit',
+    what: 'limit',
+    path: ['TaskTemplate', 'ContainerSpec', 'Ulimits'],
+    parse: ulimit,
+    key: (u) => String((u as Json).Name),
+  },
+  {
+    flag: 'placement-pref',
+    what: 'placement preference',
+    path: ['TaskTemplate', 'Placement', 'Preferences'],
+    parse: (t) => ({ Spread: { SpreadDescriptor: t.replace(/^spread=/, '') } }),
+    key: (p) => JSON.stringify(p),
+  },
+  {
+    flag: 'generic-resource',
+    what: 'generic resource',
+    path: ['TaskTemplate', 'Resources', 'Reservations', 'GenericResources'],
+    parse: parseGeneric,
+    key: (g) => JSON.stringify(g),
+  },
 ]
 /** Maps: likewise. */
 const MAPS: readonly { flag: string; short?: string; what: string; path: readonly string[] }[] = [
@@ -94,8 +174,11 @@ const MAPS: readonly { flag: string; short?: string; what: string; path: readonl
 ]
 
 export function createFlags(c: Command): Command {
-  commonFlags(c).option('--name <name>', 'name', '').option('--mode <mode>', 'replicated, global, replicated-job or global-job', 'replicated')
-  for (const l of [...LISTS, ...MAPS]) c.option(`${l.short ? `-${l.short}, ` : ''}--${l.flag} <value>`, `${l.what} (repeatable)`, collect)
+  commonFlags(c)
+    .option('--name <name>', 'name', '')
+    .option('--mode <mode>', 'replicated, global, replicated-job or global-job', 'replicated')
+  for (const l of [...LISTS, ...MAPS])
+    c.option(`${l.short ? `-${l.short}, ` : ''}--${l.flag} <value>`, `${l.what} (repeatable)`, collect)
   return c.option('--env-file <file>', 'file of environment variables (repeatable)', collect)
 }
 
@@ -105,7 +188,12 @@ export function updateFlags(c: Command): Command {
     .option('--image <image>', 'image')
     .option('--force', 'replace all tasks')
     .option('--rollback', 'to the previous specification')
-  for (const l of [...LISTS, ...MAPS]) c.option(`--${l.flag}-add <value>`, `add: ${l.what} (repeatable)`, collect).option(`--${l.flag}-rm <key>`, `remove: ${l.what} (repeatable)`, collect)
+  for (const l of [...LISTS, ...MAPS])
+    c.option(`--${l.flag}-add <value>`, `add: ${l.what} (repeatable)`, collect).option(
+      `--${l.flag}-rm <key>`,
+      `remove: ${l.what} (repeatable)`,
+      collect,
+    )
   return c
 }
 
@@ -116,7 +204,12 @@ export function parsePort(text: string): Json {
   if (!text.includes('=')) {
     const m = /^(?:(\d+):)?(\d+)(?:\/(tcp|udp|sctp))?$/.exec(text)
     if (!m) throw new Exit(1, `invalid argument "${text}" for "-p, --publish" flag: use [PUBLISHED:]TARGET[/PROTOCOL]`)
-    return { Protocol: m[3] ?? 'tcp', TargetPort: Number(m[2]), ...(m[1] ? { PublishedPort: Number(m[1]) } : {}), PublishMode: 'ingress' }
+    return {
+      Protocol: m[3] ?? 'tcp',
+      TargetPort: Number(m[2]),
+      ...(m[1] ? { PublishedPort: Number(m[1]) } : {}),
+      PublishMode: 'ingress',
+    }
   }
   const out: Json = { Protocol: 'tcp', PublishMode: 'ingress' }
   for (const part of text.split(',')) {
@@ -146,7 +239,9 @@ function parseNetwork(text: string): Json {
 
 function parseGeneric(text: string): Json {
   const [Kind, Value = ''] = text.split('=')
-  return /^\d+$/.test(Value) ? { DiscreteResourceSpec: { Kind, Value: Number(Value) } } : { NamedResourceSpec: { Kind, Value } }
+  return /^\d+$/.test(Value)
+    ? { DiscreteResourceSpec: { Kind, Value: Number(Value) } }
+    : { NamedResourceSpec: { Kind, Value } }
 }
 
 function at(spec: Json, path: readonly string[]): Json {
@@ -157,7 +252,8 @@ const put = (spec: Json, path: readonly string[], value: unknown): void => {
   if (value !== undefined) at(spec, path.slice(0, -1))[path[path.length - 1]!] = value
 }
 
-const isOn = (v: unknown): boolean | undefined => (v === undefined ? undefined : v === true || v === 'true' || v === '1')
+const isOn = (v: unknown): boolean | undefined =>
+  v === undefined ? undefined : v === true || v === 'true' || v === '1'
 
 /** Plain values: flag → place. Only given flags change anything. */
 function scalars(spec: Json, f: Json): void {
@@ -192,25 +288,44 @@ function scalars(spec: Json, f: Json): void {
   put(spec, ['TaskTemplate', 'RestartPolicy', 'MaxAttempts'], f.restartMaxAttempts)
   put(spec, ['TaskTemplate', 'RestartPolicy', 'Window'], f.restartWindow)
   put(spec, ['TaskTemplate', 'Placement', 'MaxReplicas'], f.replicasMaxPerNode)
-  if (f.logDriver !== undefined || f.logOpt !== undefined) put(spec, ['TaskTemplate', 'LogDriver'], { Name: f.logDriver ?? '', Options: pairs(f.logOpt as string[] | undefined) })
+  if (f.logDriver !== undefined || f.logOpt !== undefined)
+    put(spec, ['TaskTemplate', 'LogDriver'], {
+      Name: f.logDriver ?? '',
+      Options: pairs(f.logOpt as string[] | undefined),
+    })
   put(spec, ['EndpointSpec', 'Mode'], f.endpointMode)
   for (const [prefix, place] of [
     ['update', 'UpdateConfig'],
     ['rollback', 'RollbackConfig'],
   ] as const) {
-    const given = { Parallelism: f[`${prefix}Parallelism`], Delay: f[`${prefix}Delay`], FailureAction: f[`${prefix}FailureAction`], Monitor: f[`${prefix}Monitor`], MaxFailureRatio: f[`${prefix}MaxFailureRatio`], Order: f[`${prefix}Order`] }
+    const given = {
+      Parallelism: f[`${prefix}Parallelism`],
+      Delay: f[`${prefix}Delay`],
+      FailureAction: f[`${prefix}FailureAction`],
+      Monitor: f[`${prefix}Monitor`],
+      MaxFailureRatio: f[`${prefix}MaxFailureRatio`],
+      Order: f[`${prefix}Order`],
+    }
     const set = Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined))
-    if (Object.keys(set).length > 0) put(spec, [place], { Parallelism: 1, ...(spec[place] as Json | undefined), ...set })
+    if (Object.keys(set).length > 0)
+      put(spec, [place], { Parallelism: 1, ...(spec[place] as Json | undefined), ...set })
   }
 }
 
 /** A command line in one string, as a shell would split it. */
 export function words(text: string): string[] {
-  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|'([^']*)'|(\S+)/g)].map((m) => m[1]?.replace(/\\(.)/g, '$1') ?? m[2] ?? m[3]!)
+  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|'([^']*)'|(\S+)/g)].map(
+    (m) => m[1]?.replace(/\\(.)/g, '$1') ?? m[2] ?? m[3]!,
+  )
 }
 
 export function createSpec(image: string, args: readonly string[], f: Json): Json {
-  const spec: Json = { Name: f.name, Labels: {}, TaskTemplate: { ContainerSpec: { Image: image, ...(args.length > 0 ? { Args: args } : {}) } }, Mode: mode(f) }
+  const spec: Json = {
+    Name: f.name,
+    Labels: {},
+    TaskTemplate: { ContainerSpec: { Image: image, ...(args.length > 0 ? { Args: args } : {}) } },
+    Mode: mode(f),
+  }
   scalars(spec, f)
   for (const l of LISTS) {
     const given = f[camel(l.flag)] as string[] | undefined
@@ -255,8 +370,12 @@ export function updateSpec(old: Json, f: Json): Json {
     const name = l.path[l.path.length - 1]!
     const added = new Set(add.map(l.key))
     // A port is removed by its target alone, whatever its protocol.
-    const removed = (x: unknown): boolean => rm.some((r) => r === l.key(x) || (l.flag === 'publish' && r === String((x as Json).TargetPort)))
-    parent[name] = [...((parent[name] as unknown[] | undefined) ?? []).filter((x) => !removed(x) && !added.has(l.key(x))), ...add]
+    const removed = (x: unknown): boolean =>
+      rm.some((r) => r === l.key(x) || (l.flag === 'publish' && r === String((x as Json).TargetPort)))
+    parent[name] = [
+      ...((parent[name] as unknown[] | undefined) ?? []).filter((x) => !removed(x) && !added.has(l.key(x))),
+      ...add,
+    ]
   }
   for (const m of MAPS) {
     const add = f[camel(`${m.flag}-add`)] as string[] | undefined

@@ -8,7 +8,13 @@ interface SwarmJson {
 }
 
 interface Info {
-  Swarm: { NodeID: string; NodeAddr: string; LocalNodeState: string; ControlAvailable: boolean; RemoteManagers: { NodeID: string; Addr: string }[] | null }
+  Swarm: {
+    NodeID: string
+    NodeAddr: string
+    LocalNodeState: string
+    ControlAvailable: boolean
+    RemoteManagers: { NodeID: string; Addr: string }[] | null
+  }
 }
 
 const LISTEN = '0.0.0.0:2377'
@@ -42,21 +48,35 @@ function mergeSpec(spec: SwarmJson['Spec'], f: SpecFlags): object {
   })
   return {
     ...spec,
-    Orchestration: { ...spec.Orchestration, ...(f.taskHistoryLimit !== undefined ? { TaskHistoryRetentionLimit: f.taskHistoryLimit } : {}) },
+    Orchestration: {
+      ...spec.Orchestration,
+      ...(f.taskHistoryLimit !== undefined ? { TaskHistoryRetentionLimit: f.taskHistoryLimit } : {}),
+    },
     Raft: {
       ...spec.Raft,
       ...(f.snapshotInterval !== undefined ? { SnapshotInterval: f.snapshotInterval } : {}),
       ...(f.maxSnapshots !== undefined ? { KeepOldSnapshots: f.maxSnapshots } : {}),
     },
-    Dispatcher: { ...spec.Dispatcher, ...(f.dispatcherHeartbeat !== undefined ? { HeartbeatPeriod: f.dispatcherHeartbeat } : {}) },
-    CAConfig: { ...spec.CAConfig, ...(f.certExpiry !== undefined ? { NodeCertExpiry: f.certExpiry } : {}), ...(ca.length > 0 ? { ExternalCAs: ca } : {}) },
-    ...(f.autolock !== undefined ? { EncryptionConfig: { AutoLockManagers: f.autolock === true || f.autolock === 'true' } } : {}),
+    Dispatcher: {
+      ...spec.Dispatcher,
+      ...(f.dispatcherHeartbeat !== undefined ? { HeartbeatPeriod: f.dispatcherHeartbeat } : {}),
+    },
+    CAConfig: {
+      ...spec.CAConfig,
+      ...(f.certExpiry !== undefined ? { NodeCertExpiry: f.certExpiry } : {}),
+      ...(ca.length > 0 ? { ExternalCAs: ca } : {}),
+    },
+    ...(f.autolock !== undefined
+      ? { EncryptionConfig: { AutoLockManagers: f.autolock === true || f.autolock === 'true' } }
+      : {}),
   }
 }
 
 async function showKey(cli: Cli): Promise<void> {
   const { UnlockKey } = await (await cli.api()).get<{ UnlockKey: string }>('/swarm/unlockkey')
-  cli.out(`To unlock a swarm manager after it restarts, run the \`shoal swarm unlock\`\ncommand and provide the following key:\n\n    ${UnlockKey}\n\nRemember to store this key in a password manager, since without it you\nwill not be able to restart the manager.\n`)
+  cli.out(
+    `To unlock a swarm manager after it restarts, run the \`shoal swarm unlock\`\ncommand and provide the following key:\n\n    ${UnlockKey}\n\nRemember to store this key in a password manager, since without it you\nwill not be able to restart the manager.\n`,
+  )
 }
 
 async function joinCommand(cli: Cli, role: 'worker' | 'manager', token: string): Promise<string> {
@@ -110,10 +130,19 @@ export function registerSwarm(parent: Command, cli: Cli): void {
     .action(async (remote: string, f: Record<string, string>) => {
       const api = await cli.api()
       await api.post('/swarm/join', {
-        body: { ListenAddr: f.listenAddr, AdvertiseAddr: f.advertiseAddr, DataPathAddr: f.dataPathAddr, RemoteAddrs: [remote], JoinToken: f.token, Availability: f.availability },
+        body: {
+          ListenAddr: f.listenAddr,
+          AdvertiseAddr: f.advertiseAddr,
+          DataPathAddr: f.dataPathAddr,
+          RemoteAddrs: [remote],
+          JoinToken: f.token,
+          Availability: f.availability,
+        },
       })
       const { Swarm } = await api.get<Info>('/info')
-      cli.out(Swarm.ControlAvailable ? 'This node joined a swarm as a manager.\n' : 'This node joined a swarm as a worker.\n')
+      cli.out(
+        Swarm.ControlAvailable ? 'This node joined a swarm as a manager.\n' : 'This node joined a swarm as a worker.\n',
+      )
     })
 
   parent
@@ -127,7 +156,14 @@ export function registerSwarm(parent: Command, cli: Cli): void {
       const api = await cli.api()
       if (f.rotate) {
         const s = await api.get<SwarmJson>('/swarm')
-        await api.post('/swarm/update', { query: { version: s.Version.Index, rotateWorkerToken: role === 'worker', rotateManagerToken: role === 'manager' }, body: s.Spec })
+        await api.post('/swarm/update', {
+          query: {
+            version: s.Version.Index,
+            rotateWorkerToken: role === 'worker',
+            rotateManagerToken: role === 'manager',
+          },
+          body: s.Spec,
+        })
         if (!f.quiet) cli.out(`Successfully rotated ${role} join token.\n\n`)
       }
       const { JoinTokens } = await api.get<SwarmJson>('/swarm')
@@ -165,7 +201,10 @@ export function registerSwarm(parent: Command, cli: Cli): void {
       const api = await cli.api()
       if (f.rotate) {
         const s = await api.get<SwarmJson>('/swarm')
-        await api.post('/swarm/update', { query: { version: s.Version.Index, rotateManagerUnlockKey: true }, body: s.Spec })
+        await api.post('/swarm/update', {
+          query: { version: s.Version.Index, rotateManagerUnlockKey: true },
+          body: s.Spec,
+        })
         if (!f.quiet) cli.out('Successfully rotated manager unlock key.\n\n')
       }
       const { UnlockKey } = await api.get<{ UnlockKey: string }>('/swarm/unlockkey')
