@@ -268,7 +268,10 @@ export function ports(
 /** "type=bind,src=/a,dst=/b,readonly" as the API's mount object (run and service create). */
 export function parseMount(spec: string): Record<string, unknown> {
   const m: Record<string, unknown> = { Type: 'volume' }
-  const sub = (name: string): Record<string, unknown> => (m[name] ??= {}) as Record<string, unknown>
+  const sub = (name: string, of: Record<string, unknown> = m): Record<string, unknown> => {
+    of[name] ??= {}
+    return of[name] as Record<string, unknown>
+  }
   for (const part of spec.split(',')) {
     const i = part.indexOf('=')
     const key = (i < 0 ? part : part.slice(0, i)).trim().toLowerCase()
@@ -283,9 +286,9 @@ export function parseMount(spec: string): Record<string, unknown> {
     else if (key === 'volume-nocopy') sub('VolumeOptions').NoCopy = value !== 'false'
     else if (key === 'volume-subpath') sub('VolumeOptions').Subpath = value
     else if (key === 'volume-driver')
-      ((sub('VolumeOptions').DriverConfig ??= {}) as Record<string, unknown>).Name = value
+      sub('DriverConfig', sub('VolumeOptions')).Name = value
     else if (key === 'volume-opt') {
-      const driver = (sub('VolumeOptions').DriverConfig ??= {}) as { Options?: Record<string, string> }
+      const driver = sub('DriverConfig', sub('VolumeOptions')) as { Options?: Record<string, string> }
       driver.Options = { ...driver.Options, ...pairs([value]) }
     } else if (key === 'volume-label')
       sub('VolumeOptions').Labels = { ...(sub('VolumeOptions').Labels as object), ...pairs([value]) }

@@ -244,8 +244,15 @@ function parseGeneric(text: string): Json {
     : { NamedResourceSpec: { Kind, Value } }
 }
 
+/** The object at a path, fresh along the way, so that what was read is not changed. */
 function at(spec: Json, path: readonly string[]): Json {
-  return path.reduce<Json>((o, p) => (o[p] = { ...((o[p] as Json | undefined) ?? {}) }) as Json, spec)
+  let o = spec
+  for (const p of path) {
+    const next = { ...((o[p] as Json | undefined) ?? {}) }
+    o[p] = next
+    o = next
+  }
+  return o
 }
 
 const put = (spec: Json, path: readonly string[], value: unknown): void => {
