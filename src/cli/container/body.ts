@@ -285,8 +285,7 @@ export function parseMount(spec: string): Record<string, unknown> {
     else if (key === 'bind-recursive') sub('BindOptions').NonRecursive = value === 'disabled'
     else if (key === 'volume-nocopy') sub('VolumeOptions').NoCopy = value !== 'false'
     else if (key === 'volume-subpath') sub('VolumeOptions').Subpath = value
-    else if (key === 'volume-driver')
-      sub('DriverConfig', sub('VolumeOptions')).Name = value
+    else if (key === 'volume-driver') sub('DriverConfig', sub('VolumeOptions')).Name = value
     else if (key === 'volume-opt') {
       const driver = sub('DriverConfig', sub('VolumeOptions')) as { Options?: Record<string, string> }
       driver.Options = { ...driver.Options, ...pairs([value]) }
