@@ -247,7 +247,9 @@ export function elect(m: Member): Member {
   for (const kind of ['MsgPreVoteResp', 'MsgVoteResp'] as const) {
     if (m.role !== (kind === 'MsgPreVoteResp' ? 'preCandidate' : 'candidate')) continue
     const term = kind === 'MsgPreVoteResp' ? m.term + 1 : m.term
-    for (const id of m.status.config.voters) if (id !== m.id) m.core.step(msg(kind, id, m.id, { term }))
+    const { voters, votersOutgoing } = m.status.config
+    for (const id of new Set([...voters, ...votersOutgoing]))
+      if (id !== m.id) m.core.step(msg(kind, id, m.id, { term }))
     m.work()
   }
   if (m.role !== 'leader') throw new Error(`member ${m.id} is ${m.role}`)
