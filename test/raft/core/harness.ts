@@ -76,6 +76,8 @@ export class Member {
   readonly storage: MemoryStorage
   readonly core: RaftCore
   readonly applied: Entry[] = []
+  /** Where the state machine stood when this run of the member began. */
+  appliedBefore = 0
   readonly reads: ReadState[] = []
   readonly readys: Ready[] = []
   readonly lines: string[] = []
@@ -99,7 +101,7 @@ export class Member {
       electionTick: 10,
       heartbeatTick: 1,
       storage: this.storage,
-      applied: snap?.index ?? 0,
+      applied: snap?.index ?? this.storage.firstIndex() - 1,
       asyncStorageWrites: false,
       maxSizePerMsg: UNLIMITED,
       maxCommittedSizePerReady: 0,
