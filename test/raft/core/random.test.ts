@@ -92,7 +92,11 @@ class RandomCluster {
     if (this.network.length === 0) return
     const at = faults ? this.pick(Math.min(this.network.length, 12)) : 0
     const [m] = this.network.splice(at, 1)
-    if (faults && this.chance(0.1)) return
+    if (faults && this.chance(0.1)) {
+      // The transport always says how a snapshot's transfer ended.
+      if (m!.type === 'MsgSnap') this.members.get(m!.from)!.core.reportSnapshot(m!.to, false)
+      return
+    }
     if (faults && this.chance(0.05)) this.network.push(m!)
     this.members.get(m!.to)?.core.step(m!)
     if (m!.type === 'MsgSnap') this.members.get(m!.from)!.core.reportSnapshot(m!.to, this.chance(0.9))
@@ -160,6 +164,8 @@ class RandomCluster {
       for (const m of this.members.values()) for (let i = 0; i < 4; i++) this.work(m)
       for (let i = this.network.length; i > 0; i--) this.deliver(false)
       if (round % 5 === 0) for (const m of this.members.values()) m.core.tick()
+      // A member refuses a snapshot from before it was added: owners have to take a new one for it.
+      if (round % 50 === 49) for (const m of this.members.values()) if (m.role === 'leader') this.compact(m)
       if (round % 100 === 99 && this.isSettled()) return
     }
     throw new Error(
