@@ -46,7 +46,8 @@ export function makeImage(dir: string): string {
   return dir
 }
 
-export type Json = Record<string, any> // biome-ignore lint/suspicious/noExplicitAny: documents of the specification, written by hand
+// biome-ignore lint/suspicious/noExplicitAny: documents of the specification, written by hand
+export type Json = Record<string, any>
 
 export const defaultCaps = ['CHOWN', 'DAC_OVERRIDE', 'FSETID', 'FOWNER', 'MKNOD', 'NET_RAW', 'SETGID', 'SETUID', 'SETFCAP', 'SETPCAP',
   'NET_BIND_SERVICE', 'SYS_CHROOT', 'KILL', 'AUDIT_WRITE'].map((c) => `CAP_${c}`) // biome-ignore format: a list
@@ -399,6 +400,21 @@ export function exec(
     }),
     `${file} ${args.join(' ')}`,
     60_000,
+  )
+}
+
+/**
+ * As exec, for commands whose container goes on and keeps the standard streams: ends with the command itself. Errors go to a file.
+ */
+export function execDetached(file: string, args: string[], errors: string): Promise<Output> {
+  const fd = openSync(errors, 'w')
+  const child = spawn(file, args, { stdio: ['ignore', 'ignore', fd] })
+  return deadline(
+    new Promise((resolve, reject) => {
+      child.once('error', reject)
+      child.once('exit', (code) => resolve({ code: code ?? -1, stdout: '', stderr: readFileSync(errors, 'utf8') }))
+    }),
+    `${file} ${args.join(' ')}`,
   )
 }
 
