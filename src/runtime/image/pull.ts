@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { invalid, notFound, ShoalError, unavailable } from '../../common/index.js'
 import type {
   Descriptor,
@@ -214,6 +215,7 @@ async function installPulled(
       config,
       manifest: own.descriptor,
       blobs: manifest.layers,
+      hasNewBlobs: unpacked.size > 0,
       unpack: async (i) => {
         const ready = unpacked.get(i)
         unpacked.delete(i)
@@ -268,6 +270,8 @@ async function fetchLayers(
 ): Promise<Map<number, UnpackedLayer>> {
   const stop = new AbortController()
   const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  // A listener for each transfer; there are as many as the image has layers.
+  setMaxListeners(0, both)
   const unpacked = new Map<number, UnpackedLayer>()
   const missing: number[] = []
   for (const [i, layer] of wanted.layers.entries()) {
