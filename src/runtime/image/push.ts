@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { invalid, notFound, ShoalError } from '../../common/index.js'
 import type { ImageRecord, ReferenceRecord } from '../content/database.js'
 import type { Descriptor, OnProgress, RegistryAuth } from '../contract.js'
@@ -86,6 +87,8 @@ async function pushOne(
   for (const { progress } of rows) progress.say('Preparing')
   const stop = new AbortController()
   const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  // A listener for each transfer; there are as many as the image has layers.
+  setMaxListeners(0, both)
   let failure: { readonly reason: unknown } | null = null
   const sent = new Map<string, Promise<void>>()
   const jobs = rows.map(async ({ blob, progress }) => {
