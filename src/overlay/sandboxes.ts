@@ -15,7 +15,7 @@ import type {
 } from './contract.js'
 import { type NameTable, NameTableBuilder } from './dns/names.js'
 import { DNS_ADDRESS, DNS_PORT, SandboxResolver } from './dns/server.js'
-import { isDefaultBridge } from './drivers/bridge-options.js'
+import { BRIDGE_OPTION, isDefaultBridge } from './drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from './drivers/driver.js'
 import type { HostFirewall } from './firewall/host-firewall.js'
 import type { PortReservations } from './firewall/port-reservations.js'
@@ -42,8 +42,6 @@ interface SandboxRecord {
 interface Live extends SandboxRecord {
   resolver: SandboxResolver | null
   table: TableWriter | null
-  /** What the name server forwards to; read when it is opened. */
-  upstreams: readonly string[]
 }
 
 /** Network namespaces of containers, their endpoints, published ports, names. All changes of one run in order. */
@@ -71,14 +69,18 @@ export class Sandboxes {
   /** Takes the sandboxes of `keep` up again as they are; the others are taken down. Networks must be there. */
   async start(keep: ReadonlySet<string>): Promise<void> {
     await mkdir(this.#netnsDir, { recursive: true, mode: 0o700 })
-    for (const [id, record] of await this.#store.load())
-      this.#live.set(id, { ...record, resolver: null, table: null, upstreams: [] })
+    for (const [id, record] of await this.#store.load()) this.#live.set(id, { ...record, resolver: null, table: null })
     const dead: string[] = []
     for (const [id, s] of this.#live) {
       const alive =
         keep.has(id) && (s.netns === null || typeof s.spec.mode === 'object' || (await this.#isBound(s.netns)))
-      if (alive) this.#claimAddresses(s)
-      else dead.push(id)
+      if (!alive) {
+        dead.push(id)
+        continue
+      }
+      this.#claimAddresses(s)
+      // All at once, before anything is written: a port of a live container is never missing from the table.
+      this.firewall.setForwards(id, s.ports, this.#target(s))
     }
     for (const id of dead) await this.delete(id)
     await Promise.all([...this.#live.values()].map((s) => this.#resume(s)))
@@ -119,7 +121,6 @@ export class Sandboxes {
         ports: [],
         resolver: null,
         table: null,
-        upstreams: [],
       }
       // On disk first: a namespace made just before a crash is then found and removed.
       await this.#save(live)
@@ -186,8 +187,8 @@ export class Sandboxes {
     return this.#locked(id, async () => {
       const s = this.#get(id)
       if (s.spec.mode === 'host' || s.spec.mode === 'none') return []
-      const publishAddress = this.ctx.options.publishAddress
-      const asked = wanted.map((p) => (p.hostIp === '' ? { ...p, hostIp: publishAddress } : p))
+      const standard = this.#standardAddress(s)
+      const asked = wanted.map((p) => (p.hostIp === '' ? { ...p, hostIp: standard } : p))
       const same = (a: PortPublication, b: PortPublication): boolean =>
         a.protocol === b.protocol &&
         a.containerPort === b.containerPort &&
@@ -211,10 +212,7 @@ export class Sandboxes {
         throw e
       }
       this.reservations.release(dropped)
-      // A UDP sender from before would go on to the old place: its entry in the connection table decides.
-      for (const p of [...added, ...dropped])
-        if (p.protocol === 'udp')
-          await this.ctx.native.netConntrackDelete(null, { protocol: 'udp', originalDestinationPort: p.hostPort })
+      await this.#forgetFlows([...added, ...dropped])
       return s.ports
     })
   }
@@ -231,6 +229,7 @@ export class Sandboxes {
         this.firewall.setForwards(id, [], null)
         await this.firewall.apply()
         this.reservations.release(s.ports)
+        await this.#forgetFlows(s.ports)
         s.ports = []
       }
       for (const a of s.attachments) await this.#detach(s, a)
@@ -295,18 +294,21 @@ export class Sandboxes {
   async networkChanged(networkId: string, died: readonly string[], revived: readonly string[]): Promise<void> {
     this.#names.delete(networkId)
     const on = [...this.#live.values()].filter((s) => s.attachments.some((a) => a.record.networkId === networkId))
-    await Promise.all(
+    // One broken sandbox must not keep the others from the news.
+    const results = await Promise.allSettled(
       on.map(async (s) => {
         try {
           await this.#balance(s, died, revived)
           if (died.length > 0 && s.netns)
             await this.ctx.native.netConntrackDelete(s.netns, { protocol: 'udp', replySources: died })
         } catch (e) {
-          if (!this.#live.has(s.spec.id)) return // deleted meanwhile
+          // Its namespace is gone, and so is whatever could use the table.
+          if (hasErrno(e, 'ENOENT', 'EINVAL') && !(await this.#isBound(s.netns!))) return
           throw e
         }
       }),
     )
+    for (const r of results) if (r.status === 'rejected') throw r.reason
   }
 
   /** Takes every sandbox off a network that ceases to exist. */
@@ -485,17 +487,16 @@ export class Sandboxes {
   }
 
   async #openResolver(s: Live): Promise<void> {
-    s.upstreams = await this.#files.upstreams(s.spec)
     const resolver = new SandboxResolver(this.ctx, {
       tables: () => s.attachments.filter((a) => !a.hidden).map((a) => this.#nameTable(a.record.networkId)),
-      servers: () => s.upstreams,
+      servers: () => this.#files.upstreams(s.spec),
     })
     await resolver.open(s.netns!)
     s.resolver = resolver
   }
 
   #hasNames(n: NetworkRecord | null): boolean {
-    return n !== null && n.driver !== 'host' && n.driver !== 'null' && !isDefaultBridge(n)
+    return n !== null && n.driver !== 'host' && n.driver !== 'null' && !n.ingress && !isDefaultBridge(n)
   }
 
   /** The names of one network, built when first asked for after a change. */
@@ -536,11 +537,26 @@ export class Sandboxes {
     await this.firewall.apply()
   }
 
+  /** Where ports without an address are published: the network's own setting, else the daemon's. */
+  #standardAddress(s: Live): string {
+    const choice = chooseGateway(s.attachments, (id) => this.#networkOrNull(id))
+    const network = choice.by === 'attachment' ? this.#networkOrNull(choice.attachment.record.networkId) : null
+    const own = network?.options[BRIDGE_OPTION.hostBinding] ?? ''
+    return own === '' || own === '0.0.0.0' ? this.ctx.options.publishAddress : own
+  }
+
   /** The address that published ports lead to: of the endpoint with the default route, when that is on a bridge. */
   #target(s: Live): string | null {
     const choice = chooseGateway(s.attachments, (id) => this.#networkOrNull(id))
     const a = choice.by === 'attachment' ? choice.attachment : s.attachments.find((x) => x.hidden)
     return a && a.driver === 'bridge' ? a.record.ipv4Address : null
+  }
+
+  /** A UDP sender from before would go on to the old place: its entry in the connection table decides. */
+  async #forgetFlows(ports: readonly PortPublication[]): Promise<void> {
+    for (const p of ports)
+      if (p.protocol === 'udp')
+        await this.ctx.native.netConntrackDelete(null, { protocol: 'udp', originalDestinationPort: p.hostPort })
   }
 
   // ------------------------------------------------------------ after a restart of the daemon

@@ -118,7 +118,8 @@ export class ClusterNetworks implements ClusterSide {
       await this.mesh.removeTable()
       return
     }
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    // The table is written with the ports in it: what the last process published goes on without a gap.
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
     for (const e of this.#entries.values()) {
       for (const a of this.#sandboxes!.attachmentsOf(e.state.network.id))
         e.locals.set(a.record.endpointId, a.record.ipv4Address)
@@ -128,6 +129,7 @@ export class ClusterNetworks implements ClusterSide {
         this.ctx.log.error('a cluster network could not be taken up', { network: e.record.name, error: String(error) })
       }
     }
+    await this.mesh.apply()
   }
 
   stop(): void {
@@ -194,7 +196,8 @@ export class ClusterNetworks implements ClusterSide {
     this.#self = { nodeId: self.nodeId, dataPathAddress: self.dataPathAddress }
     await this.#facts.put('self', this.#self)
     if (known?.nodeId === self.nodeId && known.dataPathAddress !== self.dataPathAddress) await this.#realizeAll()
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
+    await this.mesh.apply()
   }
 
   async clusterLeft(): Promise<void> {
@@ -218,7 +221,8 @@ export class ClusterNetworks implements ClusterSide {
     this.#needSelf('members')
     this.#members = members
     await this.#facts.put('members', members)
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
+    await this.mesh.apply()
     await this.#realizeAll()
   }
 

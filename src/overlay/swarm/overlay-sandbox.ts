@@ -15,6 +15,13 @@ export interface Wire {
   readonly mtu: number
 }
 
+/** A VXLAN device's name between its making in the host's namespace and its move. */
+const unbornName = (ctx: OverlayContext, vni: number): string => `${ctx.options.instance}vx${vni}`
+
+/** A device that a crash left between the two; it would keep its VNI taken. */
+export const isUnbornVxlan = (ctx: OverlayContext, name: string, kind: string): boolean =>
+  kind === 'vxlan' && name.startsWith(unbornName(ctx, 0).slice(0, -1))
+
 /** Bytes that VXLAN over IPv4 adds to a frame. */
 export const VXLAN_OVERHEAD = 50
 
@@ -165,7 +172,7 @@ export class OverlaySandbox {
       { op: 'addrAdd', dev: bridge, address: s.gateway, prefix: parseCidr(s.subnet)!.prefix, tolerate: ['EEXIST'] },
     ])
     if (there.has(vxlan) && !fresh) return
-    const born = `${this.ctx.options.instance}vx${s.vni}`
+    const born = unbornName(this.ctx, s.vni)
     if (there.has(vxlan))
       await this.ctx.native.netLink(this.netns, [{ op: 'linkDel', name: vxlan, tolerate: ['ENODEV'] }])
     this.#applied = null

@@ -19,7 +19,10 @@ run('on a user-defined network names, aliases and short ids resolve; other quest
   writeFileSync(conf, 'nameserver 10.88.0.100\nsearch example.test\n')
   await h.start({ hostResolvConf: conf })
   const net = await h.network('front')
-  const a = await h.container('a', net.id, { aliases: ['db'], spec: { extraHosts: ['gate:host-gateway', 'x:1.2.3.4'] } })
+  const a = await h.container('a', net.id, {
+    aliases: ['db'],
+    spec: { extraHosts: ['gate:host-gateway', 'x:1.2.3.4'] },
+  })
   const b = await h.container('b', net.id)
   t.deepEqual(await lab.dns(b.netns, 'a'), { answers: [a.endpoint.ipv4Address], error: null })
   t.deepEqual((await lab.dns(b.netns, 'DB')).answers, [a.endpoint.ipv4Address])
@@ -28,7 +31,10 @@ run('on a user-defined network names, aliases and short ids resolve; other quest
   t.deepEqual((await lab.dns(b.netns, a.endpoint.ipv4Address, 'PTR')).answers, ['a.front'])
   t.is((await lab.dns(b.netns, 'a', 'AAAA')).error, 'ENODATA')
   t.deepEqual((await lab.dns(b.netns, 'somewhere.test')).answers, ['192.0.2.7'])
-  t.is(readFileSync(join(b.files, 'resolv.conf'), 'utf8'), 'nameserver 127.0.0.11\nsearch example.test\noptions ndots:0\n')
+  t.is(
+    readFileSync(join(b.files, 'resolv.conf'), 'utf8'),
+    'nameserver 127.0.0.11\nsearch example.test\noptions ndots:0\n',
+  )
   const bridge = await h.service.findNetwork('bridge')
   t.regex(readFileSync(join(a.files, 'hosts'), 'utf8'), new RegExp(`^${bridge.ipam.pools[0]!.gateway}\tgate$`, 'm'))
   t.is(readFileSync(join(a.files, 'hostname'), 'utf8'), 'a\n')
@@ -110,7 +116,10 @@ run('a killed daemon finds its sandboxes again, removes the dead ones, and serve
   t.not(c.endpoint.ipv4Address, a.endpoint.ipv4Address)
   t.not(c.endpoint.ipv4Address, b.endpoint.ipv4Address)
   const stats = await h.service.stats(a.id)
-  t.deepEqual(stats.map((s) => s.name), ['eth0'])
+  t.deepEqual(
+    stats.map((s) => s.name),
+    ['eth0'],
+  )
   t.true(stats[0]!.rxPackets > 0)
 
   await h.kill()
@@ -150,7 +159,11 @@ run('host, none, shared and macvlan modes', async (t) => {
   const mac = await h.network('lan', {
     driver: 'macvlan',
     options: { parent: 'eth0' },
-    ipam: { driver: 'default', options: {}, pools: [{ subnet: '10.88.0.0/24', gateway: '10.88.0.1', range: '10.88.0.128/25' }] },
+    ipam: {
+      driver: 'default',
+      options: {},
+      pools: [{ subnet: '10.88.0.0/24', gateway: '10.88.0.1', range: '10.88.0.128/25' }],
+    },
   })
   const m = await h.container('m', mac.id, { address: '10.88.0.150' })
   await lab.serve(m.netns, 'm', 80)
