@@ -130,6 +130,7 @@ run('nftables takes every table, and every change gives the same ruleset as writ
     }
   }
   const m = containerTable('shoal', dns, [])
+  await native.netNft(netns, renderTable(m))
   for (let i = 0; i < 2; i++) await native.netNft(netns, deadCommands(m, ['10.0.0.9'], ['10.0.0.8']).join('\n'))
   t.regex(await native.netNft(netns, 'list set ip shoal dead'), /10\.0\.0\.9 timeout 5m/)
   await native.netNft(netns, deadCommands(m, [], ['10.0.0.9']).join('\n'))
