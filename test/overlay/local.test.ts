@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { loadNetNative } from '../../src/overlay/native.js'
 import { type Host, Lab, whyNoLab } from './support/lab.js'
 
 const reason = await whyNoLab()
@@ -173,4 +174,93 @@ run('host, none, shared and macvlan modes', async (t) => {
   t.like(await t.throwsAsync(h.network('lan2', { driver: 'macvlan', options: { parent: 'nosuch0' } })), {
     code: 'noSuchParent',
   })
+})
+
+run('leftovers of a crash are removed at the next start; what belongs to others stays', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  const native = loadNetNative()
+  await h.start()
+  const a = await h.container('a', (await h.service.findNetwork('bridge')).id)
+  await h.kill()
+  // A sandbox whose record was lost, an endpoint's link, a VXLAN device between making and moving.
+  await native.netnsCreate(join(h.runDir, 'netns', 'lost'), {})
+  await native.netLink(h.netns, [
+    { op: 'linkAdd', name: 'vethlost', kind: 'veth', peerName: 'eth0', peerNetns: join(h.runDir, 'netns', 'lost') },
+    { op: 'linkSet', name: 'vethlost', alias: 'shoal:ep:lost', up: true },
+    { op: 'linkAdd', name: 'shoalvx77', kind: 'vxlan', vni: 77, port: 4789 },
+    { op: 'linkAdd', name: 'foreign0', kind: 'bridge' },
+  ])
+  await native.netNft(h.netns, 'table ip foreign { chain c { type filter hook input priority 0; counter; } }')
+  writeFileSync(join(h.runDir, 'sandboxes', 'torn.json'), '{"spec":')
+  await h.start({}, [a.id])
+  const left = await lab.leftovers(h)
+  t.deepEqual(left.namespaces, [a.id])
+  t.false(left.links.includes('vethlost'))
+  t.false(left.links.includes('shoalvx77'))
+  t.true(left.links.includes('foreign0'))
+  t.true(left.tables.includes('table ip foreign'))
+  t.deepEqual(
+    (await h.service.endpoints(a.endpoint.networkId)).map((e) => e.sandboxId),
+    [a.id],
+  )
+
+  // A bridge that somebody else made, used by name.
+  const named = await h.network('named', { options: { 'com.docker.network.bridge.name': 'foreign0' } })
+  const n = await h.container('n', named.id)
+  await lab.serve(lab.outside, 'out', 99)
+  t.is((await lab.get(n.netns, '10.88.0.100', 99)).error, null)
+  await h.service.deleteSandbox(n.id)
+  await h.service.removeNetwork(named.id)
+  t.true((await lab.leftovers(h)).links.includes('foreign0'))
+})
+
+run('many containers start and stop at once, and nothing is left', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  const net = await h.network('front')
+  const boxes = await Promise.all(Array.from({ length: 30 }, (_, i) => h.container(`c${i}`, net.id)))
+  t.is(new Set(boxes.map((b) => b.endpoint.ipv4Address)).size, 30)
+  const ports = await Promise.all(
+    boxes.map((b) => h.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 0 }])),
+  )
+  t.is(new Set(ports.map((p) => p[0]!.hostPort)).size, 30)
+  await lab.serve(boxes[29]!.netns, 'last', 80)
+  t.deepEqual((await lab.get(lab.outside, h.address, ports[29]![0]!.hostPort)).answers, ['last 10.88.0.100'])
+  t.deepEqual((await lab.dns(boxes[0]!.netns, 'c29')).answers, [boxes[29]!.endpoint.ipv4Address])
+  await Promise.all(boxes.map((b) => h.service.deleteSandbox(b.id)))
+  await h.service.removeNetwork(net.id)
+  const left = await lab.leftovers(h)
+  t.deepEqual(left.links, ['shoal0'])
+  t.deepEqual(left.namespaces, [])
+  const map = await loadNetNative().netNft(h.netns, 'list map inet shoal pub-any')
+  t.false(map.includes('elements'))
+})
+
+run('a UDP sender follows the port to its next container', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  const bridge = await h.service.findNetwork('bridge')
+  const port = [{ containerPort: 80, protocol: 'udp' as const, hostIp: '', hostPort: 9000 }]
+  const a = await h.container('a', bridge.id)
+  const b = await h.container('b', bridge.id)
+  await lab.serve(a.netns, 'a', 80)
+  await lab.serve(b.netns, 'b', 80)
+  await h.service.publish(a.id, port)
+  const sender = lab.program(lab.outside, 'chat', h.address, '9000')
+  sender.write('1\n')
+  await sender.until('a 10.88.0.100\n')
+  await h.service.publish(a.id, [])
+  await h.service.publish(b.id, port)
+  sender.write('2\n')
+  await sender.until('b 10.88.0.100\n')
+  t.pass()
 })
