@@ -193,7 +193,7 @@ run('leftovers of a crash are removed at the next start; what belongs to others 
     { op: 'linkAdd', name: 'shoalvx77', kind: 'vxlan', vni: 77, port: 4789 },
     { op: 'linkAdd', name: 'foreign0', kind: 'bridge' },
   ])
-  await native.netNft(h.netns, 'table ip foreign { chain c { type filter hook input priority 0; counter; } }')
+  await native.netNft(h.netns, 'table ip foreign { chain c { type filter hook input priority 0; counter; }; }')
   writeFileSync(join(h.runDir, 'sandboxes', 'torn.json'), '{"spec":')
   await h.start({}, [a.id])
   const left = await lab.leftovers(h)
