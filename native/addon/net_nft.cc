@@ -16,7 +16,7 @@
 
 namespace {
 
-constexpr size_t kMaxContexts = 256;
+constexpr size_t kMaxContexts = 64;
 
 struct Context {
   std::string netns;

@@ -24,9 +24,7 @@ export class BridgeDriver implements NetworkDriver {
         { op: 'linkSet', name, up: true, alias: linkAlias(this.ctx, `br:${n.id.slice(0, 12)}`) },
         { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       ])
-      await this.ctx.native.netSysctl(null, {
-        [`net.ipv4.conf.${name.replaceAll('.', '/')}.route_localnet`]: '1',
-      })
+      await this.#allowLoopback(name)
     } catch (e) {
       throw unavailable(
         'bridgeSetup',
@@ -61,6 +59,12 @@ export class BridgeDriver implements NetworkDriver {
       { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       { op: 'linkSet', name, up: true },
     ])
+    await this.#allowLoopback(name)
+  }
+
+  /** Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. */
+  #allowLoopback(bridge: string): Promise<void> {
+    return this.ctx.native.netSysctl(null, { [`net.ipv4.conf.${bridge.replaceAll('.', '/')}.route_localnet`]: '1' })
   }
 
   async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {

@@ -11,6 +11,7 @@ import { BRIDGE_OPTION, mtuOf } from '../drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from '../drivers/driver.js'
 import { gateways, ingressPlan, meshPorts, RETURN_PRIORITY, RETURN_TABLE } from '../ingress/ingress-plan.js'
 import type { IngressMesh } from '../ingress/mesh.js'
+import { parseIpv4 } from '../ipam/ipv4.js'
 import { hasErrno } from '../native.js'
 import { RecordStore } from '../record-store.js'
 import { forwardingPlan } from './forwarding-plan.js'
@@ -55,6 +56,8 @@ interface Entry {
   wire: Wire | null
   /** The managers need us on it no more; it goes when its last container has left. */
   withdrawn: boolean
+  /** Made once for each state: sandboxes tell by identity whether anything changed. */
+  balanced: { readonly of: NetworkState; readonly services: readonly BalancedService[] } | null
   /** Local endpoints by id: their addresses have no entry that leads elsewhere. */
   readonly locals: Map<string, string>
 }
@@ -161,7 +164,9 @@ export class ClusterNetworks implements ClusterSide {
 
   services(networkId: string): readonly BalancedService[] {
     const e = this.#entries.get(networkId)
-    return e && !e.record.ingress ? balancedServices(e.state) : []
+    if (!e || e.record.ingress) return NONE
+    if (e.balanced?.of !== e.state) e.balanced = { of: e.state, services: balancedServices(e.state) }
+    return e.balanced.services
   }
 
   egress(): Promise<NetworkRecord> {
@@ -287,7 +292,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   #entry(state: NetworkState, wire: Wire | null, withdrawn: boolean): Entry {
-    return { state, record: recordOf(state), sandbox: null, wire, withdrawn, locals: new Map() }
+    return { state, record: recordOf(state), sandbox: null, wire, withdrawn, balanced: null, locals: new Map() }
   }
 
   #admit(state: NetworkState): Entry {
@@ -472,7 +477,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   #memberAddresses(): string[] {
-    const all = this.#members.members.map((m) => m.dataPathAddress).filter((a) => a !== '')
+    const all = this.#members.members.map((m) => m.dataPathAddress).filter((a) => parseIpv4(a) !== null)
     return [...new Set(all)]
   }
 
@@ -490,6 +495,8 @@ export class ClusterNetworks implements ClusterSide {
     if (!this.#self) throw conflict('notInCluster', `${what}: this node is in no cluster`, {})
   }
 }
+
+const NONE: readonly BalancedService[] = []
 
 const NO_WIRE: Wire = { port: 0, local: '', mtu: 0 }
 
