@@ -309,43 +309,57 @@ export class ClusterNetworks implements ClusterSide {
 
   /** Sandbox, entries, then what containers see; last the entries of endpoints that are gone. */
   async #realize(e: Entry, died: readonly string[], revived: readonly string[]): Promise<void> {
-    const { nodeId } = this.#self!
-    const members = this.#members.members
-    const index = members.find((m) => m.nodeId === nodeId)?.ingressIndex ?? 0
-    // The mesh needs this node's number; the managers say it with the members.
-    if (e.record.ingress && index === 0) return
-    await this.#ensureSandbox(e, index)
-    const sandbox = e.sandbox!
-    const locals = new Set(e.locals.values())
-    if (e.record.ingress) {
-      await this.mesh.ensure(sandbox, this.#gateways)
-      await this.mesh.followNodes(sandbox, members, nodeId, this.#gateways)
-    }
-    const plan = e.record.ingress
-      ? ingressPlan(e.state, members, nodeId, locals, this.#gateways)
-      : forwardingPlan(e.state, segmentsOf(e.state.network), members, nodeId, locals)
-    await sandbox.follow(plan, async () => {
+    if (!e.sandbox) await this.#ensureSandbox(e)
+    await this.#follow(e, async () => {
       if (e.record.ingress) await this.mesh.followPorts(meshPorts(e.state), died, revived)
       await this.#sandboxes!.networkChanged(e.state.network.id, died, revived)
     })
   }
 
-  async #ensureSandbox(e: Entry, index: number): Promise<void> {
-    const wire = await this.#wire(e.record)
-    if (e.sandbox && sameWire(e.sandbox.wire, wire)) return
-    const fresh = e.wire !== null && !sameWire(e.wire, wire)
-    const { ingress, name, id } = e.record
-    const mac = ingress ? this.#gateways.macOf(index) : null
-    const sandbox = new OverlaySandbox(this.ctx, this.#path(id), name, segmentsOf(e.state.network), wire, mac, ingress)
-    await sandbox.ensure(fresh)
-    e.sandbox = sandbox
-    e.wire = wire
-    await this.#save(e)
+  /** Entries for endpoints elsewhere; `between` runs when the new ones are there and the old ones still are. */
+  async #follow(e: Entry, between: () => Promise<void>): Promise<void> {
+    if (!e.sandbox) return // the mesh's, before this node has its number
+    const { nodeId } = this.#self!
+    const { members } = this.#members
+    const locals = new Set(e.locals.values())
+    const plan = e.record.ingress
+      ? ingressPlan(e.state, members, nodeId, locals, this.#gateways)
+      : forwardingPlan(e.state, segmentsOf(e.state.network), members, nodeId, locals)
+    await e.sandbox.follow(plan, between)
   }
 
+  /** Makes what is missing, and makes anew what was made for another port, address, MTU or number of this node. */
+  async #ensureSandbox(e: Entry): Promise<void> {
+    const { nodeId } = this.#self!
+    const { members } = this.#members
+    const { ingress, name, id } = e.record
+    const index = members.find((m) => m.nodeId === nodeId)?.ingressIndex ?? 0
+    // The mesh needs this node's number; the managers say it with the members.
+    if (ingress && index === 0) return
+    const mac = ingress ? this.#gateways.macOf(index) : null
+    const wire = await this.#wire(e.record)
+    if (!e.sandbox || !sameWire(e.sandbox.wire, wire) || e.sandbox.bridgeMac !== mac) {
+      const fresh = e.wire !== null && !sameWire(e.wire, wire)
+      const segments = segmentsOf(e.state.network)
+      const sandbox = new OverlaySandbox(this.ctx, this.#path(id), name, segments, wire, mac, ingress)
+      await sandbox.ensure(fresh)
+      if (ingress) await this.mesh.ensure(sandbox, this.#gateways)
+      e.sandbox = sandbox
+      e.wire = wire
+      await this.#save(e)
+    }
+    if (ingress) await this.mesh.followNodes(e.sandbox, members, nodeId, this.#gateways)
+  }
+
+  /** Members, or this node's place among them, changed. */
   async #realizeAll(): Promise<void> {
     const results = await Promise.allSettled(
-      [...this.#entries.values()].map((e) => this.#locked(e, () => this.#realize(e, [], []))),
+      [...this.#entries.values()].map((e) =>
+        this.#locked(e, async () => {
+          await this.#ensureSandbox(e)
+          await this.#realize(e, [], [])
+        }),
+      ),
     )
     for (const r of results) if (r.status === 'rejected') throw r.reason
   }
@@ -394,7 +408,8 @@ export class ClusterNetworks implements ClusterSide {
         )
       e.locals.set(a.record.endpointId, a.record.ipv4Address)
       try {
-        await this.#realize(e, [], [])
+        if (!e.sandbox) await this.#realize(e, [], [])
+        else await this.#follow(e, noMore)
         if (!e.sandbox)
           throw conflict(
             'ingressNotReady',
@@ -436,7 +451,7 @@ export class ClusterNetworks implements ClusterSide {
       if (n.ingress) await this.#stopAnswering(a, netns)
       e.locals.delete(a.record.endpointId)
       // It may already live elsewhere: now the managers' word counts for its address.
-      if (e.sandbox) await this.#realize(e, [], [])
+      await this.#follow(e, noMore)
       if (this.#resumed && e.locals.size === 0 && (e.withdrawn || e.state.version === 0)) await this.#forget(e)
     })
   }
@@ -495,6 +510,9 @@ export class ClusterNetworks implements ClusterSide {
     if (!this.#self) throw conflict('notInCluster', `${what}: this node is in no cluster`, {})
   }
 }
+
+/** Containers need not be told: only where an address is has changed. */
+const noMore = async (): Promise<void> => {}
 
 const NONE: readonly BalancedService[] = []
 

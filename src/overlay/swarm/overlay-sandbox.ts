@@ -43,7 +43,7 @@ export class OverlaySandbox {
     readonly networkName: string,
     readonly segments: readonly Segment[],
     readonly wire: Wire,
-    private readonly bridgeMac: string | null,
+    readonly bridgeMac: string | null,
     private readonly forwards: boolean,
   ) {}
 
