@@ -7,6 +7,7 @@ import {
   fullUpdate,
   INGRESS,
   joinAll,
+  membersOf,
   OVERLAY,
   overlayNetwork,
   port,
@@ -154,3 +155,72 @@ run('a published port answers on every host, also without a task there, and the 
   await hosts[0].service.applyNetworkUpdate(change(INGRESS, 3, { removedServices: ['web'] }))
   t.is((await lab.get(lab.outside, hosts[0].address, 8080)).error, 'ECONNREFUSED')
 })
+
+run(
+  'two overlay networks are isolated; host-mode ports, a restart, another data path port and withdrawal work',
+  async (t) => {
+    t.timeout(60_000)
+    const lab = await Lab.open(2)
+    t.teardown(() => lab.close())
+    const hosts = lab.hosts as [Host, Host]
+    await joinAll(hosts)
+    const [one, two] = hosts
+    const OTHER = 'ov2aaaaaaaaaaaaaaaaaaaaaa'
+    const net = overlayNetwork()
+    const other = overlayNetwork({ id: OTHER, name: 'ov2', vni: 4098 }) // the same subnet
+    for (const h of hosts) for (const n of [net, other]) await h.service.ensureSwarmNetwork(n)
+    const a = await one.container('a', OVERLAY, { address: '10.0.1.11' })
+    const b = await two.container('b', OVERLAY, { address: '10.0.1.12' })
+    const c = await one.container('c', OTHER, { address: '10.0.1.13' })
+    const d = await two.container('d', OTHER, { address: '10.0.1.12' })
+    await lab.serve(b.netns, 'b', 80)
+    await lab.serve(d.netns, 'd', 80)
+    const first = { endpoints: [endpoint('a', one, '10.0.1.11'), endpoint('b', two, '10.0.1.12')] }
+    const second = { endpoints: [endpoint('c', one, '10.0.1.13'), endpoint('d', two, '10.0.1.12')] }
+    for (const h of hosts) {
+      await h.service.applyNetworkUpdate(fullUpdate(net, 1, first))
+      await h.service.applyNetworkUpdate(fullUpdate(other, 1, second))
+    }
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'])
+    t.deepEqual((await lab.get(c.netns, '10.0.1.12', 80)).answers, ['d 10.0.1.13'])
+    t.is((await lab.dns(a.netns, 'd')).error, 'ENOTFOUND')
+    t.like(await t.throwsAsync(two.container('e', OVERLAY, { address: '10.9.9.9' })), { code: 'addressOutside' })
+
+    await two.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 8080 }])
+    t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['b 10.88.0.100'])
+
+    // Killed; meanwhile an endpoint's container died. No manager answers yet.
+    const gone = await two.container('gone', OVERLAY, { address: '10.0.1.30' })
+    await two.kill()
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'], 'while the daemon is down')
+    await two.start({}, [b.id, d.id])
+    t.is(await two.service.sandbox(gone.id), null)
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'])
+    t.deepEqual((await lab.dns(b.netns, 'a')).answers, ['10.0.1.11'])
+    t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['b 10.88.0.100'])
+    t.deepEqual(
+      (await two.service.networks())
+        .filter((n) => n.scope === 'swarm')
+        .map((n) => n.name)
+        .sort(),
+      ['ov1', 'ov2'],
+    )
+    await two.service.applyNetworkUpdate(change(OVERLAY, 1, { endpoints: [endpoint('x', one, '10.0.1.99')] }))
+
+    for (const h of hosts) await h.service.applyMembers({ ...membersOf(hosts), dataPathPort: 4790 })
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'], 'after the port changed')
+
+    await two.service.applyNetworkUpdate({ ...change(OTHER, 1), withdrawn: true })
+    t.truthy(
+      (await two.service.networks()).find((n) => n.id === OTHER),
+      'its container still lives',
+    )
+    t.deepEqual((await lab.get(c.netns, '10.0.1.12', 80)).answers, ['d 10.0.1.13'])
+    await two.service.deleteSandbox(d.id)
+    t.falsy((await two.service.networks()).find((n) => n.id === OTHER))
+    t.deepEqual(
+      (await lab.leftovers(two)).namespaces.filter((n) => n.startsWith('ov-')),
+      [`ov-${OVERLAY}`],
+    )
+  },
+)
