@@ -336,7 +336,7 @@ export class Dispatcher {
     return {
       managers: managerPeers(view),
       trust: cluster && root ? Buffer.from(signer(cluster).trust) : new Uint8Array(),
-      // A rotation under way asks for new certificates, its end does not.
+      // Raised twice by a rotation: for certificates of the new root, then to stop trusting the old one.
       rootEpoch: root ? root.epoch * 2 + (root.rotation ? 1 : 0) : 0,
     }
   }
