@@ -15,12 +15,13 @@ import type { Logger } from '../common/log.js'
 import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
 import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
 import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
-import { CLUSTER_DEFAULTS, controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
+import { controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
 import { Dispatcher, Reporter } from './dispatcher/index.js'
 import { AutolockKeeper } from './keys/index.js'
 import { LeaderLink } from './leader-link.js'
 import { Leadership } from './leadership.js'
 import { LogBroker } from './logs/index.js'
+import { RaftSettings } from './raft-settings.js'
 import { createStore, type ReplicatedStore } from './store/index.js'
 
 /** A new member has this long to find the leader and be taken in. */
@@ -57,6 +58,7 @@ class SwarmManager implements Manager {
   readonly #store: ReplicatedStore
   readonly #hub: RaftHub
   readonly #removed = new Emitter<void>()
+  readonly #settings: RaftSettings
   #identity: NodeIdentity
   #server: GrpcServer | null = null
   #parts: Parts | null = null
@@ -70,6 +72,7 @@ class SwarmManager implements Manager {
     this.#identity = options.identity
     this.#clock = modules.clock
     this.#logger = modules.logger.child({ room: 'manager' })
+    this.#settings = new RaftSettings(options.dir, this.#logger)
     this.#store = createStore({ clock: modules.clock })
     this.#hub = createRaftHub({
       identity: () => this.#identity,
@@ -115,6 +118,7 @@ class SwarmManager implements Manager {
       await raft.stop()
       await parts.autolock.stop()
     }
+    await this.#settings.stop()
     await this.#server?.close()
   }
 
@@ -231,7 +235,8 @@ class SwarmManager implements Manager {
   // ---------------------------------------------------------------- the member
 
   async #member(bootstrap: ManagerOptions['bootstrap']): Promise<RaftNode> {
-    const defaults = CLUSTER_DEFAULTS.raft
+    const settings = await this.#settings.load()
+    this.#settings.follow(this.#store)
     const joined = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
     const raft = createRaftNode(
       {
@@ -252,10 +257,10 @@ class SwarmManager implements Manager {
               : null,
         kek: this.options.unlockKey,
         tickMs: this.options.tickMs,
-        heartbeatTick: defaults.heartbeatTick,
-        electionTick: defaults.electionTick,
-        snapshotInterval: defaults.snapshotInterval,
-        entriesForSlowFollowers: defaults.logEntriesForSlowFollowers,
+        heartbeatTick: settings.heartbeatTick,
+        electionTick: settings.electionTick,
+        snapshotInterval: settings.snapshotInterval,
+        entriesForSlowFollowers: settings.logEntriesForSlowFollowers,
       },
       {
         clock: this.#clock,
