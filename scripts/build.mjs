@@ -1,6 +1,6 @@
 // Builds everything that has changed: proto, native, TypeScript, and the one-file bundle of the shoal command.
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -36,6 +36,7 @@ async function bundleCli() {
   })
 }
 
+mkdirSync('build', { recursive: true })
 try {
   const only = process.argv[2]
   if (!only || only === 'proto') await run(process.execPath, ['scripts/proto.mjs'])
@@ -44,6 +45,7 @@ try {
     !only || only === 'ts' ? run(process.execPath, ['node_modules/typescript/bin/tsc', '-b']) : null,
   ])
   if (!only || only === 'ts') await bundleCli()
+  writeFileSync('build/.built', new Date().toISOString())
 } catch (e) {
   console.error(e.message)
   process.exit(1)

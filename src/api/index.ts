@@ -1,1 +1,2 @@
-export {}
+export * from './contract.js'
+export { type Api, createApi } from './server.js'

@@ -1,7 +1,7 @@
 import { conflict, invalid, invariant, ShoalError, unavailable } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { IncomingSnapshot, OutgoingSnapshot, RaftTransport, StateMachine } from './contract.js'
-import type { Message, RaftId } from './core/index.js'
+import type { ConfState, Message, RaftId } from './core/index.js'
 import type { DurableLog, Membership, SnapshotDigest } from './log/index.js'
 import type { Members } from './node-membership.js'
 import { hardStateOf } from './node-storage.js'
@@ -44,11 +44,18 @@ export class Snapshots {
 
   /** Called after applying. The state machine's view is taken at once, written in the background. */
   maybeTake(): void {
-    const { log, members, stateMachine, logger, interval, keep } = this.hooks
+    const { log, interval } = this.hooks
     const index = this.hooks.applied()
-    const due =
-      index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES)
-    if (!due || this.#taking !== null || this.#stopped) return
+    if (index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES))
+      this.#take()
+  }
+
+  /** Resolves when the snapshot of now, or the one that is being taken, is done with. */
+  #take(): Promise<void> {
+    if (this.#taking !== null) return this.#taking
+    if (this.#stopped) return Promise.resolve()
+    const { log, members, stateMachine, logger, keep } = this.hooks
+    const index = this.hooks.applied()
     const term = log.term(index)
     invariant(typeof term === 'number', `raft: applied entry ${index} is not in the log: ${term}`)
     const meta = { index, term, confState: members.confState }
@@ -64,11 +71,19 @@ export class Snapshots {
         if (!this.#stopped) logger.error('raft snapshot not taken', { index, error: ShoalError.from(e).message })
       },
     )
+    return this.#taking
   }
 
   send(m: Message): void {
     const running = this.#sending.get(m.to)
     const current = this.hooks.log.currentSnapshot()
+    if (current !== null && !namesMember(current.confState, m.to)) {
+      // A member refuses a snapshot that does not know it; its addition is applied here, so a new one does.
+      this.#take().then(() => {
+        if (!this.#stopped) this.hooks.sent(m.to, false)
+      })
+      return
+    }
     if (
       current === null ||
       current.index < (m.snapshot?.index ?? 0) ||
@@ -178,6 +193,9 @@ export class Snapshots {
     await this.#taking
   }
 }
+
+const namesMember = (c: ConfState, id: RaftId): boolean =>
+  [c.voters, c.votersOutgoing, c.learners, c.learnersNext].some((ids) => ids.includes(id))
 
 /** A generator takes its view when it is first asked, so it is asked at once. */
 function begun(pieces: Iterable<Uint8Array>): Iterable<Uint8Array> {

@@ -71,6 +71,8 @@ export interface Image {
   /** The exact bytes of the config blob. */
   readonly rawConfig: Uint8Array
   readonly manifest: Descriptor | null
+  /** Unpacked bytes of each layer, bottom first. */
+  readonly layerSizes: readonly number[]
 }
 
 /** One JSON object of a pull, push, load or build stream, as docker prints it. */
@@ -144,10 +146,17 @@ export interface ImageService {
   /** By reference, id, or unique id prefix; notFound code `noSuchImage` with docker's text "No such image: X". */
   get(referenceOrId: string): Promise<Image>
   tag(source: string, target: string): Promise<void>
-  /** `inUse(id)` names the container that uses it, or null. conflict code `imageInUse` when refused. */
+  /**
+   * `inUse(id)` names the container that uses it, or null; a plain name counts as stopped. A running one holds the image even
+   * against `force`. conflict code `imageInUse` when refused.
+   */
   remove(
     reference: string,
-    options: { readonly force: boolean; readonly prune: boolean; readonly inUse: (id: Digest) => string | null },
+    options: {
+      readonly force: boolean
+      readonly prune: boolean
+      readonly inUse: (id: Digest) => string | { readonly container: string; readonly running: boolean } | null
+    },
   ): Promise<readonly ImageDeletion[]>
   /** New image: the container's writable layer on top of its image. */
   commit(options: {

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { createSecureContext, createServer, type Server as TlsServer } from 'node:tls'
 import * as grpc from '@grpc/grpc-js'
 import type { Codec, Method } from '#proto'
@@ -175,6 +176,11 @@ export async function listenGrpc(options: {
     injector.injectConnection(socket)
   })
   tls.on('tlsClientError', () => {})
+  const sockets = new Set<Socket>()
+  tls.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
   await new Promise<void>((resolve, reject) => {
     tls.once('error', reject)
     tls.listen(options.port, options.host, () => {
@@ -192,7 +198,12 @@ export async function listenGrpc(options: {
       injector.drain(graceMs)
       injector.destroy()
       server.forceShutdown()
+      // Connections whose client went away in the handshake belong to no call, and would keep the listener open for ever.
+      const rest = setTimeout(() => {
+        for (const s of sockets) s.destroy()
+      }, graceMs)
       await closed
+      clearTimeout(rest)
     },
   }
 }

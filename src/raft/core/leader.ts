@@ -84,7 +84,7 @@ function handleRejection(r: Raft, m: Message, pr: Progress): void {
   if (!pr.maybeDecrement(m.index, hint)) return
   r.logger.debug(`${hex(r.id)} decreased progress of ${hex(m.from)} to [${describeProgress(pr)}]`)
   if (pr.state === 'replicate') pr.becomeProbe()
-  maybeSendAppend(r, m.from, true)
+  maybeSendAppend(r, m.from, pr, true)
 }
 
 function handleAck(r: Raft, m: Message, pr: Progress): void {
@@ -107,11 +107,11 @@ function handleAck(r: Raft, m: Message, pr: Progress): void {
     broadcastAppend(r)
   } else if (m.from !== r.id && pr.canBumpCommit(r.log.committed)) {
     // It may have missed the commit index; heartbeats would bring it later.
-    maybeSendAppend(r, m.from, true)
+    maybeSendAppend(r, m.from, pr, true)
   }
   if (m.from === r.id) return
   // The freed window may have room for several appends.
-  while (maybeSendAppend(r, m.from, false)) {}
+  while (maybeSendAppend(r, m.from, pr, false)) {}
   if (m.from === r.leadTransferee && pr.match === r.log.lastIndex()) {
     r.logger.info(`${hex(r.id)} sent MsgTimeoutNow to ${hex(m.from)} after received MsgAppResp`)
     sendTimeoutNow(r, m.from)
@@ -122,7 +122,7 @@ function handleHeartbeatResponse(r: Raft, m: Message, pr: Progress): void {
   pr.recentActive = true
   pr.flowPaused = false
   // Behind: something was lost or refused. Probing: the (empty) append's answer brings it back to replicating.
-  if (pr.match < r.log.lastIndex() || pr.state === 'probe') maybeSendAppend(r, m.from, true)
+  if (pr.match < r.log.lastIndex() || pr.state === 'probe') maybeSendAppend(r, m.from, pr, true)
   handleReadAck(r, m)
 }
 
@@ -167,7 +167,7 @@ function handleTransfer(r: Raft, to: RaftId, pr: Progress): void {
     sendTimeoutNow(r, to)
     r.logger.info(`${hex(r.id)} sends MsgTimeoutNow to ${hex(to)} immediately as ${hex(to)} already has up-to-date log`)
   } else {
-    maybeSendAppend(r, to, true)
+    maybeSendAppend(r, to, pr, true)
   }
 }
 

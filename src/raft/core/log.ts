@@ -39,9 +39,9 @@ export class RaftLog {
     return this.unstable.firstIndex() || this.storage.firstIndex()
   }
 
+  /** Storage never holds more than what lies below the unstable entries and those that are on their way to it. */
   lastIndex(): number {
-    const last = this.unstable.lastIndex()
-    return last >= 0 ? last : this.storage.lastIndex()
+    return this.unstable.lastIndex()
   }
 
   lastTerm(): number {
@@ -50,13 +50,15 @@ export class RaftLog {
     return term
   }
 
+  /** Known from one before the first index: that place is the anchor of the first append. */
   term(index: number): number | StorageFault {
-    const unstable = this.unstable.term(index)
-    if (unstable >= 0) return unstable
-    // The index before the first entry still has a term: it is the anchor of the first append.
-    if (index + 1 < this.firstIndex()) return 'compacted'
-    if (index > this.lastIndex()) return 'unavailable'
-    return this.storage.term(index)
+    const { unstable } = this
+    if (index >= unstable.offset) {
+      const term = unstable.term(index)
+      return term >= 0 ? term : 'unavailable'
+    }
+    if (unstable.snapshot === null) return this.storage.term(index)
+    return index === unstable.snapshot.index ? unstable.snapshot.term : 'compacted'
   }
 
   /** 0 where the log does not reach. */

@@ -59,7 +59,7 @@ function switchTo(r: Raft, next: Membership): void {
     broadcastAppend(r)
   } else {
     // Newcomers need not wait for a heartbeat to be probed.
-    for (const id of r.tracker.ids) if (id !== r.id) maybeSendAppend(r, id, false)
+    for (const id of r.tracker.ids) if (id !== r.id) maybeSendAppend(r, id, next.progress.get(id)!, false)
   }
   if (r.leadTransferee !== NONE && !r.tracker.isVoter(r.leadTransferee)) r.leadTransferee = NONE
 }

@@ -87,7 +87,7 @@ export class MemoryStorage implements StorageReader {
     if (skip >= entries.length) return
     const at = first + skip - this.anchorIndex - 1
     if (at > this.log.length) fail(`memory storage: gap: append at ${first}, last index is ${this.lastIndex()}`)
-    this.log.length = at
+    if (at < this.log.length) this.log.length = at
     for (let i = skip; i < entries.length; i++) this.log.push(entries[i]!)
   }
 }

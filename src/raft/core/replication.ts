@@ -10,8 +10,7 @@ import type { Message, RaftId } from './types.js'
  * One append to a member, or a snapshot if its place in the log is gone. False if nothing was sent: paused, or nothing
  * new and `sendIfEmpty` is off. Empty appends carry the commit index.
  */
-export function maybeSendAppend(r: Raft, to: RaftId, sendIfEmpty: boolean): boolean {
-  const pr = r.tracker.progress.get(to)!
+export function maybeSendAppend(r: Raft, to: RaftId, pr: Progress, sendIfEmpty: boolean): boolean {
   if (pr.isPaused()) return false
   const log = r.log
   const prev = pr.next - 1
@@ -31,8 +30,7 @@ export function maybeSendAppend(r: Raft, to: RaftId, sendIfEmpty: boolean): bool
   m.logTerm = prevTerm
   m.commit = log.committed
   r.send(m)
-  if (count > 0) pr.sentEntries(count, payloadsSize(m.entries))
-  else pr.sentEntries(0, 0)
+  pr.sentEntries(count, payloadsSize(m.entries))
   pr.sentCommit = log.committed
   return true
 }
@@ -63,8 +61,8 @@ function maybeSendSnapshot(r: Raft, to: RaftId, pr: Progress): boolean {
 }
 
 export function broadcastAppend(r: Raft): void {
-  const ids = r.tracker.ids
-  for (let i = 0; i < ids.length; i++) if (ids[i] !== r.id) maybeSendAppend(r, ids[i]!, true)
+  const { ids, ordered } = r.tracker
+  for (let i = 0; i < ids.length; i++) if (ids[i] !== r.id) maybeSendAppend(r, ids[i]!, ordered[i]!, true)
 }
 
 export function broadcastHeartbeat(r: Raft, context: Uint8Array | null): void {

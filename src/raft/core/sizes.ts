@@ -1,11 +1,12 @@
 import type { Entry } from './types.js'
 
-const varintSize = (n: number): number => {
-  let size = 1
-  while (n >= 128) {
-    n = Math.floor(n / 128)
-    size++
-  }
+function varintSize(n: number): number {
+  if (n < 0x80) return 1
+  if (n < 0x4000) return 2
+  if (n < 0x20_0000) return 3
+  if (n < 0x1000_0000) return 4
+  let size = 5
+  for (let rest = Math.floor(n / 0x8_0000_0000); rest > 0; rest = Math.floor(rest / 128)) size++
   return size
 }
 

@@ -1,6 +1,6 @@
 import { Inflights } from './inflights.js'
 import type { Progress } from './progress.js'
-import { jointCommitted, jointVote, type VoteResult } from './quorum.js'
+import { jointCommitted, jointVote, majorityCommitted, type VoteResult } from './quorum.js'
 import type { ConfState, RaftId } from './types.js'
 
 export const EMPTY_CONFIG: ConfState = Object.freeze({
@@ -24,6 +24,8 @@ export class Tracker {
   readonly votes = new Map<RaftId, boolean>()
   /** Members by ascending id: the order in which messages go out and lists are printed. */
   ids: readonly RaftId[] = []
+  /** Their progress, in the same order. */
+  ordered: readonly Progress[] = []
   private readonly acked = (id: RaftId): number => this.progress.get(id)?.match ?? 0
 
   constructor(
@@ -40,6 +42,7 @@ export class Tracker {
     this.config = config
     this.progress = progress
     this.ids = [...progress.keys()].sort((a, b) => a - b)
+    this.ordered = this.ids.map((id) => progress.get(id)!)
   }
 
   newInflights(): Inflights {
@@ -55,7 +58,9 @@ export class Tracker {
   }
 
   committed(): number {
-    return jointCommitted(this.config.voters, this.config.votersOutgoing, this.acked)
+    const { voters, votersOutgoing } = this.config
+    if (votersOutgoing.length === 0) return majorityCommitted(voters, this.acked)
+    return jointCommitted(voters, votersOutgoing, this.acked)
   }
 
   /** Has a quorum answered since the last check? */

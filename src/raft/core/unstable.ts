@@ -37,10 +37,9 @@ export class Unstable {
     return this.snapshot ? this.snapshot.index + 1 : 0
   }
 
-  /** −1: not known here. */
+  /** Of the whole log: everything below the offset is in storage or in the snapshot. */
   lastIndex(): number {
-    if (this.entries.length > 0) return this.offset + this.entries.length - 1
-    return this.snapshot ? this.snapshot.index : -1
+    return this.offset + this.entries.length - 1
   }
 
   /** −1: not known here. */

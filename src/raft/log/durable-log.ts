@@ -125,7 +125,16 @@ export class DurableLog implements StorageReader {
   static async #load(options: DurableLog['options'], epoch: Epoch): Promise<DurableLog> {
     const { disk, init } = options
     const records: (readonly [Uint8Array, Uint8Array])[] = []
-    for await (const r of epoch.store.records()) records.push(r)
+    try {
+      for await (const r of epoch.store.records()) records.push(r)
+    } catch (e) {
+      throw damaged(
+        epoch.storePath,
+        `what follows record ${records.length}`,
+        `cannot be read: ${(e as Error).message}`,
+        e,
+      )
+    }
     const content = readContent(epoch.storePath, epoch.sealer, records)
     const witness = readWitness(epoch.witness, epoch.sealer, await disk.readFile(epoch.witness))
     if (content === null) {
@@ -502,6 +511,7 @@ async function openEpoch(options: DurableLog['options'], key: DataKey): Promise<
     const store = await disk.openStore(storePath)
     return { key, sealer, store, storePath, snapshots, witness: `${base}/witness` }
   } catch (e) {
+    if (e instanceof ShoalError) throw e
     const cause = (e as { cause?: { code?: string; message?: string } }).cause
     const why = `${cause?.message ?? (e as Error).message}`
     if (cause?.code === 'LEVEL_LOCKED')

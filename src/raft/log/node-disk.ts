@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import type { AbstractBatchOperation } from 'abstract-level'
 import { Level } from 'level'
 import type { Disk, FileSink, FileSource, KeyValueStore, StoreOp } from './disk.js'
+import { checkLevel } from './level-check.js'
 
 async function syncDirectory(path: string): Promise<void> {
   const d = await open(path, 'r')
@@ -88,6 +89,7 @@ export function nodeDisk(): Disk {
       if (first !== undefined) await syncDirectory(dirname(first))
     },
     async openStore(path) {
+      await checkLevel(path)
       const db = new Level<Buffer, Buffer>(path, { keyEncoding: 'buffer', valueEncoding: 'buffer', compression: false })
       await db.open()
       return new LevelStore(db)

@@ -245,6 +245,8 @@ async function receiveSnapshot(
     call.destroy(new Error('this raft member stops'))
   }
   to.closing.add(end)
+  // grpc-js announces a cancelled call but does not end its stream.
+  call.on('cancelled', () => call.destroy(new Error('the sender gave the transfer up')))
   try {
     let sequence = 0
     for await (const chunk of call as AsyncIterable<SnapshotChunk>) {
@@ -256,7 +258,6 @@ async function receiveSnapshot(
       checkSequence(chunk, ++sequence)
       await sink.write(chunk.data)
     }
-    // A cancelled call ends like a finished one; size and hash in finish() tell them apart.
     if (sink === null) throw invalid('emptySnapshot', 'a snapshot transfer ended before its header')
     await sink.finish()
     finished = true

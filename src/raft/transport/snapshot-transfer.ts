@@ -67,6 +67,8 @@ export async function sendSnapshot(options: {
       else stream.once('drain', resolve)
     })
     await Promise.race([taken, done])
+    // A race prefers the write that was taken at once over an abort.
+    if (outcome) throw outcome
     watch.progress()
   }
   try {

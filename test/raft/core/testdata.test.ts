@@ -2,20 +2,15 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import test from 'ava'
+import { needShared } from '../../support/shared.js'
 import { parseDirective, parseFile } from '../testdata/datadriven.js'
-import { locateTestdata } from '../testdata/locate.js'
 import { describeFailure, findFiles, rewriteFile, runFile } from '../testdata/runner.js'
 
 const SEEDS = [1, 2, 77, 4_000_000_000]
-const folder = locateTestdata()
 
 test('every test data file comes out byte for byte, whatever the seed', (t) => {
-  if (folder === null) {
-    t.log('skipped: no raft-testdata folder; set SHOAL_SHARED to the folder that holds it')
-    if (process.env.CI) t.fail('CI must have the raft test data: set SHOAL_SHARED')
-    else t.pass()
-    return
-  }
+  const folder = needShared(t, 'raft-testdata')
+  if (folder === null) return
   const files = findFiles([folder])
   t.true(files.length > 0, `no .txt files in ${folder}`)
   for (const file of files) {
@@ -53,10 +48,8 @@ test('a wrong expectation is found, and the rewrite mode puts it right and nothi
 })
 
 test('rewriting a file that passes leaves it as it is', (t) => {
-  if (folder === null) {
-    t.pass('no raft-testdata folder')
-    return
-  }
+  const folder = needShared(t, 'raft-testdata')
+  if (folder === null) return
   for (const file of findFiles([folder]).filter((_, i) => i % 9 === 0)) {
     inTemporaryFolder((dir) => {
       const copy = join(dir, basename(dirname(file)), basename(file))

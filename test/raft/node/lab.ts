@@ -11,6 +11,7 @@ import {
   type TlsIdentity,
 } from '../../../src/common/grpc/index.js'
 import { createLogger, nullLogger, systemClock, systemRng } from '../../../src/common/index.js'
+import type { RaftTransportFactory } from '../../../src/raft/index.js'
 import {
   createRaftHub,
   createRaftNode,
@@ -23,7 +24,7 @@ import {
 import { TestCa } from './certificates.js'
 import { put, Register } from './register.js'
 
-const logger = process.env['RAFT_TEST_LOG'] ? createLogger('debug') : nullLogger
+const logger = process.env.RAFT_TEST_LOG ? createLogger('debug') : nullLogger
 
 /** Settings that make elections quick on loopback. */
 export const QUICK = {
@@ -41,6 +42,8 @@ export class TestManager {
   hub!: RaftHub
   #server!: GrpcServer
   address = ''
+  /** Nothing comes in or goes out, as with a pulled cable; the process lives on. */
+  cut = false
 
   constructor(
     readonly lab: Lab,
@@ -77,11 +80,32 @@ export class TestManager {
         rng: systemRng,
         logger: logger.child({ node: this.nodeId }),
         stateMachine: this.machine,
-        transport: this.hub.transport,
+        transport: this.#cable,
       },
     )
     await this.node.start()
     this.hub.attach(this.node)
+  }
+
+  readonly #cable: RaftTransportFactory = (self, inbox) => {
+    const real = this.hub.transport(self, {
+      ...inbox,
+      receive: (messages) => {
+        if (!this.cut) inbox.receive(messages)
+      },
+      receiveSnapshot: (m, described) =>
+        this.cut ? Promise.reject(new Error('the cable is pulled')) : inbox.receiveSnapshot(m, described),
+    })
+    return {
+      send: (messages) => {
+        if (!this.cut) real.send(messages)
+      },
+      setMembers: (members, removed) => real.setMembers(members, removed),
+      sendSnapshot: (m, snapshot, signal) =>
+        this.cut ? Promise.reject(new Error('the cable is pulled')) : real.sendSnapshot(m, snapshot, signal),
+      reachable: (id) => (!this.cut || id === self.raftId) && real.reachable(id),
+      close: () => real.close(),
+    }
   }
 
   /** As a node does that was promoted: asks a manager over gRPC, then starts with what it was told. */
@@ -159,7 +183,7 @@ export class Lab {
   }
 
   async close(): Promise<void> {
-    for (const m of this.managers) await m.close()
+    await Promise.all(this.managers.map((m) => m.close()))
     await rm(this.dir, { recursive: true, force: true })
   }
 }

@@ -1,0 +1,382 @@
+#include "cgroup.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static bool listed(const char *list, const char *name) {
+  char key[64];
+  snprintf(key, sizeof key, ",%s,", name);
+  return list && strstr(list, key);
+}
+
+// mountinfo writes blanks and backslashes as \ooo.
+static void unescape(char *s) {
+  char *o = s;
+  for (; *s; s++) {
+    if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
+      *o++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+      s += 3;
+    } else {
+      *o++ = *s;
+    }
+  }
+  *o = 0;
+}
+
+// ",a,b," of the controllers in v1 mount options; other options of the hierarchy are left out.
+static char *v1_controllers(char *opts) {
+  static const char *const other[] = {"rw", "ro", "xattr", "noprefix", "clone_children", "none", "favordynmods", "nofavordynmods"};
+  autobuf b = {0};
+  buf_str(&b, ",");
+  char *save = NULL;
+  for (char *t = strtok_r(opts, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
+    bool skip = !strncmp(t, "release_agent=", 14);
+    for (size_t i = 0; i < sizeof other / sizeof other[0]; i++) skip |= !strcmp(t, other[i]);
+    if (!skip) buf_fmt(&b, "%s,", t);
+  }
+  return xstrdup(b.p);
+}
+
+static char *v2_controllers(const char *mount) {
+  autofree char *file = xasprintf("%s/cgroup.controllers", mount);
+  autobuf in = {0}, out = {0};
+  if (read_file_at(AT_FDCWD, file, &in, 65536) < 0) return xstrdup(",");
+  buf_str(&out, ",");
+  for (char *p = in.p; *p; p++) buf_add(&out, *p == ' ' || *p == '\n' ? "," : p, 1);
+  return xstrdup(out.p);
+}
+
+static bool known(const struct cgroup *cg, const char *controllers, bool v2) {
+  for (int i = 0; i < cg->n; i++)
+    if (v2 ? cg->tree[i].v2 : !cg->tree[i].v2 && !strcmp(cg->tree[i].controllers, controllers)) return true;
+  return false;
+}
+
+int cgroup_find(struct cgroup *cg, const char *path, struct err *e) {
+  STAGE("cgroup");
+  *cg = (struct cgroup){0};
+  if (!path || !*path) return 0;
+  size_t plen = strlen(path);
+  if (path[0] != '/' || plen > 3000 || strstr(path, "/../") || (plen >= 3 && !strcmp(path + plen - 3, "/..")) || !strcmp(path, "/"))
+    return fail(e, EINVAL, "parse", path, "cgroup path '%s' must be absolute, not the root, and without '..'", path);
+  autobuf b = {0};
+  if (read_file_at(AT_FDCWD, "/proc/self/mountinfo", &b, 16 << 20) < 0)
+    return fail(e, 0, "open", "/proc/self/mountinfo", "cannot read the mount table: %s", strerror(errno));
+  cg->path = xstrdup(path);
+  char *save = NULL;
+  for (char *line = strtok_r(b.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    char *dash = strstr(line, " - ");
+    if (!dash || strncmp(dash + 3, "cgroup", 6)) continue;
+    bool v2 = dash[9] == '2';
+    if (!v2 && dash[9] != ' ') continue;
+    char *opts = strrchr(dash, ' ');
+    *dash = 0;
+    char *s2 = NULL, *field = strtok_r(line, " ", &s2);
+    for (int i = 0; i < 4 && field; i++) field = strtok_r(NULL, " ", &s2);
+    if (!field || !opts || cg->n == 24) continue;
+    unescape(field);
+    char *controllers = v2 ? v2_controllers(field) : v1_controllers(opts + 1);
+    if (known(cg, controllers, v2)) {
+      free(controllers);
+      continue;
+    }
+    cg->tree[cg->n++] =
+        (struct cgroup_tree){.mount = xstrdup(field), .controllers = controllers, .dir = xasprintf("%s%s", field, path), .v2 = v2};
+  }
+  if (cg->n == 0) return fail(e, ENODEV, "open", "/proc/self/mountinfo", "no cgroup hierarchy is mounted: mount cgroup2 on /sys/fs/cgroup");
+  return 0;
+}
+
+void cgroup_free(struct cgroup *cg) {
+  for (int i = 0; i < cg->n; i++) {
+    free(cg->tree[i].mount);
+    free(cg->tree[i].controllers);
+    free(cg->tree[i].dir);
+  }
+  free(cg->path);
+  *cg = (struct cgroup){0};
+}
+
+const struct cgroup_tree *cgroup_v2(const struct cgroup *cg) {
+  for (int i = 0; i < cg->n; i++)
+    if (cg->tree[i].v2) return &cg->tree[i];
+  return NULL;
+}
+
+// The v1 hierarchy wins: a controller mounted there is not in the v2 tree. "freezer" and "devices" are part of v2 without being listed.
+const struct cgroup_tree *cgroup_tree_of(const struct cgroup *cg, const char *name) {
+  for (int i = 0; i < cg->n; i++)
+    if (!cg->tree[i].v2 && listed(cg->tree[i].controllers, name)) return &cg->tree[i];
+  const struct cgroup_tree *v2 = cgroup_v2(cg);
+  if (v2 && (listed(v2->controllers, name) || !strcmp(name, "freezer") || !strcmp(name, "devices"))) return v2;
+  return NULL;
+}
+
+int cgroup_write(const struct cgroup_tree *t, const char *file, const char *value, struct err *e) {
+  autofree char *p = xasprintf("%s/%s", t->dir, file);
+  if (write_file_at(AT_FDCWD, p, value) < 0)
+    return fail(e, 0, "write", p, "cannot write '%s' to %s: %s", value, p, strerror(errno));
+  return 0;
+}
+
+bool cgroup_has(const struct cgroup_tree *t, const char *file) {
+  autofree char *p = xasprintf("%s/%s", t->dir, file);
+  return access(p, F_OK) == 0;
+}
+
+// A new v1 cpuset is empty and takes no process until both files are filled from its parent.
+static int seed_cpuset(const char *parent, const char *dir, struct err *e) {
+  static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
+  for (int i = 0; i < 2; i++) {
+    autofree char *to = xasprintf("%s/%s", dir, files[i]), *from = xasprintf("%s/%s", parent, files[i]);
+    autobuf have = {0}, want = {0};
+    if (read_file_at(AT_FDCWD, to, &have, 65536) < 0 || read_file_at(AT_FDCWD, from, &want, 65536) < 0)
+      return fail(e, 0, "open", to, "cannot read %s: %s", to, strerror(errno));
+    if (have.len > 1) continue;
+    if (write_file_at(AT_FDCWD, to, want.p) < 0) return fail(e, 0, "write", to, "cannot seed %s: %s", to, strerror(errno));
+  }
+  return 0;
+}
+
+// On v2 a controller reaches a group only when every group above it hands it down.
+static int hand_down(const struct cgroup_tree *t, const char *parent, struct err *e) {
+  autofree char *have_file = xasprintf("%s/cgroup.controllers", parent), *sub = xasprintf("%s/cgroup.subtree_control", parent);
+  autobuf have = {0}, on = {0};
+  if (read_file_at(AT_FDCWD, have_file, &have, 65536) < 0 || read_file_at(AT_FDCWD, sub, &on, 65536) < 0)
+    return fail(e, 0, "open", sub, "cannot read %s: %s", sub, strerror(errno));
+  (void)t;
+  char *save = NULL;
+  autofree char *flat = xasprintf(" %s", on.p);
+  for (char *p = flat; *p; p++)
+    if (*p == '\n') *p = ' ';
+  for (char *c = strtok_r(have.p, " \n", &save); c; c = strtok_r(NULL, " \n", &save)) {
+    autofree char *key = xasprintf(" %s ", c), *plus = xasprintf("+%s", c);
+    if (strstr(flat, key)) continue;
+    // A group with processes of its own refuses (EBUSY), and some controllers cannot be delegated there (EOPNOTSUPP, ENOENT):
+    // limits that need them then fail with their own message.
+    if (write_file_at(AT_FDCWD, sub, plus) < 0 && errno != EBUSY && errno != EOPNOTSUPP && errno != ENOENT && errno != EINVAL)
+      return fail(e, 0, "write", sub, "cannot write '%s' to %s: %s", plus, sub, strerror(errno));
+  }
+  return 0;
+}
+
+int cgroup_make(const struct cgroup *cg, struct err *e) {
+  STAGE("cgroup");
+  for (int i = 0; i < cg->n; i++) {
+    const struct cgroup_tree *t = &cg->tree[i];
+    char p[PATH_MAX], parent[PATH_MAX];
+    bool cpuset = !t->v2 && listed(t->controllers, "cpuset");
+    size_t base = strlen(t->mount);
+    snprintf(p, sizeof p, "%s", t->dir);
+    // The usual case first: everything above is there already.
+    for (size_t k = base + 1;; k++) {
+      if (p[k] && p[k] != '/') continue;
+      char keep = p[k];
+      p[k] = 0;
+      snprintf(parent, sizeof parent, "%s", p);
+      *strrchr(parent, '/') = 0;
+      if (t->v2 && hand_down(t, parent, e) < 0) return -1;
+      bool made = mkdir(p, 0755) == 0;
+      if (!made && errno != EEXIST) return fail(e, 0, "mkdir", p, "cannot make the cgroup %s: %s", p, strerror(errno));
+      if (cpuset && seed_cpuset(parent, p, e) < 0) return -1;
+      p[k] = keep;
+      if (!keep) break;
+    }
+  }
+  return 0;
+}
+
+int cgroup_add(const struct cgroup *cg, pid_t pid, const char *below, struct err *e) {
+  STAGE("cgroup");
+  char id[24];
+  snprintf(id, sizeof id, "%d", (int)pid);
+  for (int i = 0; i < cg->n; i++) {
+    const struct cgroup_tree *t = &cg->tree[i];
+    autofree char *file = xasprintf("%s%s/cgroup.procs", t->dir, below ? below : "");
+    if (write_file_at(AT_FDCWD, file, id) < 0)
+      return fail(e, 0, "write", file, "cannot put process %d into %s: %s", (int)pid, file, strerror(errno));
+  }
+  return 0;
+}
+
+int cgroup_apply(const struct cgroup *cg, const struct json *r, struct err *e) {
+  STAGE("cgroup");
+  if (!r || cg->n == 0) return 0;
+  if (cgroup_v1_apply(cg, r, e) < 0 || cgroup_v2_apply(cg, r, e) < 0) return -1;
+  return cgroup_devices(cg, j_get(r, "devices"), e);
+}
+
+static int for_each_group(const char *dir, int (*fn)(const char *dir, void *arg), void *arg) {
+  int total = fn(dir, arg);
+  DIR *d = opendir(dir);
+  if (!d) return total;
+  struct dirent *de;
+  while ((de = readdir(d))) {
+    if (de->d_type != DT_DIR || de->d_name[0] == '.') continue;
+    autofree char *sub = xasprintf("%s/%s", dir, de->d_name);
+    total += for_each_group(sub, fn, arg);
+  }
+  closedir(d);
+  return total;
+}
+
+struct pid_list {
+  pid_t *p;
+  int n;
+};
+
+static int collect(const char *dir, void *arg) {
+  struct pid_list *l = arg;
+  autofree char *file = xasprintf("%s/cgroup.procs", dir);
+  autobuf b = {0};
+  if (read_file_at(AT_FDCWD, file, &b, 4 << 20) < 0) return 0;
+  int n = 0;
+  for (char *p = b.p; *p;) {
+    l->p = xrealloc(l->p, (size_t)(l->n + 1) * sizeof *l->p);
+    l->p[l->n++] = (pid_t)strtol(p, &p, 10);
+    n++;
+    while (*p == '\n') p++;
+  }
+  return n;
+}
+
+// Any hierarchy has all the processes; pids and freezer are the ones that nobody else moves them out of.
+static const struct cgroup_tree *list_tree(const struct cgroup *cg) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "pids");
+  if (!t) t = cgroup_tree_of(cg, "freezer");
+  return t ? t : cg->n ? &cg->tree[0] : NULL;
+}
+
+int cgroup_pids(const struct cgroup *cg, pid_t **out) {
+  struct pid_list l = {0};
+  const struct cgroup_tree *t = list_tree(cg);
+  if (t) for_each_group(t->dir, collect, &l);
+  *out = l.p;
+  return l.n;
+}
+
+int cgroup_signal(const struct cgroup *cg, int sig, pid_t except) {
+  autofree pid_t *pids = NULL;
+  int n = cgroup_pids(cg, &pids), sent = 0;
+  for (int i = 0; i < n; i++)
+    if (pids[i] > 0 && pids[i] != except && kill(pids[i], sig) == 0) sent++;
+  return sent;
+}
+
+bool cgroup_frozen(const struct cgroup *cg) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "freezer");
+  if (!t) return false;
+  autofree char *file = xasprintf("%s/%s", t->dir, t->v2 ? "cgroup.freeze" : "freezer.state");
+  autobuf b = {0};
+  if (read_file_at(AT_FDCWD, file, &b, 4096) < 0) return false;
+  return t->v2 ? b.p[0] == '1' : b.p[0] == 'F';
+}
+
+static void pause_ms(long ms) {
+  struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
+  nanosleep(&ts, NULL);
+}
+
+int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e) {
+  STAGE("cgroup");
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "freezer");
+  if (!t) return fail(e, ENODEV, "freeze", "", "cannot %s: neither a v1 freezer nor cgroup v2 is mounted", frozen ? "pause" : "resume");
+  if (t->v2) {
+    if (cgroup_write(t, "cgroup.freeze", frozen ? "1" : "0", e) < 0) return -1;
+    for (int i = 0; i < 2000; i++) {
+      autofree char *file = xasprintf("%s/cgroup.events", t->dir);
+      autobuf b = {0};
+      if (read_file_at(AT_FDCWD, file, &b, 4096) < 0) break;
+      if (strstr(b.p, frozen ? "frozen 1" : "frozen 0")) return 0;
+      pause_ms(1);
+    }
+    return fail(e, ETIMEDOUT, "freeze", t->dir, "%s did not change its frozen state within 2 s", t->dir);
+  }
+  // FREEZING can hang while a process forks faster than it is caught: thaw for a moment and try again.
+  autofree char *file = xasprintf("%s/freezer.state", t->dir);
+  for (int i = 0; i < 2000; i++) {
+    if (i % 200 == 0) {
+      if (i && frozen && cgroup_write(t, "freezer.state", "THAWED", e) < 0) return -1;
+      if (cgroup_write(t, "freezer.state", frozen ? "FROZEN" : "THAWED", e) < 0) return -1;
+    }
+    autobuf b = {0};
+    if (read_file_at(AT_FDCWD, file, &b, 4096) < 0) return fail(e, 0, "open", file, "cannot read %s: %s", file, strerror(errno));
+    if (!strncmp(b.p, frozen ? "FROZEN" : "THAWED", 6)) return 0;
+    pause_ms(1);
+  }
+  struct err ignored;
+  (void)cgroup_write(t, "freezer.state", "THAWED", &ignored);
+  return fail(e, ETIMEDOUT, "freeze", t->dir, "%s did not change its freezer state within 2 s", t->dir);
+}
+
+int64_t cgroup_oom_kills(const struct cgroup *cg) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "memory");
+  if (!t) return -1;
+  autofree char *file = xasprintf("%s/%s", t->dir, t->v2 ? "memory.events" : "memory.oom_control");
+  autobuf b = {0};
+  if (read_file_at(AT_FDCWD, file, &b, 65536) < 0) return -1;
+  char *p = strstr(b.p, "oom_kill ");
+  return p ? strtoll(p + 9, NULL, 10) : -1;
+}
+
+int cgroup_oom_watch(const struct cgroup *cg) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "memory");
+  if (!t) return -1;
+  if (t->v2) {
+    autofree char *file = xasprintf("%s/memory.events", t->dir);
+    autofd in = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (in < 0 || inotify_add_watch(in, file, IN_MODIFY) < 0) return -1;
+    return steal_fd(&in);
+  }
+  autofree char *file = xasprintf("%s/memory.oom_control", t->dir), *control = xasprintf("%s/cgroup.event_control", t->dir);
+  autofd oom = open(file, O_RDONLY | O_CLOEXEC), ev = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (oom < 0 || ev < 0) return -1;
+  autofree char *line = xasprintf("%d %d", ev, oom);
+  return write_file_at(AT_FDCWD, control, line) < 0 ? -1 : steal_fd(&ev);
+}
+
+static int remove_tree(const char *dir) {
+  if (rmdir(dir) == 0 || errno == ENOENT) return 0;
+  DIR *d = opendir(dir);
+  if (!d) return errno == ENOENT ? 0 : -1;
+  struct dirent *de;
+  while ((de = readdir(d))) {
+    if (de->d_type != DT_DIR || de->d_name[0] == '.') continue;
+    autofree char *sub = xasprintf("%s/%s", dir, de->d_name);
+    (void)remove_tree(sub);  // what fails below makes the rmdir of this one fail too
+  }
+  closedir(d);
+  return rmdir(dir) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+int cgroup_remove(const struct cgroup *cg, struct err *e) {
+  STAGE("cgroup");
+  int r = 0;
+  for (int i = 0; i < cg->n; i++) {
+    const char *dir = cg->tree[i].dir;
+    // EBUSY: processes that were just killed have not left yet, or there are some still. A frozen v1 group ignores SIGKILL until thawed.
+    for (int tries = 0; remove_tree(dir) < 0; tries++) {
+      if (errno != EBUSY || tries == 200) {
+        r = fail(e, 0, "rmdir", dir, "cannot remove the cgroup %s: %s", dir, strerror(errno));
+        break;
+      }
+      if (tries % 20 == 0) {
+        struct err ignored;
+        if (cgroup_frozen(cg)) (void)cgroup_freeze(cg, false, &ignored);
+        struct pid_list l = {0};
+        for_each_group(dir, collect, &l);
+        for (int k = 0; k < l.n; k++)
+          if (l.p[k] > 0) (void)kill(l.p[k], SIGKILL);
+        free(l.p);
+      }
+      pause_ms(tries < 10 ? 1 : 10);
+    }
+  }
+  return r;
+}

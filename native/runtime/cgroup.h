@@ -1,0 +1,41 @@
+// Control groups. Every controller is looked up in mountinfo: it may sit in a v1 hierarchy of its own, share one, or be in the v2 tree,
+// and one host may mix all three.
+#pragma once
+#include "json.h"
+
+struct cgroup_tree {
+  char *mount;        // where the hierarchy is mounted
+  char *controllers;  // v1: ",cpu,cpuacct,"; v2: those of cgroup.controllers, likewise
+  char *dir;          // mount + the container's path
+  bool v2;
+};
+struct cgroup {
+  char *path;
+  struct cgroup_tree tree[24];
+  int n;
+};
+
+// Finds the hierarchies; path is absolute ("/shoal/ID") or empty for none.
+int cgroup_find(struct cgroup *cg, const char *path, struct err *e);
+void cgroup_free(struct cgroup *cg);
+const struct cgroup_tree *cgroup_tree_of(const struct cgroup *cg, const char *controller);  // NULL: not available
+const struct cgroup_tree *cgroup_v2(const struct cgroup *cg);
+
+int cgroup_make(const struct cgroup *cg, struct err *e);
+int cgroup_add(const struct cgroup *cg, pid_t pid, const char *below, struct err *e);
+int cgroup_apply(const struct cgroup *cg, const struct json *resources, struct err *e);
+int cgroup_devices(const struct cgroup *cg, const struct json *rules, struct err *e);
+int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e);
+bool cgroup_frozen(const struct cgroup *cg);
+int cgroup_signal(const struct cgroup *cg, int sig, pid_t except);  // number of processes signalled
+int cgroup_pids(const struct cgroup *cg, pid_t **out);              // all, also of groups below; number
+int64_t cgroup_oom_kills(const struct cgroup *cg);                  // -1: unknown
+int cgroup_oom_watch(const struct cgroup *cg);                      // eventfd (v1) or inotify (v2) that becomes readable; -1
+int cgroup_remove(const struct cgroup *cg, struct err *e);          // kills what is left in it
+
+// For the files of the controllers (cgroup-v1.c, cgroup-v2.c).
+int cgroup_write(const struct cgroup_tree *t, const char *file, const char *value, struct err *e);
+bool cgroup_has(const struct cgroup_tree *t, const char *file);
+int cgroup_v1_apply(const struct cgroup *cg, const struct json *resources, struct err *e);
+int cgroup_v2_apply(const struct cgroup *cg, const struct json *resources, struct err *e);
+int devices_bpf_attach(const char *dir, const struct json *rules, struct err *e);

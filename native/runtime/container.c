@@ -1,0 +1,263 @@
+#include "container.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "hooks.h"
+#include "kernel.h"
+#include "rootfs.h"
+#include "tty.h"
+
+void container_init(struct container *c) {
+  *c = (struct container){.stdio = {-1, -1, -1}, .listen_fd = -1, .pidfd = -1, .sync = -1, .master = -1, .filter = {.listener = -1}};
+}
+
+int sync_send(int fd, char kind, const struct err *e) {
+  struct sync_msg m = {.kind = kind};
+  if (e) m.err = *e;
+  return RETRY(send(fd, &m, e ? sizeof m : 1, MSG_NOSIGNAL)) < 0 ? -1 : 0;
+}
+
+int sync_recv(int fd, struct sync_msg *m, int *passed) {
+  int extra = -1;
+  memset(m, 0, sizeof *m);
+  ssize_t n = fd_recv(fd, &extra, m, sizeof *m);
+  if (passed) *passed = extra;
+  else if (extra >= 0) close(extra);
+  if (n < 0) return errno == ECONNRESET ? 0 : -1;
+  return n > 0;
+}
+
+static int by_number(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+
+void close_all_except(int *keep, int n) {
+  qsort(keep, (size_t)n, sizeof *keep, by_number);
+  unsigned from = 3;
+  for (int i = 0; i < n; i++) {
+    if (keep[i] < (int)from) continue;
+    if ((unsigned)keep[i] > from) (void)k_close_range(from, (unsigned)keep[i] - 1, 0);
+    from = (unsigned)keep[i] + 1;
+  }
+  (void)k_close_range(from, ~0u, 0);
+}
+
+void container_kill(struct container *c) {
+  if (c->pid > 0) {
+    (void)kill(c->pid, SIGKILL);
+    (void)RETRY(waitpid(c->pid, NULL, 0));
+  }
+  c->pid = 0;
+  cleanup_fd(&c->pidfd);
+  cleanup_fd(&c->sync);
+  cleanup_fd(&c->master);
+}
+
+static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, const struct container *c, struct err *e) {
+  const char *path = j_gets(seccomp, "listenerPath");
+  if (!path || !*path) return 0;
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof a.sun_path) return fail(e, ENAMETOOLONG, "connect", path, "the seccomp listener path %s is too long", path);
+  strcpy(a.sun_path, path);
+  f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (f->listener < 0 || RETRY(connect(f->listener, (struct sockaddr *)&a, sizeof a)) < 0)
+    return fail(e, 0, "connect", path, "cannot reach the seccomp listener %s: %s", path, strerror(errno));
+  autobuf b = {0};
+  buf_str(&b, "{\"ociVersion\":\"1.0.2\",\"fds\":[\"seccompFd\"],\"metadata\":");
+  json_quote_str(&b, j_gets(seccomp, "listenerMetadata") ? j_gets(seccomp, "listenerMetadata") : "");
+  buf_str(&b, ",\"state\":");
+  oci_state(&b, c->config, c->id, "creating", 0, c->bundle);
+  buf_str(&b, "}");
+  f->metadata = xstrdup(b.p);
+  return 0;
+}
+
+// A user namespace given by path has to be entered before the others are made, or they would belong to the host's. A helper enters
+// it and makes the container's process as its sibling (CLONE_PARENT).
+static pid_t clone_in_userns(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree,
+                             int sv[2], unsigned long flags, struct err *e) {
+  int pipefd[2];
+  if (pipe2(pipefd, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "", "cannot make a pipe: %s", strerror(errno));
+  autofd in = pipefd[0], out = pipefd[1];
+  pid_t helper = fork();
+  if (helper < 0) return fail(e, 0, "fork", "", "cannot fork: %s", strerror(errno));
+  if (helper == 0) {
+    struct {
+      pid_t pid;
+      struct err e;
+    } r = {0};
+    if (namespaces_join_late(ns, CLONE_NEWUSER, &r.e) == 0) {
+      struct clone_args a = {.flags = flags | CLONE_PARENT};
+      r.pid = (pid_t)syscall(SYS_clone3, &a, sizeof a);
+      if (r.pid == 0) {
+        close(sv[0]);
+        container_child(c, p, ns, m, tree, sv[1]);
+      }
+      if (r.pid < 0) fail(&r.e, 0, "clone3", "", "cannot make the container's process: %s", strerror(errno));
+    }
+    _exit(write_all(out, &r, sizeof r) < 0);
+  }
+  cleanup_fd(&out);
+  struct {
+    pid_t pid;
+    struct err e;
+  } r = {0};
+  ssize_t n = RETRY(read(in, &r, sizeof r));
+  if (RETRY(waitpid(helper, NULL, 0)) < 0) return fail(e, 0, "waitpid", "", "cannot wait for a helper: %s", strerror(errno));
+  if (n != (ssize_t)sizeof r) return fail(e, EIO, "read", "", "the helper that enters the user namespace ended early");
+  if (r.pid <= 0) {
+    *e = r.e;
+    return -1;
+  }
+  c->pidfd = k_pidfd_open(r.pid);
+  return c->pidfd < 0 ? fail(e, 0, "pidfd_open", "", "cannot open the container's process: %s", strerror(errno)) : r.pid;
+}
+
+// What the child says until it is ready.
+static int follow_child(struct container *c, struct err *e) {
+  for (;;) {
+    struct sync_msg m;
+    int fd = -1, r = sync_recv(c->sync, &m, &fd);
+    if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the container's process: %s", strerror(errno));
+    if (r == 0) {
+      STAGE("clone");
+      int status = 0;
+      pid_t w = waitpid(c->pid, &status, WNOHANG | WNOWAIT);
+      return fail(e, EIO, "recvmsg", "", "the container's process ended while it was being set up%s",
+                  w > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? " (killed: is the memory limit too small?)" : "");
+    }
+    if (m.kind == SYNC_ERROR) {
+      *e = m.err;
+      return -1;
+    }
+    if (m.kind == SYNC_CONSOLE) c->master = fd;
+    else if (fd >= 0) close(fd);
+    if (m.kind == SYNC_READY) return 0;
+    if (m.kind == SYNC_HOOKS) {
+      autobuf state = {0};
+      oci_state(&state, c->config, c->id, "creating", c->pid, c->bundle);
+      if (hooks_run(c->config, "prestart", state.p, e) < 0 || hooks_run(c->config, "createRuntime", state.p, e) < 0) return -1;
+      if (sync_send(c->sync, SYNC_HOOKS, NULL) < 0) return fail(e, 0, "send", "", "cannot reach the container's process: %s", strerror(errno));
+    }
+  }
+}
+
+static int spawn(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, struct err *e) {
+  int sv[2];
+  STAGE("clone");
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+    return fail(e, 0, "socketpair", "", "cannot make a socket pair: %s", strerror(errno));
+  c->sync = sv[0];
+  autofd child_end = sv[1];
+  autofd into = -1;  // v2 alone: born into its group
+  if (c->cg.n == 1 && c->cg.tree[0].v2) into = open(c->cg.tree[0].dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // The cgroup namespace is left for later: its root is the group the process is in when it makes it.
+  unsigned long flags = ns->fresh & ~(unsigned long)(CLONE_NEWCGROUP | CLONE_NEWTIME);
+  struct namespaces_saved saved;
+  int entered = namespaces_enter(ns, &saved, e);
+  if (entered == 0) {
+    STAGE("clone");
+    if (ns->join & CLONE_NEWUSER) {
+      c->pid = clone_in_userns(c, p, ns, m, tree, sv, flags, e);
+    } else {
+      c->pid = clone_process(flags, into, &c->pidfd);
+      if (c->pid == 0) {
+        close(sv[0]);
+        container_child(c, p, ns, m, tree, sv[1]);
+      }
+      if (c->pid < 0) fail(e, 0, "clone3", "", "cannot make the container's process in its namespaces: %s", strerror(errno));
+    }
+  }
+  struct err back;
+  int returned = namespaces_return(&saved, entered < 0 || c->pid < 0 ? &back : e);
+  if (entered < 0 || c->pid < 0 || returned < 0) return -1;
+  if ((ns->fresh & CLONE_NEWUSER) && idmap_write(c->pid, ns->uid_map, ns->gid_map, e) < 0) return -1;
+  if (into < 0 && cgroup_add(&c->cg, c->pid, NULL, e) < 0) return -1;
+  if (process_limits(p, c->pid, e) < 0) return -1;
+  cleanup_fd(&child_end);
+  if (sync_send(c->sync, SYNC_GO, NULL) < 0) return fail(e, 0, "send", "", "cannot reach the container's process: %s", strerror(errno));
+  return follow_child(c, e);
+}
+
+int container_create(struct container *c, struct err *e) {
+  struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
+  struct process p = {0};
+  struct mount_plan m = {.config = c->config, .bundle = c->bundle, .cg = &c->cg, .rootfd = -1, .procfd = -1};
+  autofd tree = -1;
+  autofree char *root_abs = NULL;
+  int r = -1;
+  STAGE("config");
+  const struct json *l = j_get(c->config, "linux"), *seccomp = j_get(l, "seccomp");
+  const char *root = j_gets(j_get(c->config, "root"), "path");
+  if (namespaces_parse(&ns, l, e) < 0) goto out;
+  STAGE("config");
+  bool mountns = (ns.fresh | ns.join) & CLONE_NEWNS;
+  if (!root) {
+    fail(e, EINVAL, "parse", "root.path", "config.json has no root.path");
+    goto out;
+  }
+  if (!mountns) {
+    fail(e, EINVAL, "parse", "linux.namespaces", "a container without a mount namespace is not supported: add {\"type\":\"mount\"}");
+    goto out;
+  }
+  if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
+  if (c->terminal) p.terminal = true;
+  if (c->cols) p.cols = c->cols, p.rows = c->rows;
+  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, c, e) < 0)) goto out;
+  if (cgroup_make(&c->cg, e) < 0 || cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
+  m.cgroupns = (ns.fresh | ns.join) & CLONE_NEWCGROUP;
+  m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;
+  root_abs = root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", c->bundle, root);
+  if (c->overlay) {
+    tree = overlay_open(c->overlay, e);
+    if (tree == -1) goto undo;
+    if (tree == -2 && m.userns) {
+      fail(e, ENOTSUP, "fsconfig", "lowerdir+", "user namespaces with these layers need kernel 6.7 or newer (overlay lowerdir+)");
+      goto undo;
+    }
+  } else if (m.userns) {
+    STAGE("rootfs");
+    tree = k_open_tree(AT_FDCWD, root_abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    if (tree < 0 || remount_attr(tree, 0, 0, MS_SLAVE, true) < 0) {
+      fail(e, 0, "open_tree", root_abs, "cannot bind the root file system %s: %s", root_abs, strerror(errno));
+      goto undo;
+    }
+  }
+  if (mounts_prepare(&m, e) < 0) goto undo;
+  if (spawn(c, &p, &ns, &m, tree, e) == 0) {
+    r = 0;
+    goto out;
+  }
+undo:
+  container_kill(c);
+  {
+    struct err ignored;  // the first error is the one to report
+    (void)cgroup_remove(&c->cg, &ignored);
+  }
+out:
+  mounts_free(&m);
+  namespaces_close(&ns);
+  process_free(&p);
+  return r;
+}
+
+static int start(int *sync, struct err *e) {
+  struct sync_msg m;
+  STAGE("process");
+  if (sync_send(*sync, SYNC_START, NULL) < 0)
+    return fail(e, ESRCH, "send", "", "cannot start: the created process is gone");
+  int r = sync_recv(*sync, &m, NULL);
+  cleanup_fd(sync);
+  if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the container's process: %s", strerror(errno));
+  if (r == 0) return 0;
+  *e = m.err;
+  return -1;
+}
+
+int container_start(struct container *c, struct err *e) { return start(&c->sync, e); }
+int exec_start(struct exec *x, struct err *e) { return start(&x->sync, e); }

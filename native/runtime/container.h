@@ -1,0 +1,78 @@
+// A container from a bundle to a running process. The parent's half is container.c, the child's is init.c.
+//
+//   parent                                   child (first process of the container)
+//   cgroup, sources that need its rights
+//   clone with the new namespaces       ->   waits
+//   id maps, cgroup.procs, rlimits
+//   GO                                  ->   root, mounts, devices
+//   prestart, createRuntime hooks       <-   HOOKS
+//   HOOKS                               ->   createContainer hooks, pivot_root, sysctl, masks, names, terminal
+//                                       <-   CONSOLE (with the terminal's descriptor)
+//                                       <-   READY                                     "created"
+//   START                               ->   startContainer hooks, rights, filter, execve
+//                                       <-   end of file: execve worked; ERROR: it did not "running"
+#pragma once
+#include "cgroup.h"
+#include "namespaces.h"
+#include "process.h"
+
+enum sync_kind { SYNC_GO = 'G', SYNC_HOOKS = 'H', SYNC_CONSOLE = 'C', SYNC_READY = 'R', SYNC_START = 'S', SYNC_ERROR = 'E' };
+struct sync_msg {
+  char kind;
+  struct err err;
+};
+
+struct container {
+  // what is wanted
+  const char *id, *bundle;
+  const struct json *config, *overlay;
+  const char *init_path;
+  struct cgroup cg;
+  struct seccomp_filter filter;
+  int stdio[3];  // -1: the caller's own
+  int cols, rows;
+  bool terminal, no_pivot, no_new_keyring;
+  int preserve_fds;
+  int listen_fd;  // the child waits for START on connections to this listening socket instead; -1
+  // what came out
+  pid_t pid;
+  int pidfd, sync, master;
+};
+
+void container_init(struct container *c);
+int container_create(struct container *c, struct err *e);  // undoes everything itself when it fails
+int container_start(struct container *c, struct err *e);
+void container_kill(struct container *c);  // SIGKILL to the first process, reaped
+int sync_send(int fd, char kind, const struct err *e);
+int sync_recv(int fd, struct sync_msg *m, int *passed);  // 1 message, 0 end of file, -1 error
+void close_all_except(int *keep, int n);
+
+// init.c
+struct mount_plan;
+_Noreturn void container_child(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync);
+// The last stretch, shared with exec: waits for START, reports errors, becomes the program.
+_Noreturn void child_start(struct process *p, const struct seccomp_filter *f, const struct json *config, const char *id, const char *bundle,
+                           bool keyring, int preserve_fds, int sync, int listen_fd);
+_Noreturn void child_fail(int sync, const struct err *e);
+void child_signals(void);
+
+// exec.c: another process in a running container
+struct exec {
+  pid_t target;  // any process of the container
+  const char *id, *bundle;
+  const struct json *config, *process;
+  const struct cgroup *cg;
+  const char *below;  // cgroup below the container's; NULL
+  struct seccomp_filter filter;
+  int stdio[3];
+  int cols, rows;
+  bool terminal;
+  int preserve_fds;
+  pid_t pid;
+  int pidfd, sync, master;
+};
+int exec_create(struct exec *x, struct err *e);
+int exec_start(struct exec *x, struct err *e);
+
+// selfexec.c: see there. Call first thing in main.
+int self_protect(char *const argv[], struct err *e);

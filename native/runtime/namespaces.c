@@ -1,0 +1,157 @@
+// Namespaces: which are made, which are joined by path, and the id maps of a user namespace.
+#include "namespaces.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "kernel.h"
+
+const struct namespace_kind namespace_table[8] = {
+    {"user", "user", CLONE_NEWUSER}, {"mount", "mnt", CLONE_NEWNS},       {"pid", "pid", CLONE_NEWPID},
+    {"network", "net", CLONE_NEWNET}, {"ipc", "ipc", CLONE_NEWIPC},       {"uts", "uts", CLONE_NEWUTS},
+    {"cgroup", "cgroup", CLONE_NEWCGROUP}, {"time", "time", CLONE_NEWTIME}};
+
+// What a child inherits when its parent has entered it for a moment. Mount and user namespaces would change the parent itself.
+static const unsigned long early = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME;
+
+int namespaces_parse(struct namespaces *ns, const struct json *l, struct err *e) {
+  *ns = (struct namespaces){.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
+  J_EACH(item, j_get(l, "namespaces")) {
+    const char *type = j_gets(item, "type"), *path = j_gets(item, "path");
+    int k = 0;
+    while (k < 8 && (!type || strcmp(type, namespace_table[k].name))) k++;
+    if (k == 8) return fail(e, EINVAL, "parse", "linux.namespaces", "unknown namespace type '%s'", type ? type : "");
+    unsigned long flag = namespace_table[k].flag;
+    if ((ns->fresh | ns->join) & flag)
+      return fail(e, EINVAL, "parse", "linux.namespaces", "namespace type '%s' is given twice", type);
+    if (!path || !*path) {
+      ns->fresh |= flag;
+      continue;
+    }
+    STAGE("namespace");
+    ns->join_fd[k] = (int)RETRY(open(path, O_RDONLY | O_CLOEXEC));
+    if (ns->join_fd[k] < 0)
+      return fail(e, 0, "open", path, "cannot open the %s namespace %s: %s", type, path, strerror(errno));
+    ns->join |= flag;
+  }
+  ns->uid_map = j_get(l, "uidMappings");
+  ns->gid_map = j_get(l, "gidMappings");
+  ns->time_offsets = j_get(l, "timeOffsets");
+  if ((ns->fresh & CLONE_NEWUSER) && (!j_items(ns->uid_map) || !j_items(ns->gid_map)))
+    return fail(e, EINVAL, "parse", "linux.uidMappings", "a user namespace needs linux.uidMappings and linux.gidMappings");
+  if (j_items(ns->time_offsets) && !(ns->fresh & CLONE_NEWTIME))
+    return fail(e, EINVAL, "parse", "linux.timeOffsets", "linux.timeOffsets needs a new time namespace in linux.namespaces");
+  return 0;
+}
+
+void namespaces_close(struct namespaces *ns) {
+  for (int k = 0; k < 8; k++) cleanup_fd(&ns->join_fd[k]);
+}
+
+static int save(struct namespaces_saved *saved, int k, struct err *e) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/ns/%s", namespace_table[k].proc);
+  saved->fd[k] = open(path, O_RDONLY | O_CLOEXEC);
+  return saved->fd[k] < 0 ? fail(e, 0, "open", path, "cannot open the runtime's own namespace %s: %s", path, strerror(errno)) : 0;
+}
+
+// A time namespace takes its offsets before its first process enters, so the parent makes it and the child is born into it.
+static int make_time(const struct namespaces *ns, struct err *e) {
+  if (unshare(CLONE_NEWTIME) < 0)
+    return fail(e, 0, "unshare", "time", "cannot make a time namespace: %s", strerror(errno));
+  autobuf b = {0};
+  J_EACH(o, ns->time_offsets)
+    buf_fmt(&b, "%s %lld %lld\n", o->key, (long long)j_int(j_get(o, "secs"), 0), (long long)j_int(j_get(o, "nanosecs"), 0));
+  if (b.len && write_file_at(AT_FDCWD, "/proc/self/timens_offsets", b.p) < 0)
+    return fail(e, 0, "write", "/proc/self/timens_offsets", "cannot set time offsets: %s", strerror(errno));
+  return 0;
+}
+
+int namespaces_enter(const struct namespaces *ns, struct namespaces_saved *saved, struct err *e) {
+  STAGE("namespace");
+  *saved = (struct namespaces_saved){{-1, -1, -1, -1, -1, -1, -1, -1}};
+  for (int k = 0; k < 8; k++) {
+    unsigned long flag = namespace_table[k].flag;
+    if (!(early & ns->join & flag)) continue;
+    if (save(saved, k, e) < 0) return -1;
+    if (setns(ns->join_fd[k], (int)flag) < 0)
+      return fail(e, 0, "setns", namespace_table[k].name, "cannot join the %s namespace: %s", namespace_table[k].name, strerror(errno));
+  }
+  if (ns->fresh & CLONE_NEWTIME) {
+    if (save(saved, 7, e) < 0 || make_time(ns, e) < 0) return -1;
+  }
+  return 0;
+}
+
+int namespaces_return(struct namespaces_saved *saved, struct err *e) {
+  int r = 0;
+  for (int k = 7; k >= 0; k--) {
+    if (saved->fd[k] < 0) continue;
+    if (setns(saved->fd[k], (int)namespace_table[k].flag) < 0)
+      r = fail(e, 0, "setns", namespace_table[k].name, "cannot go back to the runtime's own %s namespace: %s",
+               namespace_table[k].name, strerror(errno));
+    cleanup_fd(&saved->fd[k]);
+  }
+  return r;
+}
+
+int namespaces_join_late(const struct namespaces *ns, unsigned long which, struct err *e) {
+  for (int k = 0; k < 8; k++) {
+    unsigned long flag = namespace_table[k].flag;
+    if (!(ns->join & which & flag)) continue;
+    STAGE("namespace");
+    if (setns(ns->join_fd[k], (int)flag) < 0)
+      return fail(e, 0, "setns", namespace_table[k].name, "cannot join the %s namespace: %s", namespace_table[k].name, strerror(errno));
+  }
+  return 0;
+}
+
+static int write_map(pid_t pid, const char *file, const struct json *maps, struct err *e) {
+  autobuf b = {0};
+  J_EACH(m, maps)
+    buf_fmt(&b, "%lld %lld %lld\n", (long long)j_int(j_get(m, "containerID"), 0), (long long)j_int(j_get(m, "hostID"), 0),
+            (long long)j_int(j_get(m, "size"), 0));
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+  if (write_file_at(AT_FDCWD, path, b.p ? b.p : "") < 0)
+    return fail(e, 0, "write", file, "cannot write the id map of the user namespace (%s): %s", file, strerror(errno));
+  return 0;
+}
+
+int idmap_write(pid_t pid, const struct json *uids, const struct json *gids, struct err *e) {
+  STAGE("namespace");
+  return write_map(pid, "uid_map", uids, e) < 0 || write_map(pid, "gid_map", gids, e) < 0 ? -1 : 0;
+}
+
+pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd) {
+  struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD};
+  if (pidfd) {
+    a.flags |= CLONE_PIDFD;
+    a.pidfd = (uintptr_t)pidfd;
+  }
+  if (cgroup_fd >= 0) {
+    a.flags |= CLONE_INTO_CGROUP;
+    a.cgroup = (uint64_t)cgroup_fd;
+  }
+  return (pid_t)syscall(SYS_clone3, &a, sizeof a);
+}
+
+int userns_fd_for_maps(const struct json *uids, const struct json *gids, struct err *e) {
+  STAGE("namespace");
+  pid_t pid = clone_process(CLONE_NEWUSER, -1, NULL);
+  if (pid < 0) return fail(e, 0, "clone3", "user", "cannot make a user namespace for an idmapped mount: %s", strerror(errno));
+  if (pid == 0) {
+    for (;;) pause();
+  }
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+  int fd = idmap_write(pid, uids, gids, e) < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && !e->code) fail(e, 0, "open", path, "cannot open the user namespace of an idmapped mount: %s", strerror(errno));
+  if (kill(pid, SIGKILL) < 0 || RETRY(waitpid(pid, NULL, 0)) < 0) {
+    cleanup_fd(&fd);
+    return fail(e, 0, "waitpid", path, "cannot end the helper of an idmapped mount: %s", strerror(errno));
+  }
+  return fd;
+}

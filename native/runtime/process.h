@@ -1,0 +1,25 @@
+// The container's own process: who it is, what it may, and the last step into its program.
+#pragma once
+#include "caps.h"
+#include "seccomp.h"
+
+struct process {
+  char **args, **env;
+  const char *cwd;
+  uid_t uid;
+  gid_t gid;
+  gid_t *groups;
+  int n_groups;
+  int umask;  // -1: leave
+  struct caps caps;
+  bool no_new_privs, terminal;
+  int cols, rows;
+  const char *apparmor, *selinux;
+  const struct json *json, *personality;
+};
+int process_parse(struct process *p, const struct json *process, const struct json *config, const char *init_path, struct err *e);
+void process_free(struct process *p);
+// By the parent, while the child waits: what needs the parent's rights (rlimits, oom_score_adj, affinity, scheduler).
+int process_limits(const struct process *p, pid_t pid, struct err *e);
+// In the child, inside the container: from "everything is set up" to execve. Returns only with an error.
+int process_exec(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e);

@@ -1,0 +1,175 @@
+// The container's log in json-file form: one object a line, rotated by size.
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "shim.h"
+
+static int open_file(struct logger *l) {
+  l->fd = (int)RETRY(open(l->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+  struct stat st;
+  if (l->fd < 0 || fstat(l->fd, &st) < 0) return -1;
+  l->size = st.st_size;
+  return 0;
+}
+
+int log_open(struct logger *l, const struct json *conf, struct err *e) {
+  *l = (struct logger){.fd = -1};
+  if (!conf) return 0;
+  STAGE("log");
+  const char *driver = j_gets(conf, "driver"), *path = j_gets(conf, "path"), *mode = j_gets(conf, "mode");
+  if (!driver || strcmp(driver, "json-file"))
+    return fail(e, EINVAL, "parse", "log.driver", "the shim writes json-file logs only, not '%s'", driver ? driver : "");
+  if (!path || path[0] != '/') return fail(e, EINVAL, "parse", "log.path", "log.path must be absolute");
+  l->path = xstrdup(path);
+  l->max_size = j_int(j_get(conf, "maxSizeBytes"), 0);
+  l->max_files = (int)j_int(j_get(conf, "maxFiles"), 1);
+  l->blocking = !mode || strcmp(mode, "non-blocking");
+  l->keep = (size_t)j_int(j_get(conf, "bufferBytes"), 1 << 20);
+  if (j_items(j_get(conf, "extra"))) {
+    autobuf b = {0};
+    buf_str(&b, ",\"attrs\":");
+    json_write(&b, j_get(conf, "extra"));
+    l->attrs = xstrdup(b.p);
+  }
+  if (open_file(l) < 0) return fail(e, 0, "open", path, "cannot open the log file %s: %s", path, strerror(errno));
+  return 0;
+}
+
+static void rotate(struct logger *l) {
+  if (l->max_files <= 1) {
+    if (ftruncate(l->fd, 0) == 0) l->size = 0;
+    return;
+  }
+  for (int i = l->max_files - 1; i >= 1; i--) {
+    autofree char *to = xasprintf("%s.%d", l->path, i);
+    autofree char *from = i == 1 ? xstrdup(l->path) : xasprintf("%s.%d", l->path, i - 1);
+    if (rename(from, to) < 0 && errno != ENOENT) return;  // the file goes on growing; the next line tries again
+  }
+  int old = l->fd;
+  if (open_file(l) < 0) l->fd = old;
+  else close(old);
+}
+
+// Go's RFC3339Nano: nanoseconds without trailing zeros.
+static void stamp(struct buf *b) {
+  struct timespec ts;
+  struct tm tm;
+  char frac[16];
+  clock_gettime(CLOCK_REALTIME, &ts);
+  gmtime_r(&ts.tv_sec, &tm);
+  snprintf(frac, sizeof frac, ".%09ld", ts.tv_nsec);
+  for (int i = 9; i > 0 && frac[i] == '0'; i--) frac[i] = 0;
+  buf_fmt(b, "%04d-%02d-%02dT%02d:%02d:%02d%sZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+          frac[1] ? frac : "");
+}
+
+static void format(struct logger *l, struct buf *out, int stream, const char *text, size_t n) {
+  buf_str(out, "{\"log\":");
+  json_quote(out, text, n);
+  buf_fmt(out, ",\"stream\":\"%s\"%s,\"time\":\"", stream ? "stderr" : "stdout", l->attrs ? l->attrs : "");
+  stamp(out);
+  buf_str(out, "\"}\n");
+}
+
+// Whole lines to the disk. What it does not take waits (blocking) or is lost and counted.
+static bool to_disk(struct logger *l, struct buf *lines) {
+  if (l->waiting.len) {
+    buf_add(&l->waiting, lines->p, lines->len);
+    return log_retry(l);
+  }
+  if (l->lost) {
+    struct buf note = {0};
+    autofree char *text = xasprintf("shoal-shim: %llu bytes of log were lost: the disk took no more\n", (unsigned long long)l->lost);
+    format(l, &note, 1, text, strlen(text));
+    if (RETRY(write(l->fd, note.p, note.len)) == (ssize_t)note.len) {
+      l->size += (int64_t)note.len;
+      l->lost = 0;
+    }
+    buf_free(&note);
+  }
+  ssize_t w = RETRY(write(l->fd, lines->p, lines->len));
+  if (w > 0) l->size += w;
+  if (w == (ssize_t)lines->len) return true;
+  size_t done = w > 0 ? (size_t)w : 0;
+  if (!l->blocking || lines->len - done > l->keep) {
+    l->lost += lines->len - done;
+    return true;
+  }
+  buf_add(&l->waiting, lines->p + done, lines->len - done);
+  return false;
+}
+
+bool log_retry(struct logger *l) {
+  if (!l->waiting.len) return true;
+  ssize_t w = RETRY(write(l->fd, l->waiting.p, l->waiting.len));
+  if (w <= 0) return false;
+  l->size += w;
+  memmove(l->waiting.p, l->waiting.p + w, l->waiting.len - (size_t)w);
+  l->waiting.len -= (size_t)w;
+  if (l->waiting.len) return false;
+  buf_free(&l->waiting);
+  return true;
+}
+
+static bool emit(struct logger *l, struct buf *batch, int stream, const char *text, size_t n) {
+  bool ok = true;
+  if (l->max_size > 0 && l->size + (int64_t)batch->len >= l->max_size) {
+    if (batch->len) ok = to_disk(l, batch);
+    batch->len = 0;
+    if (!l->waiting.len) rotate(l);
+  }
+  format(l, batch, stream, text, n);
+  return ok;
+}
+
+bool log_write(struct logger *l, int stream, const char *data, size_t n) {
+  if (l->fd < 0) return true;
+  autobuf batch = {0};
+  struct buf *part = &l->partial[stream];
+  bool ok = true;
+  while (n) {
+    size_t room = LOG_LINE - part->len, take = n < room ? n : room;
+    const char *nl = memchr(data, '\n', take);
+    if (nl) take = (size_t)(nl - data) + 1;
+    if (part->len == 0 && (nl || take == LOG_LINE)) {
+      ok &= emit(l, &batch, stream, data, take);
+    } else {
+      buf_add(part, data, take);
+      if (nl || part->len == LOG_LINE) {
+        ok &= emit(l, &batch, stream, part->p, part->len);
+        part->len = 0;
+      }
+    }
+    data += take;
+    n -= take;
+  }
+  if (part->len == 0 && part->cap) buf_free(part);
+  if (batch.len) ok &= to_disk(l, &batch);
+  return ok;
+}
+
+void log_finish(struct logger *l) {
+  if (l->fd < 0) return;
+  for (int s = 0; s < 2; s++) {
+    if (!l->partial[s].len) continue;
+    autobuf b = {0};
+    (void)emit(l, &b, s, l->partial[s].p, l->partial[s].len);
+    (void)to_disk(l, &b);  // what is refused now is lost: the process has ended
+    buf_free(&l->partial[s]);
+  }
+}
+
+int log_reopen(struct logger *l, struct err *e) {
+  if (l->fd < 0) return 0;
+  STAGE("log");
+  int old = l->fd;
+  if (open_file(l) < 0) {
+    int keep = errno;
+    if (l->fd >= 0) close(l->fd);
+    l->fd = old;
+    return fail(e, keep, "open", l->path, "cannot open the log file %s again: %s", l->path, strerror(keep));
+  }
+  close(old);
+  return 0;
+}

@@ -1,0 +1,246 @@
+// Processes of the container: their standard streams, their ends, and processes added by exec.
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "../runtime/kernel.h"
+#include "../runtime/tty.h"
+#include "shim.h"
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER 0x5441
+#endif
+
+struct proc *proc_find(const char *exec) {
+  for (struct proc *p = shim.procs; p; p = p->next)
+    if (exec ? p->exec && !strcmp(p->exec, exec) : !p->exec) return p;
+  return NULL;
+}
+
+struct proc *proc_new(const char *exec) {
+  struct proc *p = xalloc(sizeof *p), **tail = &shim.procs;
+  p->exec = exec ? xstrdup(exec) : NULL;
+  p->in.fd = p->out.fd = p->err.fd = -1;
+  p->x.sync = p->x.pidfd = p->x.master = p->peer = -1;
+  while (*tail) tail = &(*tail)->next;
+  *tail = p;
+  return p;
+}
+
+void proc_free(struct proc *p) {
+  for (struct proc **q = &shim.procs; *q; q = &(*q)->next)
+    if (*q == p) {
+      *q = p->next;
+      break;
+    }
+  clients_detach(p);
+  source_close(&p->in);
+  source_close(&p->out);
+  source_close(&p->err);
+  cleanup_fd(&p->x.sync);
+  cleanup_fd(&p->x.pidfd);
+  cleanup_fd(&p->x.master);
+  cleanup_fd(&p->peer);
+  buf_free(&p->to_stdin);
+  arena_free(&p->arena);
+  free(p->exec);
+  free(p);
+}
+
+// stdio[] gets the child's ends; the shim's ends go into the sources, to be watched once the process is there.
+int proc_pipes(struct proc *p, bool tty, bool want_stdin, int stdio[3], struct err *e) {
+  STAGE("process");
+  p->tty = tty;
+  stdio[0] = stdio[1] = stdio[2] = -1;
+  if (tty) return 0;
+  int in[2] = {-1, -1}, out[2] = {-1, -1}, er[2] = {-1, -1};
+  if (want_stdin ? pipe2(in, O_CLOEXEC) < 0 : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+    return fail(e, 0, "pipe2", "stdin", "cannot make standard input: %s", strerror(errno));
+  if (pipe2(out, O_CLOEXEC) < 0 || pipe2(er, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "stdout", "cannot make the output pipes: %s", strerror(errno));
+  for (int i = 0; i < 3; i++) {
+    int fd = i == 0 ? in[1] : i == 1 ? out[0] : er[0];
+    if (fd >= 0 && fcntl(fd, F_SETFL, O_NONBLOCK) < 0) return fail(e, 0, "fcntl", "", "cannot make a pipe non-blocking: %s", strerror(errno));
+  }
+  p->in.fd = in[1];
+  p->out.fd = out[0];
+  p->err.fd = er[0];
+  stdio[0] = in[0];
+  stdio[1] = out[1];
+  stdio[2] = er[1];
+  return 0;
+}
+
+static void close_stdin(struct proc *p) {
+  if (p->tty) return;
+  source_close(&p->in);
+  buf_free(&p->to_stdin);
+}
+
+static void flush_stdin(struct proc *p) {
+  int fd = p->tty ? p->out.fd : p->in.fd;
+  while (p->to_stdin.len && fd >= 0) {
+    ssize_t n = RETRY(write(fd, p->to_stdin.p, p->to_stdin.len));
+    if (n < 0 && errno == EAGAIN) break;
+    if (n <= 0) {  // nobody will read it any more
+      buf_free(&p->to_stdin);
+      close_stdin(p);
+      return;
+    }
+    memmove(p->to_stdin.p, p->to_stdin.p + n, p->to_stdin.len - (size_t)n);
+    p->to_stdin.len -= (size_t)n;
+  }
+  if (!p->to_stdin.len) {
+    buf_free(&p->to_stdin);
+    if (p->stdin_eof) close_stdin(p);
+  }
+  if (p->tty) source_set(&p->out, EPOLLIN | (p->to_stdin.len ? EPOLLOUT : 0));
+  else if (p->in.fd >= 0) source_set(&p->in, p->to_stdin.len ? EPOLLOUT : 0);
+}
+
+void proc_stdin(struct proc *p, const char *data, size_t n, bool eof) {
+  if ((p->tty ? p->out.fd : p->in.fd) < 0 || p->stdin_eof) return;
+  buf_add(&p->to_stdin, data, n);
+  if (eof && !p->tty) p->stdin_eof = true;
+  flush_stdin(p);
+}
+
+static void on_stdin(struct source *s, uint32_t ev) {
+  struct proc *p = s->owner;
+  if (ev & (EPOLLERR | EPOLLHUP)) return close_stdin(p);
+  flush_stdin(p);
+}
+
+// Reads what is there now; at end of file the source closes.
+static void pump(struct proc *p, struct source *s, int stream) {
+  static char b[65536];
+  for (int i = 0; i < 16 && s->fd >= 0; i++) {
+    ssize_t n = RETRY(read(s->fd, b, sizeof b));
+    if (n < 0 && errno == EAGAIN) {
+      // The shim holds the terminal's other end itself, so there is no end of file: empty after the process's end is the end.
+      if (p->tty && p->exited) source_close(s);
+      return;
+    }
+    if (n <= 0) return source_close(s);
+    clients_output(p, stream, b, (size_t)n);
+    if (!p->exec && !log_write(&shim.log, stream, b, (size_t)n)) {
+      source_set(&p->out, 0);
+      if (!p->tty) source_set(&p->err, 0);
+      return;
+    }
+    if (n < (ssize_t)sizeof b / 2 && p->tty == false && !p->exited) return;
+  }
+}
+
+static void on_out(struct source *s, uint32_t ev) {
+  struct proc *p = s->owner;
+  if (p->tty && (ev & EPOLLOUT)) flush_stdin(p);
+  if (ev & ~(uint32_t)EPOLLOUT) pump(p, s, 0);
+}
+static void on_err(struct source *s, uint32_t ev) {
+  (void)ev;
+  pump(s->owner, s, 1);
+}
+
+void proc_watch(struct proc *p, int master) {
+  p->in.owner = p->out.owner = p->err.owner = p;
+  p->in.ready = on_stdin;
+  p->out.ready = on_out;
+  p->err.ready = on_err;
+  if (p->tty) {
+    (void)fcntl(master, F_SETFL, O_NONBLOCK);
+    // Without an opener the master would report a hang-up for ever while the process lives on without its terminal.
+    p->peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    p->out.fd = master;
+  } else {
+    if (p->in.fd >= 0) source_add(&p->in, 0);
+    source_add(&p->err, EPOLLIN);
+  }
+  source_add(&p->out, EPOLLIN);
+}
+
+void proc_reap(void) {
+  for (;;) {
+    int status;
+    pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) return;
+    for (struct proc *p = shim.procs; p; p = p->next) {
+      if (p->pid != pid || p->exited) continue;
+      p->exited = true;
+      p->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+      p->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + p->signal;
+      p->finished_at = now_ms();
+      p->drain_until = p->finished_at + DRAIN_MS;
+      if (!p->exec) {
+        int64_t ooms = cgroup_oom_kills(&shim.c.cg);
+        shim.oom_killed = ooms > shim.oom_before;
+        struct err ignored;
+        if (cgroup_frozen(&shim.c.cg)) (void)cgroup_freeze(&shim.c.cg, false, &ignored);
+        cgroup_signal(&shim.c.cg, SIGKILL, 0);
+      }
+      close_stdin(p);
+    }
+  }
+}
+
+static void drain(struct proc *p) {
+  if (p->out.fd >= 0) pump(p, &p->out, 0);
+  if (p->err.fd >= 0) pump(p, &p->err, 1);
+}
+
+void proc_settle(void) {
+  for (struct proc *p = shim.procs, *next; p; p = next) {
+    next = p->next;
+    if (!p->exited || p->finished) continue;
+    drain(p);
+    if ((p->out.fd >= 0 || p->err.fd >= 0) && now_ms() < p->drain_until) continue;
+    source_close(&p->out);
+    source_close(&p->err);
+    p->finished = true;
+    if (!p->exec) continue;  // main.c records the container's own end first
+    autobuf b = {0};
+    buf_str(&b, "{\"event\":\"execExit\",\"exec\":");
+    json_quote_str(&b, p->exec);
+    buf_fmt(&b, ",\"exitCode\":%d}", p->code);
+    clients_eof(p);
+    clients_event(b.p, NULL);
+    proc_free(p);
+  }
+}
+
+int64_t proc_deadline(void) {
+  int64_t d = INT64_MAX;
+  for (struct proc *p = shim.procs; p; p = p->next)
+    if (p->exited && !p->finished && p->drain_until < d) d = p->drain_until;
+  return d;
+}
+
+int exec_make(const char *id, const struct json *request, struct json *process, pid_t *pid, struct err *e) {
+  struct proc *p = proc_new(id);
+  struct exec *x = &p->x;
+  int stdio[3];
+  bool tty = j_bool(j_get(request, "tty"), false) || j_bool(j_get(process, "terminal"), false);
+  *x = (struct exec){.target = shim.c.pid, .id = shim.id, .bundle = shim.bundle, .process = process, .cg = &shim.c.cg,
+                     .below = j_gets(request, "cgroup"), .terminal = tty, .filter = {.listener = -1},
+                     .sync = -1, .pidfd = -1, .master = -1};
+  int r = proc_pipes(p, tty, j_bool(j_get(request, "stdin"), false), stdio, e);
+  if (r == 0 && shim.seccomp_file) r = seccomp_read(&x->filter, shim.dir, shim.seccomp_file, e);
+  if (r == 0) {
+    x->filter.flags = shim.c.filter.flags;
+    memcpy(x->stdio, stdio, sizeof stdio);
+    r = exec_create(x, e);
+  }
+  for (int i = 0; i < 3; i++) cleanup_fd(&stdio[i]);
+  seccomp_free(&x->filter);
+  if (r < 0) {
+    proc_free(p);
+    return -1;
+  }
+  p->pid = *pid = x->pid;
+  p->close_stdin_with_client = true;
+  proc_watch(p, x->master);
+  x->master = -1;
+  return 0;
+}

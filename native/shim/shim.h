@@ -1,0 +1,104 @@
+// The shim: parent of one container. One thread, one epoll; everything it waits for is a source.
+#pragma once
+#include "../runtime/container.h"
+
+enum {
+  SHIM_VERSION = 1,
+  FRAME_MAX = 1 << 20,      // bytes of payload
+  CLIENT_QUEUE = 1 << 20,   // bytes kept for a slow client before output is dropped
+  LOG_LINE = 16384,         // bytes of one log line
+  DRAIN_MS = 2000,          // how long a stray process may hold the output pipes
+  LINGER_MS = 5000,         // how long the last bytes wait for their reader
+};
+
+struct source {
+  int fd;
+  uint32_t events;
+  void (*ready)(struct source *s, uint32_t events);
+  void *owner;
+};
+int source_add(struct source *s, uint32_t events);
+void source_set(struct source *s, uint32_t events);
+void source_close(struct source *s);
+
+struct logger {
+  int fd;
+  char *path, *attrs;
+  int64_t size, max_size;
+  int max_files;
+  bool blocking;
+  size_t keep;          // bytes that may wait for the disk
+  struct buf waiting;   // complete lines that the disk refused
+  uint64_t lost;
+  struct buf partial[2];  // stdout, stderr: the line so far
+};
+int log_open(struct logger *l, const struct json *conf, struct err *e);
+bool log_write(struct logger *l, int stream, const char *data, size_t n);  // false: stop reading for now
+bool log_retry(struct logger *l);
+void log_finish(struct logger *l);
+int log_reopen(struct logger *l, struct err *e);
+
+struct proc {
+  struct proc *next;
+  char *exec;  // NULL for the container's own process
+  pid_t pid;
+  bool tty, running, exited, finished, close_stdin_with_client;
+  int code, signal;
+  int64_t finished_at, drain_until;
+  struct source in, out, err;  // tty: out is the master, in is unused
+  int peer;                    // tty: its other end, held open
+  struct buf to_stdin;
+  bool stdin_eof;
+  struct exec x;  // exec processes, before they start
+  struct arena arena;
+};
+
+struct client {
+  struct client *next;
+  struct source s;
+  struct buf in, out;
+  size_t sent;
+  bool hello, subscribed, dead, want_out, want_err, want_in, eof_sent;
+  struct proc *attached;
+  uint64_t dropped;
+};
+
+struct shim {
+  int epoll, dir;  // run directory
+  char *id, *bundle, *cgroup_path, *seccomp_file;
+  bool created, started, deleting, ending, has_poststop, oom_killed, stdin_once;
+  int status_fd;
+  struct container c;
+  struct logger log;
+  struct proc *procs;  // the container's own first
+  struct client *clients;
+  struct source listener, signals, oom;
+  struct arena arena;
+  int64_t oom_before;
+};
+extern struct shim shim;
+
+// main.c
+int shim_start(struct err *e);
+void shim_state(const char *status);
+void shim_undo(void);
+// proc.c
+struct proc *proc_find(const char *exec);
+struct proc *proc_new(const char *exec);
+int proc_pipes(struct proc *p, bool tty, bool want_stdin, int stdio[3], struct err *e);
+void proc_watch(struct proc *p, int master);
+void proc_stdin(struct proc *p, const char *data, size_t n, bool eof);
+void proc_reap(void);
+void proc_settle(void);  // finishes what has ended and is drained
+int64_t proc_deadline(void);
+void proc_free(struct proc *p);
+int exec_make(const char *id, const struct json *request, struct json *process, pid_t *pid, struct err *e);
+// client.c
+void clients_output(struct proc *p, int stream, const char *data, size_t n);
+void clients_event(const char *json, struct proc *attached_to);  // NULL: to subscribers
+void clients_eof(struct proc *p);
+void clients_detach(struct proc *p);
+bool clients_pending(void);
+void client_accept(struct source *s, uint32_t events);
+void clients_sweep(void);
+bool clients_stdin_paused(const struct client *c);

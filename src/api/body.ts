@@ -1,0 +1,164 @@
+import { invalid } from '../common/index.js'
+
+type Check = 'string' | 'number' | 'boolean' | 'object' | 'array'
+/** Field name → type, or a nested table; a trailing "[]" of strings. */
+export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape }
+
+const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
+
+/**
+ * The body as an object whose known fields have the right types; null and absent are the same. A wrong type names the
+ * field, what came and what is wanted. Fields that the table does not know are kept.
+ */
+export function object<T extends object>(body: unknown, shape: Shape, what: string): T {
+  if (body === undefined || body === null) throw invalid('bodyMissing', `${what}: a JSON body is needed`)
+  if (typeof body !== 'object' || Array.isArray(body))
+    throw invalid('badBody', `${what}: the body must be a JSON object, not ${typeName(body)}`)
+  check(body as Record<string, unknown>, shape, what)
+  return body as T
+}
+
+function check(value: Record<string, unknown>, shape: Shape, path: string): void {
+  for (const [field, want] of Object.entries(shape)) {
+    const v = value[field]
+    if (v === undefined || v === null || want === 'any') continue
+    const where = `${path}.${field}`
+    if (typeof want === 'object') {
+      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
+      check(v as Record<string, unknown>, want, where)
+    } else if (want === 'string[]') {
+      if (!Array.isArray(v)) throw wrong(where, v, 'array of strings')
+      const bad = v.find((x) => typeof x !== 'string')
+      if (bad !== undefined) throw wrong(`${where}[${v.indexOf(bad)}]`, bad, 'string')
+    } else if (want === 'map') {
+      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object of strings')
+      for (const [k, x] of Object.entries(v)) if (typeof x !== 'string') throw wrong(`${where}.${k}`, x, 'string')
+    } else if (want === 'array') {
+      if (!Array.isArray(v)) throw wrong(where, v, want)
+    } else if (want === 'object') {
+      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, want)
+    } else if (typeof v !== want) throw wrong(where, v, want)
+    else if (want === 'number' && !Number.isFinite(v)) throw wrong(where, v, 'finite number')
+  }
+}
+
+const wrong = (where: string, v: unknown, want: string): Error =>
+  invalid(
+    'badBody',
+    `${where}: expected ${want}, got ${typeName(v)} ${JSON.stringify(v)?.slice(0, 80) ?? ''}`.trimEnd(),
+  )
+
+const health: Shape = {
+  Test: 'string[]',
+  Interval: 'number',
+  Timeout: 'number',
+  StartPeriod: 'number',
+  StartInterval: 'number',
+  Retries: 'number',
+}
+
+export const CONTAINER_BODY: Shape = {
+  Hostname: 'string',
+  Domainname: 'string',
+  User: 'string',
+  AttachStdin: 'boolean',
+  AttachStdout: 'boolean',
+  AttachStderr: 'boolean',
+  ExposedPorts: 'object',
+  Tty: 'boolean',
+  OpenStdin: 'boolean',
+  StdinOnce: 'boolean',
+  Env: 'string[]',
+  Healthcheck: health,
+  Image: 'string',
+  Volumes: 'object',
+  WorkingDir: 'string',
+  NetworkDisabled: 'boolean',
+  MacAddress: 'string',
+  OnBuild: 'string[]',
+  Labels: 'map',
+  StopSignal: 'string',
+  StopTimeout: 'number',
+  Shell: 'string[]',
+  HostConfig: {
+    Binds: 'string[]',
+    ContainerIDFile: 'string',
+    LogConfig: { Type: 'string', Config: 'map' },
+    NetworkMode: 'string',
+    PortBindings: 'object',
+    RestartPolicy: { Name: 'string', MaximumRetryCount: 'number' },
+    AutoRemove: 'boolean',
+    VolumeDriver: 'string',
+    VolumesFrom: 'string[]',
+    Mounts: 'array',
+    ConsoleSize: 'array',
+    Annotations: 'map',
+    CapAdd: 'string[]',
+    CapDrop: 'string[]',
+    CgroupnsMode: 'string',
+    Dns: 'string[]',
+    DnsOptions: 'string[]',
+    DnsSearch: 'string[]',
+    ExtraHosts: 'string[]',
+    GroupAdd: 'string[]',
+    IpcMode: 'string',
+    Links: 'string[]',
+    OomScoreAdj: 'number',
+    PidMode: 'string',
+    Privileged: 'boolean',
+    PublishAllPorts: 'boolean',
+    ReadonlyRootfs: 'boolean',
+    SecurityOpt: 'string[]',
+    StorageOpt: 'map',
+    Tmpfs: 'map',
+    UTSMode: 'string',
+    UsernsMode: 'string',
+    ShmSize: 'number',
+    Sysctls: 'map',
+    Runtime: 'string',
+    Isolation: 'string',
+    CpuShares: 'number',
+    Memory: 'number',
+    NanoCpus: 'number',
+    CgroupParent: 'string',
+    BlkioWeight: 'number',
+    BlkioWeightDevice: 'array',
+    BlkioDeviceReadBps: 'array',
+    BlkioDeviceWriteBps: 'array',
+    BlkioDeviceReadIOps: 'array',
+    BlkioDeviceWriteIOps: 'array',
+    CpuPeriod: 'number',
+    CpuQuota: 'number',
+    CpuRealtimePeriod: 'number',
+    CpuRealtimeRuntime: 'number',
+    CpusetCpus: 'string',
+    CpusetMems: 'string',
+    Devices: 'array',
+    DeviceCgroupRules: 'string[]',
+    DeviceRequests: 'array',
+    MemoryReservation: 'number',
+    MemorySwap: 'number',
+    MemorySwappiness: 'number',
+    OomKillDisable: 'boolean',
+    PidsLimit: 'number',
+    Ulimits: 'array',
+    Init: 'boolean',
+    MaskedPaths: 'string[]',
+    ReadonlyPaths: 'string[]',
+  },
+  NetworkingConfig: { EndpointsConfig: 'object' },
+}
+
+export const EXEC_BODY: Shape = {
+  AttachStdin: 'boolean',
+  AttachStdout: 'boolean',
+  AttachStderr: 'boolean',
+  ConsoleSize: 'array',
+  DetachKeys: 'string',
+  Tty: 'boolean',
+  Env: 'string[]',
+  Cmd: 'string[]',
+  Privileged: 'boolean',
+  User: 'string',
+  WorkingDir: 'string',
+}

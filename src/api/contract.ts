@@ -1,0 +1,88 @@
+import type { Clock } from '../common/index.js'
+import type { Logger } from '../common/log.js'
+import type { Engine } from '../engine/index.js'
+import type { ControlApi } from '../manager/index.js'
+
+export type LocalNodeState = 'inactive' | 'pending' | 'active' | 'error' | 'locked'
+
+/** This node's place in a swarm, as `docker info` shows it. */
+export interface ClusterState {
+  readonly localNodeState: LocalNodeState
+  readonly nodeId: string
+  readonly nodeAddress: string
+  readonly controlAvailable: boolean
+  readonly error: string
+  readonly remoteManagers: readonly { readonly nodeId: string; readonly address: string }[]
+}
+
+export interface SwarmInitRequest {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  readonly dataPathPort: number
+  readonly defaultAddressPool: readonly string[]
+  readonly subnetSize: number
+  readonly forceNewCluster: boolean
+  readonly availability: import('#proto').NodeAvailability
+  readonly spec: import('#proto').ClusterSpec
+}
+
+export interface SwarmJoinRequest {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  readonly remoteAddresses: readonly string[]
+  readonly token: string
+  readonly availability: import('#proto').NodeAvailability
+}
+
+/** What the swarm routes need of the daemon. */
+export interface ClusterBackend {
+  state(): ClusterState
+  /** Resolves with the node id. */
+  init(request: SwarmInitRequest): Promise<string>
+  join(request: SwarmJoinRequest): Promise<void>
+  leave(force: boolean): Promise<void>
+  unlock(key: string): Promise<void>
+  /** The cluster's API; throws unavailable with docker's sentence where this node is no manager. */
+  control(): ControlApi
+  /** As docker swarm unlock-key shows it; empty without autolock. */
+  unlockKey(): Promise<string>
+}
+
+/** What the daemon knows and /info, /version show. */
+export interface SystemFacts {
+  readonly id: string
+  readonly name: string
+  readonly version: string
+  readonly gitCommit: string
+  readonly buildTime: string
+  readonly dataRoot: string
+  readonly labels: readonly string[]
+  readonly debug: boolean
+  readonly experimental: boolean
+  readonly liveRestore: boolean
+  readonly storageDriver: string
+  readonly loggingDriver: string
+  readonly cgroupVersion: '1' | '2'
+  readonly runtimes: Readonly<Record<string, string>>
+  readonly defaultRuntime: string
+  readonly insecureRegistries: readonly string[]
+  readonly registryMirrors: readonly string[]
+  readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[]
+  readonly initBinary: string
+  readonly startedMs: number
+  /** Missing kernel features and insecure settings. */
+  readonly warnings: readonly string[]
+}
+
+export interface ApiModules {
+  readonly engine: Engine
+  readonly cluster: ClusterBackend
+  readonly facts: SystemFacts
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+export const API_VERSION = '1.50'
+export const MIN_API_VERSION = '1.24'

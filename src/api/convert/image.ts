@@ -1,0 +1,84 @@
+import { rfc3339 } from '../../common/index.js'
+import type { Image } from '../../runtime/index.js'
+
+/** An element of GET /images/json. */
+export function imageSummary(i: Image): Record<string, unknown> {
+  return {
+    Id: i.id,
+    ParentId: i.parent ?? '',
+    RepoTags: i.repoTags,
+    RepoDigests: i.repoDigests,
+    Created: Math.floor(i.createdMs / 1000),
+    Size: i.sizeBytes,
+    VirtualSize: i.sizeBytes,
+    SharedSize: -1,
+    Containers: -1,
+    Labels: i.config.config?.Labels ?? null,
+  }
+}
+
+/** GET /images/{name}/json. ContainerConfig is kept at every version: docker-compose 1.29 reads it. */
+export function imageInspect(i: Image): object {
+  const c = i.config.config ?? {}
+  const config = {
+    Hostname: '',
+    Domainname: '',
+    User: c.User ?? '',
+    AttachStdin: false,
+    AttachStdout: false,
+    AttachStderr: false,
+    ...(c.ExposedPorts ? { ExposedPorts: c.ExposedPorts } : {}),
+    Tty: false,
+    OpenStdin: false,
+    StdinOnce: false,
+    Env: c.Env ?? null,
+    Cmd: c.Cmd ?? null,
+    ...(c.Healthcheck ? { Healthcheck: c.Healthcheck } : {}),
+    Image: '',
+    Volumes: c.Volumes ?? null,
+    WorkingDir: c.WorkingDir ?? '',
+    Entrypoint: c.Entrypoint ?? null,
+    OnBuild: c.OnBuild ?? null,
+    Labels: c.Labels ?? null,
+    ...(c.StopSignal ? { StopSignal: c.StopSignal } : {}),
+    ...(c.Shell ? { Shell: c.Shell } : {}),
+  }
+  const history = i.config.history
+  return {
+    Id: i.id,
+    RepoTags: i.repoTags,
+    RepoDigests: i.repoDigests,
+    Parent: i.parent ?? '',
+    Comment: history?.[history.length - 1]?.comment ?? '',
+    Created: i.config.created ?? rfc3339(i.createdMs),
+    DockerVersion: '',
+    Author: i.config.author ?? '',
+    Config: config,
+    ContainerConfig: config,
+    Container: '',
+    Architecture: i.config.architecture,
+    ...(i.config.variant ? { Variant: i.config.variant } : {}),
+    Os: i.config.os,
+    Size: i.sizeBytes,
+    VirtualSize: i.sizeBytes,
+    GraphDriver: { Name: 'overlay2', Data: null },
+    RootFS: { Type: 'layers', Layers: i.config.rootfs.diff_ids },
+    Metadata: { LastTagTime: i.lastTaggedMs ? rfc3339(i.lastTaggedMs) : '0001-01-01T00:00:00Z' },
+    ...(i.manifest ? { Descriptor: i.manifest } : {}),
+  }
+}
+
+/** GET /images/{name}/history, newest first. Layer sizes are not kept by history itself: given beside it. */
+export function imageHistory(i: Image, layerSizes: readonly number[]): object[] {
+  const history = i.config.history ?? []
+  let layer = 0
+  const rows = history.map((h, n) => ({
+    Id: n === history.length - 1 ? i.id : '<missing>',
+    Created: h.created ? Math.floor(Date.parse(h.created) / 1000) : 0,
+    CreatedBy: h.created_by ?? '',
+    Tags: n === history.length - 1 && i.repoTags.length > 0 ? i.repoTags : null,
+    Size: h.empty_layer ? 0 : (layerSizes[layer++] ?? 0),
+    Comment: h.comment ?? '',
+  }))
+  return rows.reverse()
+}

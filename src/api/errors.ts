@@ -1,0 +1,26 @@
+import { type ErrorKind, ShoalError } from '../common/index.js'
+
+const STATUS: Record<ErrorKind, number> = {
+  notFound: 404,
+  invalid: 400,
+  conflict: 409,
+  unavailable: 503,
+  forbidden: 403,
+  unauthorized: 401,
+  unimplemented: 501,
+  notModified: 304,
+  cancelled: 499,
+  internal: 500,
+}
+
+/** The one place where an error becomes an HTTP status. */
+export function httpStatus(caught: unknown): number {
+  if (caught instanceof ShoalError) return STATUS[caught.kind]
+  const status = (caught as { statusCode?: unknown })?.statusCode
+  return typeof status === 'number' && status >= 400 ? status : 500
+}
+
+/** Body of every error answer of the Engine API. */
+export const errorBody = (caught: unknown): { message: string } => ({
+  message: caught instanceof Error ? caught.message : String(caught),
+})

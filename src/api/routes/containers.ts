@@ -1,0 +1,391 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { invalid, isKind } from '../../common/index.js'
+import type { ContainerConfig, ContainerView, CreateContainerBody, HostConfig, LogQuery } from '../../engine/index.js'
+import { CONTAINER_BODY, object } from '../body.js'
+import type { ApiModules } from '../contract.js'
+import { containerInspect, containerSummary } from '../convert/container.js'
+import { statsJson } from '../convert/stats.js'
+import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
+import { clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+
+const LIST_FILTERS = [
+  'ancestor',
+  'before',
+  'exited',
+  'expose',
+  'health',
+  'id',
+  'is-task',
+  'isolation',
+  'label',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
+]
+
+type Params = { id: string }
+
+export function registerContainers(app: FastifyInstance, m: ApiModules): void {
+  const { containers } = m.engine
+
+  app.get('/containers/json', async (request) => {
+    const q = request.query as Query
+    const filters = Filters.parse(q, LIST_FILTERS)
+    const limit = int(q, 'limit', null)
+    const all = bool(q, 'all') || (limit !== null && limit > 0) || filters.has('status') || filters.has('exited')
+    let found = containers
+      .list()
+      .filter(
+        (c) =>
+          (all || c.state.status === 'running' || c.state.status === 'paused' || c.state.status === 'restarting') &&
+          matches(m, filters, c),
+      )
+      .sort((a, b) => b.createdMs - a.createdMs)
+    if (limit !== null && limit > 0) found = found.slice(0, limit)
+    const withSize = bool(q, 'size')
+    const now = m.clock.now()
+    return Promise.all(
+      found.map(async (c) => {
+        const summary = containerSummary(c, now)
+        if (!withSize) return summary
+        const size = await containers.size(c.id)
+        return { ...summary, SizeRw: size.rw, SizeRootFs: size.rootFs }
+      }),
+    )
+  })
+
+  app.post('/containers/create', async (request, reply) => {
+    const q = request.query as Query
+    const body = object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container')
+    const made = await containers.create(body, { name: text(q, 'name'), platform: text(q, 'platform') || undefined })
+    reply.code(201)
+    return { Id: made.id, Warnings: made.warnings }
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/json', async (request) => {
+    const c = containers.get(request.params.id)
+    if (!bool(request.query as Query, 'size')) return containerInspect(c)
+    const size = await containers.size(c.id)
+    return { ...containerInspect(c), SizeRw: size.rw, SizeRootFs: size.rootFs }
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/top', async (request) => {
+    const top = await containers.top(request.params.id, text(request.query as Query, 'ps_args') || '-ef')
+    return { Titles: top.titles, Processes: top.processes }
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/logs', async (request, reply) => {
+    const q = request.query as Query
+    const c = containers.get(request.params.id)
+    const query = logQuery(q, m.clock.now())
+    const entries = containers.logs(c.id, query, clientGone(request))
+    const tty = c.config.Tty === true
+    const decorate = { timestamps: bool(q, 'timestamps'), details: bool(q, 'details') }
+    const iterator = entries[Symbol.asyncIterator]()
+    // The first entry is asked for before the status goes out, so that an unreadable log is an error and not an empty 200.
+    let next = query.follow ? null : await iterator.next()
+    const out = startStream(request, reply, streamType(request.apiVersion, tty))
+    for (;;) {
+      next ??= await iterator.next()
+      if (next.done) break
+      const e = next.value
+      next = null
+      const data = decorated(e, decorate)
+      if (!(await writeChunk(out, tty ? data : frame({ stream: e.stream, data })))) break
+    }
+    await iterator.return?.()
+    out.end()
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/changes', async (request) => {
+    const changes = await containers.changes(request.params.id)
+    return changes.map((c) => ({ Path: c.path, Kind: c.kind }))
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/export', async (request, reply) => {
+    const tar = await containers.export(request.params.id)
+    reply.type('application/octet-stream')
+    return reply.send(tar)
+  })
+
+  app.get<{ Params: Params }>('/containers/:id/stats', async (request, reply) => {
+    const q = request.query as Query
+    const stream = bool(q, 'stream', true)
+    const id = containers.get(request.params.id).id
+    const sample = async () => (containers.get(id).state.pid > 0 ? await containers.stats(id) : null)
+    if (!stream) {
+      let before = null
+      if (!bool(q, 'one-shot')) {
+        before = await sample()
+        if (before) await m.clock.sleep(1000)
+      }
+      return statsJson(containers.get(id), await sample(), before)
+    }
+    const gone = clientGone(request)
+    const out = startStream(request, reply, 'application/json')
+    let before = null
+    while (!gone.aborted) {
+      let c: ContainerView
+      try {
+        c = containers.get(id)
+      } catch {
+        break // Removed while we watched: the stream just ends.
+      }
+      const now = await sample()
+      if (!(await writeChunk(out, `${JSON.stringify(statsJson(c, now, before))}\n`))) break
+      before = now
+      await m.clock.sleep(1000, gone).catch(() => {})
+    }
+    out.end()
+    return reply
+  })
+
+  const act = (path: string, run: (id: string, q: Query) => Promise<void>): void => {
+    app.post<{ Params: Params }>(`/containers/:id/${path}`, async (request, reply) => {
+      await run(request.params.id, request.query as Query)
+      return reply.code(204).send()
+    })
+  }
+  act('start', (id) => containers.start(id))
+  act('stop', (id, q) =>
+    containers.stop(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
+  )
+  act('restart', (id, q) =>
+    containers.restart(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
+  )
+  act('kill', (id, q) => containers.kill(id, text(q, 'signal') || 'SIGKILL'))
+  act('pause', (id) => containers.pause(id))
+  act('unpause', (id) => containers.unpause(id))
+  act('rename', (id, q) => {
+    if (text(q, 'name') === '') throw invalid('nameMissing', 'Neither old nor new names may be empty')
+    return containers.rename(id, text(q, 'name'))
+  })
+
+  app.post<{ Params: Params }>('/containers/:id/resize', async (request, reply) => {
+    const { width, height } = size(request.query as Query)
+    await containers.resize(request.params.id, width, height)
+    return reply.code(200).send()
+  })
+
+  app.post<{ Params: Params }>('/containers/:id/update', async (request) => {
+    const body = object<HostConfig>(request.body, CONTAINER_BODY.HostConfig as never, 'update')
+    const { warnings } = await containers.update(request.params.id, body)
+    return { Warnings: warnings.length > 0 ? warnings : null }
+  })
+
+  app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
+    const q = request.query as Query
+    const c = containers.get(request.params.id)
+    if (c.state.status === 'paused') throw isPaused(c)
+    const attachment = await containers.attach(c.id, {
+      stdin: bool(q, 'stdin'),
+      stdout: bool(q, 'stdout'),
+      stderr: bool(q, 'stderr'),
+      logs: bool(q, 'logs'),
+      stream: bool(q, 'stream'),
+      detachKeys: text(q, 'detachKeys'),
+    })
+    await pump(hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
+  })
+
+  app.post<{ Params: Params }>('/containers/:id/wait', async (request, reply) => {
+    const condition = text(request.query as Query, 'condition') || 'not-running'
+    if (condition !== 'not-running' && condition !== 'next-exit' && condition !== 'removed')
+      throw invalid('badCondition', `invalid condition: "${condition}"`)
+    const id = containers.get(request.params.id).id
+    const waiting = containers.wait(id, condition, clientGone(request))
+    const out = startStream(request, reply, 'application/json')
+    try {
+      const { exitCode, error } = await waiting
+      out.end(`${JSON.stringify({ StatusCode: exitCode, ...(error ? { Error: { Message: error } } : {}) })}\n`)
+    } catch (e) {
+      out.end(
+        isKind(e, 'cancelled')
+          ? ''
+          : `${JSON.stringify({ StatusCode: -1, Error: { Message: (e as Error).message } })}\n`,
+      )
+    }
+  })
+
+  app.delete<{ Params: Params }>('/containers/:id', async (request, reply) => {
+    const q = request.query as Query
+    await containers.remove(request.params.id, {
+      force: bool(q, 'force'),
+      volumes: bool(q, 'v'),
+      link: bool(q, 'link'),
+    })
+    return reply.code(204).send()
+  })
+
+  app.post('/containers/prune', async (request) => {
+    const filters = Filters.parse(request.query as Query, ['until', 'label', 'label!'])
+    const until = pruneUntil(filters, m.clock.now())
+    const deleted: string[] = []
+    let reclaimed = 0
+    for (const c of containers.list()) {
+      if (!['created', 'exited', 'dead'].includes(c.state.status) || c.createdMs > until) continue
+      if (!filters.labels('label', c.config.Labels) || !filters.notLabels('label!', c.config.Labels)) continue
+      const { rw } = await containers.size(c.id)
+      await containers.remove(c.id, { force: false, volumes: false, link: false })
+      deleted.push(c.id)
+      reclaimed += rw
+    }
+    return { ContainersDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed }
+  })
+
+  registerArchive(app, m)
+
+  app.post('/commit', async (request, reply) => {
+    const q = request.query as Query
+    const repo = text(q, 'repo')
+    const id = await containers.commit(text(q, 'container'), {
+      reference: repo ? `${repo}${text(q, 'tag') ? `:${text(q, 'tag')}` : ''}` : undefined,
+      comment: text(q, 'comment') || undefined,
+      author: text(q, 'author') || undefined,
+      changes: list(q, 'changes')
+        .flatMap((c) => c.split('\n'))
+        .filter((c) => c.trim() !== ''),
+      pause: bool(q, 'pause', true),
+      config: (request.body as ContainerConfig | undefined) ?? undefined,
+    })
+    reply.code(201)
+    return { Id: id }
+  })
+}
+
+function registerArchive(app: FastifyInstance, m: ApiModules): void {
+  const { containers } = m.engine
+  const stat = (reply: FastifyReply, s: object): void => {
+    reply.header('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(s)).toString('base64'))
+  }
+  const path = (q: Query): string => {
+    const p = text(q, 'path')
+    if (p === '') throw invalid('pathMissing', 'missing path: name the file with ?path=')
+    return p
+  }
+  app.head<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
+    stat(reply, await containers.statPath(request.params.id, path(request.query as Query)))
+    return reply.code(200).send()
+  })
+  app.get<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
+    const { stat: s, tar } = await containers.getArchive(request.params.id, path(request.query as Query))
+    stat(reply, s)
+    reply.type('application/x-tar')
+    return reply.send(tar)
+  })
+  app.put<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
+    const q = request.query as Query
+    await containers.putArchive(request.params.id, path(q), request.raw, {
+      noOverwriteDirNonDir: bool(q, 'noOverwriteDirNonDir'),
+      copyUidGid: bool(q, 'copyUIDGID'),
+    })
+    return reply.code(200).send()
+  })
+}
+
+export const isPaused = (c: ContainerView): Error =>
+  invalid('paused', `container ${c.id} is paused, unpause the container before attach`)
+
+export function size(q: Query): { width: number; height: number } {
+  const height = int(q, 'h', 0)
+  const width = int(q, 'w', 0)
+  return { width, height }
+}
+
+export function pruneUntil(filters: Filters, nowMs: number): number {
+  const v = filters.values('until')
+  if (v.length === 0) return Number.POSITIVE_INFINITY
+  if (v.length > 1) throw invalid('badFilter', 'more than one until filter specified')
+  const ago = parseDuration(v[0]!)
+  return ago !== null ? nowMs - ago / 1e6 : timestamp({ until: v[0] }, 'until', nowMs)!
+}
+
+export function logQuery(q: Query, nowMs: number): LogQuery {
+  const stdout = bool(q, 'stdout')
+  const stderr = bool(q, 'stderr')
+  if (!stdout && !stderr) throw invalid('noStream', 'Bad parameters: you must choose at least one stream')
+  const tail = text(q, 'tail')
+  if (tail !== '' && tail !== 'all' && !/^-?\d+$/.test(tail))
+    throw invalid('badParameter', `parameter tail: "${tail}" is neither a number nor "all"`)
+  return {
+    stdout,
+    stderr,
+    follow: bool(q, 'follow'),
+    sinceMs: timestamp(q, 'since', nowMs),
+    untilMs: timestamp(q, 'until', nowMs),
+    tail: tail === '' || tail === 'all' || Number(tail) < 0 ? null : Number(tail),
+  }
+}
+
+/** Time and details go before each line, in this order. */
+export function decorated(
+  e: { time: string; data: Uint8Array; attributes: Readonly<Record<string, string>> },
+  o: { timestamps: boolean; details: boolean },
+): Uint8Array {
+  if (!o.timestamps && !o.details) return e.data
+  const attributes = Object.entries(e.attributes)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(v)}`)
+    .join(',')
+  return Buffer.concat([Buffer.from(`${o.timestamps ? `${e.time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
+}
+
+function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
+  if (!f.prefix('id', c.id) || !f.exact('status', c.state.status) || !f.exact('exited', String(c.state.exitCode)))
+    return false
+  if (f.has('exited') && c.state.status !== 'exited') return false
+  if (!f.name('name', c.name) && !f.name('name', `/${c.name}`)) return false
+  if (!f.labels('label', c.config.Labels) || !f.exact('health', c.state.health?.status ?? 'none')) return false
+  if (f.has('is-task') && f.bool('is-task', false) !== 'com.docker.swarm.task.id' in (c.config.Labels ?? {}))
+    return false
+  if (
+    f.has('network') &&
+    ![...c.endpoints].some(([name, e]) =>
+      f
+        .values('network')
+        .some((n) => n === name || (e.record ? e.record.networkId.startsWith(n) : e.settings.NetworkID === n)),
+    )
+  )
+    return false
+  if (
+    f.has('volume') &&
+    !c.mounts.some((p) => f.values('volume').some((v) => v === p.name || v === p.destination || v === p.source))
+  )
+    return false
+  if (f.has('ancestor') && !f.values('ancestor').some((a) => isAncestor(c, a))) return false
+  if (f.has('publish') && !f.values('publish').some((v) => c.ports.some((p) => portMatches(v, p.hostPort, p.protocol))))
+    return false
+  if (
+    f.has('expose') &&
+    !f
+      .values('expose')
+      .some((v) =>
+        Object.keys(c.config.ExposedPorts ?? {}).some((e) =>
+          portMatches(v, Number(e.split('/')[0]), e.split('/')[1] ?? 'tcp'),
+        ),
+      )
+  )
+    return false
+  if (f.has('before') && c.createdMs >= m.engine.containers.get(f.values('before')[0]!).createdMs) return false
+  if (f.has('since') && c.createdMs <= m.engine.containers.get(f.values('since')[0]!).createdMs) return false
+  return true
+}
+
+function isAncestor(c: ContainerView, wanted: string): boolean {
+  const hex = wanted.replace(/^sha256:/, '')
+  return (
+    c.imageReference === wanted ||
+    c.imageReference === `${wanted}:latest` ||
+    (/^[0-9a-f]{4,64}$/.test(hex) && c.image.slice(7).startsWith(hex))
+  )
+}
+
+/** "80", "80/udp", "8000-8010/tcp". */
+function portMatches(wanted: string, port: number, protocol: string): boolean {
+  const [range = '', proto = 'tcp'] = wanted.split('/')
+  const [lo, hi = lo] = range.split('-').map(Number)
+  return proto === protocol && port >= lo! && port <= hi!
+}

@@ -1,0 +1,106 @@
+import type { FastifyInstance } from 'fastify'
+import { conflict, invalid, ShoalError } from '../../common/index.js'
+import type { ContainerView } from '../../engine/index.js'
+import { EXEC_BODY, object } from '../body.js'
+import type { ApiModules } from '../contract.js'
+import type { Query } from '../query.js'
+import { frame, hijack, pump, streamType } from '../streams.js'
+import { size } from './containers.js'
+
+interface ExecBody {
+  AttachStdin?: boolean
+  AttachStdout?: boolean
+  AttachStderr?: boolean
+  ConsoleSize?: [number, number] | null
+  DetachKeys?: string
+  Tty?: boolean
+  Env?: string[] | null
+  Cmd?: string[] | null
+  Privileged?: boolean
+  User?: string
+  WorkingDir?: string
+}
+
+export function registerExec(app: FastifyInstance, m: ApiModules): void {
+  const { containers } = m.engine
+
+  app.post<{ Params: { id: string } }>('/containers/:id/exec', async (request, reply) => {
+    const b = object<ExecBody>(request.body, EXEC_BODY, 'exec')
+    if (!b.Cmd || b.Cmd.length === 0) throw invalid('noCommand', 'No exec command specified')
+    const c: ContainerView = containers.get(request.params.id)
+    if (c.state.status === 'paused')
+      throw conflict('paused', `container ${c.id} is paused, unpause the container before exec`)
+    const id = await containers.execCreate(c.id, {
+      cmd: b.Cmd,
+      env: b.Env ?? [],
+      user: b.User ?? '',
+      workingDir: b.WorkingDir ?? '',
+      tty: b.Tty ?? false,
+      attachStdin: b.AttachStdin ?? false,
+      attachStdout: b.AttachStdout ?? false,
+      attachStderr: b.AttachStderr ?? false,
+      privileged: b.Privileged ?? false,
+      detachKeys: b.DetachKeys ?? '',
+      ...(b.ConsoleSize ? { consoleSize: b.ConsoleSize } : {}),
+    })
+    reply.code(201)
+    return { Id: id }
+  })
+
+  app.post<{ Params: { id: string } }>('/exec/:id/start', async (request, reply) => {
+    const b = object<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>(
+      request.body ?? {},
+      { Detach: 'boolean', Tty: 'boolean', ConsoleSize: 'array' },
+      'exec start',
+    )
+    const exec = containers.execInspect(request.params.id)
+    if (b.Detach) {
+      await containers.execStart(exec.id, null)
+      return reply.code(200).send()
+    }
+    const contentType = streamType(request.apiVersion, exec.tty)
+    try {
+      const attachment = await containers.execStart(exec.id, {
+        tty: b.Tty ?? exec.tty,
+        detachKeys: exec.detachKeys,
+        ...(b.ConsoleSize ? { consoleSize: b.ConsoleSize } : {}),
+      })
+      await pump(hijack(request, reply, contentType), attachment!)
+    } catch (e) {
+      if (reply.sent || !(e instanceof ShoalError) || e.fields.exitCode === undefined) throw e
+      // A command that cannot be run is told in the stream: clients take their exit code from exec inspect then.
+      const data = Buffer.from(`${e.message}\r\n`)
+      hijack(request, reply, contentType).end(exec.tty ? data : frame({ stream: 'stdout', data }))
+    }
+    return reply
+  })
+
+  app.post<{ Params: { id: string } }>('/exec/:id/resize', async (request, reply) => {
+    const { width, height } = size(request.query as Query)
+    await containers.execResize(request.params.id, width, height)
+    return reply.code(200).send()
+  })
+
+  app.get<{ Params: { id: string } }>('/exec/:id/json', async (request) => {
+    const e = containers.execInspect(request.params.id)
+    return {
+      ID: e.id,
+      Running: e.running,
+      ExitCode: e.exitCode,
+      ProcessConfig: {
+        tty: e.tty,
+        entrypoint: e.entrypoint,
+        arguments: e.arguments,
+        privileged: e.privileged,
+        user: e.user,
+      },
+      OpenStdin: e.openStdin,
+      OpenStderr: e.openStderr,
+      OpenStdout: e.openStdout,
+      CanRemove: !e.running && e.exitCode !== null,
+      ContainerID: e.containerId,
+      DetachKeys: e.detachKeys,
+      Pid: e.pid,
+    }
+  })
+}

@@ -1,0 +1,253 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { invalid, ShoalError, unimplemented } from '../../common/index.js'
+import type { Digest, Image, ImagePlatform, ProgressMessage, RegistryAuth } from '../../runtime/index.js'
+import type { ApiModules } from '../contract.js'
+import { imageHistory, imageInspect, imageSummary } from '../convert/image.js'
+import { bool, Filters, list, type Query, text } from '../query.js'
+import { clientGone, startStream } from '../streams.js'
+import { pruneUntil } from './containers.js'
+
+export function registerImages(app: FastifyInstance, m: ApiModules): void {
+  const { images, containers } = m.engine
+
+  app.get('/images/json', async (request) => {
+    const q = request.query as Query
+    const f = Filters.parse(q, ['before', 'dangling', 'label', 'reference', 'since', 'until'])
+    const all = await images.list()
+    const before = f.has('before') ? (await images.get(f.values('before')[0]!)).createdMs : Number.POSITIVE_INFINITY
+    const since = f.has('since') ? (await images.get(f.values('since')[0]!)).createdMs : Number.NEGATIVE_INFINITY
+    const until = pruneUntil(f, m.clock.now())
+    const shared = bool(q, 'shared-size') ? await images.usage() : null
+    const used = containers.list()
+    return all
+      .filter(
+        (i) =>
+          i.createdMs < before &&
+          i.createdMs > since &&
+          i.createdMs <= until &&
+          f.labels('label', i.config.config?.Labels),
+      )
+      .filter((i) => !f.has('dangling') || f.bool('dangling', false) === (i.repoTags.length === 0))
+      .map((i) => narrowed(i, f))
+      .filter((i): i is Image => i !== null)
+      .sort((a, b) => b.createdMs - a.createdMs)
+      .map((i) => ({
+        ...imageSummary(i),
+        ...(shared
+          ? { SharedSize: shared.sharedBytes.get(i.id) ?? 0, Containers: used.filter((c) => c.image === i.id).length }
+          : {}),
+      }))
+  })
+
+  app.post('/images/create', async (request, reply) => {
+    const q = request.query as Query
+    const from = text(q, 'fromImage')
+    const src = text(q, 'fromSrc')
+    const tag = text(q, 'tag')
+    const platform = parsePlatform(text(q, 'platform'))
+    if (from !== '') {
+      const reference = tag === '' ? from : tag.startsWith('sha256:') ? `${from}@${tag}` : `${from}:${tag}`
+      return progress(request, reply, (onProgress, signal) =>
+        images.pull(reference, {
+          platform,
+          auth: registryAuth(request),
+          allTags: tag === '' && !/[:@][^/]*$/.test(from),
+          onProgress,
+          signal,
+        }),
+      )
+    }
+    if (src === '') throw invalid('noSource', 'name an image with fromImage, or a source with fromSrc')
+    if (src !== '-')
+      throw unimplemented(
+        'importUrl',
+        `import from the URL "${src}" is not supported; download it and import it from "-"`,
+      )
+    const repo = text(q, 'repo')
+    return progress(request, reply, async (onProgress) => {
+      const image = await images.import(request.raw, {
+        reference: repo ? `${repo}${tag ? `:${tag}` : ''}` : undefined,
+        message: text(q, 'message') || undefined,
+        changes: list(q, 'changes')
+          .flatMap((c) => c.split('\n'))
+          .filter((c) => c.trim() !== ''),
+        platform,
+      })
+      onProgress({ status: image.id })
+    })
+  })
+
+  app.post('/images/load', async (request, reply) =>
+    progress(request, reply, async (onProgress) => {
+      await images.load(request.raw, {
+        onProgress: bool(request.query as Query, 'quiet') ? keepStreams(onProgress) : onProgress,
+        platform: parsePlatform(text(request.query as Query, 'platform')),
+      })
+    }),
+  )
+
+  app.get('/images/get', async (request, reply) => {
+    const names = list(request.query as Query, 'names').flatMap((n) => n.split(','))
+    if (names.length === 0) throw invalid('noNames', 'name the images to save with ?names=')
+    reply.type('application/x-tar')
+    return reply.send(await images.save(names))
+  })
+
+  app.get('/images/search', async (request) => {
+    const q = request.query as Query
+    throw unimplemented(
+      'search',
+      `search for "${text(q, 'term')}": the registry API that Shoal speaks has no search; list a registry's catalogue instead`,
+    )
+  })
+
+  app.post('/images/prune', async (request) => {
+    const f = Filters.parse(request.query as Query, ['dangling', 'until', 'label', 'label!'])
+    const onlyDangling = f.bool('dangling', true)
+    const until = pruneUntil(f, m.clock.now())
+    const inUse = users(m)
+    const deleted: object[] = []
+    let reclaimed = 0
+    for (const i of await images.list()) {
+      if (inUse(i.id) !== null || (onlyDangling && i.repoTags.length > 0) || i.createdMs > until) continue
+      if (!f.labels('label', i.config.config?.Labels) || !f.notLabels('label!', i.config.config?.Labels)) continue
+      const refs = i.repoTags.length > 0 ? i.repoTags : [i.id]
+      for (const r of refs) deleted.push(...(await images.remove(r, { force: false, prune: true, inUse })))
+      reclaimed += i.sizeBytes
+    }
+    return { ImagesDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed }
+  })
+
+  // Names contain slashes: one wildcard route a method, told apart by the last word of the path.
+  app.get<{ Params: { '*': string } }>('/images/*', async (request, reply) => {
+    const { name, verb } = split(request.params['*'], ['json', 'history', 'get', 'attestations'])
+    const image = await images.get(name)
+    if (verb === 'json') return imageInspect(image)
+    if (verb === 'history') return imageHistory(image, image.layerSizes)
+    if (verb === 'get') {
+      reply.type('application/x-tar')
+      return reply.send(await images.save([name]))
+    }
+    throw unimplemented('attestations', 'attestations are not kept by this engine')
+  })
+
+  app.post<{ Params: { '*': string } }>('/images/*', async (request, reply) => {
+    const q = request.query as Query
+    const { name, verb } = split(request.params['*'], ['push', 'tag'])
+    if (verb === 'tag') {
+      if (text(q, 'repo') === '') throw invalid('noRepo', 'name the new repository with ?repo=')
+      await images.tag(name, `${text(q, 'repo')}${text(q, 'tag') ? `:${text(q, 'tag')}` : ''}`)
+      return reply.code(201).send()
+    }
+    const tag = text(q, 'tag')
+    return progress(request, reply, (onProgress, signal) =>
+      images.push(tag ? `${name}:${tag}` : name, { auth: registryAuth(request), onProgress, signal }),
+    )
+  })
+
+  app.delete<{ Params: { '*': string } }>('/images/*', async (request) => {
+    const q = request.query as Query
+    return images.remove(request.params['*'], { force: bool(q, 'force'), prune: !bool(q, 'noprune'), inUse: users(m) })
+  })
+
+  app.get<{ Params: { '*': string } }>('/distribution/*', async (request) => {
+    const { name } = split(request.params['*'], ['json'])
+    const remote = await images.resolveRemote(name, { auth: registryAuth(request), signal: clientGone(request) })
+    return { Descriptor: remote.descriptor, Platforms: remote.platforms }
+  })
+}
+
+/** With a reference filter an image shows only the names that match. */
+function narrowed(i: Image, f: Filters): Image | null {
+  if (!f.has('reference')) return i
+  const fits = (name: string): boolean => f.values('reference').some((p) => referenceMatches(p, name))
+  const repoTags = i.repoTags.filter(fits)
+  const repoDigests = i.repoDigests.filter(fits)
+  return repoTags.length + repoDigests.length > 0 ? { ...i, repoTags, repoDigests } : null
+}
+
+/** Shell patterns over "repo", "repo:tag" or their last part, as path.Match of Go does (no crossing of slashes). */
+function referenceMatches(pattern: string, name: string): boolean {
+  const re = new RegExp(
+    `^${pattern
+      .replace(/[.+^${}()|\\]/g, '\\$&')
+      .replace(/\*/g, '[^/]*')
+      .replace(/\?/g, '[^/]')}$`,
+  )
+  const repo = name.replace(/@.*$/, '').replace(/:[^:/]*$/, '')
+  return [name, repo].some((n) => re.test(n) || re.test(n.slice(n.lastIndexOf('/') + 1)))
+}
+
+const users =
+  (m: ApiModules) =>
+  (id: Digest): string | null => {
+    const c = m.engine.containers.list().find((x) => x.image === id)
+    return c ? c.id.slice(0, 12) : null
+  }
+
+function split(path: string, verbs: readonly string[]): { name: string; verb: string } {
+  const i = path.lastIndexOf('/')
+  const verb = path.slice(i + 1)
+  if (i <= 0 || !verbs.includes(verb)) throw new ShoalError('notFound', 'noSuchPage', 'page not found')
+  return { name: decodeURIComponent(path.slice(0, i)), verb }
+}
+
+export function registryAuth(request: FastifyRequest): RegistryAuth | undefined {
+  const header = request.headers['x-registry-auth']
+  if (typeof header !== 'string' || header === '') return undefined
+  try {
+    const auth = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as RegistryAuth
+    return Object.keys(auth).length > 0 ? auth : undefined
+  } catch {
+    throw invalid('badAuth', 'X-Registry-Auth is not base64url of a JSON object')
+  }
+}
+
+export function parsePlatform(v: string): ImagePlatform | undefined {
+  if (v === '') return undefined
+  if (v.startsWith('{')) {
+    try {
+      const p = JSON.parse(v) as ImagePlatform
+      if (p.os && p.architecture) return p
+    } catch {
+      // Falls through to the error below: neither form.
+    }
+    throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
+  }
+  const [os, architecture, variant, ...more] = v.split('/')
+  if (!os || !architecture || more.length > 0)
+    throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
+  return variant ? { os, architecture, variant } : { os, architecture }
+}
+
+const keepStreams =
+  (onProgress: (p: ProgressMessage) => void) =>
+  (p: ProgressMessage): void => {
+    if (p.stream) onProgress(p)
+  }
+
+/**
+ * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer;
+ * later failures go into the stream, since its status has been sent (engine-api.md, Streams).
+ */
+async function progress(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  run: (onProgress: (p: ProgressMessage) => void, signal: AbortSignal) => Promise<unknown>,
+): Promise<FastifyReply> {
+  let out: ReturnType<typeof startStream> | null = null
+  const send = (p: object): void => {
+    out ??= startStream(request, reply, 'application/json')
+    out.write(`${JSON.stringify(p)}\r\n`)
+  }
+  try {
+    await run(send, clientGone(request))
+  } catch (e) {
+    if (out === null) throw e
+    send({ errorDetail: { message: (e as Error).message }, error: (e as Error).message })
+  }
+  const started = out as ReturnType<typeof startStream> | null
+  if (started) started.end()
+  else return reply.code(200).type('application/json').send('')
+  return reply
+}

@@ -1,0 +1,144 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { AnySpec, LogRequest, ObjectKind, type Service, type Task } from '#proto'
+import { invalid } from '../../common/index.js'
+import { object } from '../body.js'
+import type { ApiModules } from '../contract.js'
+import { timeJson } from '../convert/proto.js'
+import { SERVICE_BODY, serviceJson, serviceSpecFrom } from '../convert/service.js'
+import type { ServiceSpecJson } from '../convert/service-json.js'
+import { taskJson } from '../convert/task.js'
+import { bool, Filters, type Query, text } from '../query.js'
+import { clientGone, frame, startStream, streamType, writeChunk } from '../streams.js'
+import { decorated, logQuery } from './containers.js'
+import { idOf, toListFilters, update } from './swarm.js'
+
+type P = { Params: { id: string } }
+
+export function registerServices(app: FastifyInstance, m: ApiModules): void {
+  const control = () => m.cluster.control()
+  const service = async (reference: string): Promise<Service> =>
+    (await control().get({ kind: ObjectKind.KIND_SERVICE, reference: decodeURIComponent(reference) })).object!.service!
+  const task = async (reference: string): Promise<Task> =>
+    (await control().get({ kind: ObjectKind.KIND_TASK, reference: decodeURIComponent(reference) })).object!.task!
+  const statuses = async (ids: string[]) => {
+    const { statuses: found } = await control().serviceStatuses({ serviceIds: ids })
+    return new Map(found.map((s) => [s.serviceId, s]))
+  }
+
+  app.get('/services', async (request) => {
+    const q = request.query as Query
+    const filters = Filters.parse(q, ['id', 'label', 'mode', 'name', 'runtime'])
+    const { objects } = await control().list({ kind: ObjectKind.KIND_SERVICE, filters: toListFilters(filters) })
+    const services = objects.flatMap((o) => (o.service ? [o.service] : []))
+    const status = bool(q, 'status') ? await statuses(services.map((s) => s.id)) : null
+    return services.map((s) => serviceJson(s, status?.get(s.id)))
+  })
+
+  app.get<P>('/services/:id', async (request) => serviceJson(await service(request.params.id)))
+
+  app.post('/services/create', async (request, reply) => {
+    const spec = serviceSpecFrom(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'), auth(request))
+    const made = await control().create({ spec: AnySpec.create({ service: spec }) })
+    reply.code(201)
+    return { ID: idOf(made.object), Warnings: made.warnings.length > 0 ? made.warnings : null }
+  })
+
+  app.post<P>('/services/:id/update', async (request) => {
+    const q = request.query as Query
+    const from = text(q, 'registryAuthFrom') || 'spec'
+    if (from !== 'spec' && from !== 'previous-spec')
+      throw invalid('badParameter', `registryAuthFrom: "${from}" is not one of spec, previous-spec`)
+    const rollback = text(q, 'rollback')
+    if (rollback !== '' && rollback !== 'previous')
+      throw invalid('badParameter', `rollback: "${rollback}" is not "previous"`)
+    const spec = serviceSpecFrom(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'), auth(request))
+    const { id } = await service(request.params.id)
+    const done = await control().update(
+      update(ObjectKind.KIND_SERVICE, id, q, AnySpec.create({ service: spec }), {
+        rollback: rollback === 'previous',
+        registryAuthFrom: from,
+      }),
+    )
+    return { Warnings: done.warnings.length > 0 ? done.warnings : null }
+  })
+
+  app.delete<P>('/services/:id', async (request, reply) => {
+    const { id } = await service(request.params.id)
+    await control().remove({ kind: ObjectKind.KIND_SERVICE, id, force: false })
+    return reply.code(200).send()
+  })
+
+  app.get<P>('/services/:id/logs', async (request, reply) => {
+    const s = await service(request.params.id)
+    return logs(m, request, reply, { serviceIds: [s.id], taskIds: [] }, s.spec?.task?.container?.tty ?? false)
+  })
+
+  app.get('/tasks', async (request) => {
+    const filters = Filters.parse(request.query as Query, [
+      '_up-to-date',
+      'desired-state',
+      'id',
+      'label',
+      'name',
+      'node',
+      'runtime',
+      'service',
+    ])
+    const { objects } = await control().list({ kind: ObjectKind.KIND_TASK, filters: toListFilters(filters) })
+    return objects.flatMap((o) => (o.task ? [taskJson(o.task)] : []))
+  })
+
+  app.get<P>('/tasks/:id', async (request) => taskJson(await task(request.params.id)))
+
+  app.get<P>('/tasks/:id/logs', async (request, reply) => {
+    const t = await task(request.params.id)
+    return logs(m, request, reply, { serviceIds: [], taskIds: [t.id] }, t.spec?.container?.tty ?? false)
+  })
+}
+
+const auth = (request: FastifyRequest): string => {
+  const header = request.headers['x-registry-auth']
+  return typeof header === 'string' && header !== 'e30=' && header !== 'e30' ? header : ''
+}
+
+/** Lines of many tasks in one stream; with details each names its node, service and task, as the docker command needs. */
+async function logs(
+  m: ApiModules,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  selector: { serviceIds: string[]; taskIds: string[] },
+  tty: boolean,
+): Promise<FastifyReply> {
+  const q = request.query as Query
+  const query = logQuery(q, m.clock.now())
+  const since =
+    query.sinceMs === null
+      ? null
+      : { seconds: Math.floor(query.sinceMs / 1000), nanos: Math.floor((query.sinceMs % 1000) * 1e6) }
+  const gone = clientGone(request)
+  const responses = m.cluster.control().logs(
+    {
+      ...selector,
+      options: LogRequest.create({
+        follow: query.follow,
+        stdout: query.stdout,
+        stderr: query.stderr,
+        tail: query.tail ?? -1,
+        since,
+      }),
+    },
+    gone,
+  )
+  const out = startStream(request, reply, streamType(request.apiVersion, tty))
+  const decorate = { timestamps: bool(q, 'timestamps'), details: bool(q, 'details') }
+  for await (const r of responses) {
+    for (const line of r.lines) {
+      const stream = line.stream === 2 ? 'stderr' : 'stdout'
+      const data = decorated({ time: timeJson(line.timestamp), data: line.data, attributes: line.attributes }, decorate)
+      if (!(await writeChunk(out, tty ? data : frame({ stream, data })))) return reply
+    }
+    if (r.warning) m.logger.warn('service logs are incomplete', { warning: r.warning, ...selector })
+  }
+  out.end()
+  return reply
+}

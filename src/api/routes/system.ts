@@ -1,0 +1,292 @@
+import { readFileSync } from 'node:fs'
+import { cpus, release, totalmem } from 'node:os'
+import type { FastifyInstance } from 'fastify'
+import { rfc3339, unauthorized } from '../../common/index.js'
+import type { EngineEvent } from '../../engine/index.js'
+import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
+import { containerSummary } from '../convert/container.js'
+import { imageSummary } from '../convert/image.js'
+import { swarmInfo } from '../convert/swarm.js'
+import { volumeJson } from '../convert/volume.js'
+import { Filters, type Query, timestamp } from '../query.js'
+import { clientGone, startStream, writeChunk } from '../streams.js'
+
+const EVENT_FILTERS = [
+  'config',
+  'container',
+  'daemon',
+  'event',
+  'image',
+  'label',
+  'network',
+  'node',
+  'plugin',
+  'scope',
+  'secret',
+  'service',
+  'type',
+  'volume',
+]
+
+export function registerSystem(app: FastifyInstance, m: ApiModules): void {
+  const ping = async (_q: unknown, reply: import('fastify').FastifyReply): Promise<string> => {
+    const s = m.cluster.state()
+    reply.header('Builder-Version', '1')
+    reply.header('Cache-Control', 'no-cache, no-store, must-revalidate')
+    reply.header('Pragma', 'no-cache')
+    reply.header(
+      'Swarm',
+      s.localNodeState === 'active' ? (s.controlAvailable ? 'active/manager' : 'active/worker') : s.localNodeState,
+    )
+    reply.type('text/plain; charset=utf-8')
+    return 'OK'
+  }
+  app.get('/_ping', ping)
+  app.head('/_ping', async (q, reply) => {
+    await ping(q, reply)
+    reply.header('Content-Length', '0')
+    return ''
+  })
+  app.options('/*', async (_q, reply) => {
+    reply.code(200).send()
+  })
+  app.get('/version', async () => version(m))
+  app.get('/info', async () => info(m))
+
+  app.get('/events', async (request, reply) => {
+    const q = request.query as Query
+    const filters = Filters.parse(q, EVENT_FILTERS)
+    const now = m.clock.now()
+    const gone = clientGone(request)
+    const events = m.engine.events.subscribe({
+      sinceMs: timestamp(q, 'since', now),
+      untilMs: timestamp(q, 'until', now),
+      signal: gone,
+    })
+    const out = startStream(request, reply, 'application/json')
+    for await (const e of events) {
+      if (!eventMatches(filters, e)) continue
+      if (!(await writeChunk(out, `${JSON.stringify(eventJson(e))}\n`))) break
+    }
+    out.end()
+  })
+
+  app.post('/auth', async (request) => {
+    const body = (request.body ?? {}) as { username?: string; password?: string; serveraddress?: string }
+    try {
+      await m.engine.images.resolveRemote(
+        `${(body.serveraddress ?? '').replace(/^https?:\/\//, '').replace(/\/.*$/, '')}/shoal-login-check:latest`,
+        { auth: body },
+      )
+    } catch (e) {
+      // The repository is made up: any answer but "unauthorized" means that the registry took the credentials.
+      if ((e as { kind?: string }).kind === 'unauthorized')
+        throw unauthorized('loginRefused', `login attempt to ${body.serveraddress} failed: ${(e as Error).message}`)
+      if ((e as { kind?: string }).kind === 'unavailable' || (e as { kind?: string }).kind === 'internal') throw e
+    }
+    return { Status: 'Login Succeeded', IdentityToken: '' }
+  })
+
+  app.get('/system/df', async () => {
+    const { engine } = m
+    const containers = engine.containers.list()
+    const images = await engine.images.list()
+    const usage = await engine.images.usage()
+    const volumes = await engine.volumes.list()
+    return {
+      LayersSize: usage.layersBytes,
+      Images: images.map((i) => ({
+        ...imageSummary(i),
+        SharedSize: usage.sharedBytes.get(i.id) ?? 0,
+        Containers: containers.filter((c) => c.image === i.id).length,
+      })),
+      Containers: await Promise.all(
+        containers.map(async (c) => {
+          const size = await engine.containers.size(c.id)
+          return { ...containerSummary(c, m.clock.now()), SizeRw: size.rw, SizeRootFs: size.rootFs }
+        }),
+      ),
+      Volumes: await Promise.all(
+        volumes.map(async (v) => ({
+          ...volumeJson(v),
+          UsageData: { Size: await engine.volumes.usage(v.name), RefCount: engine.volumes.users(v.name).length },
+        })),
+      ),
+      BuildCache: [],
+      BuilderSize: 0,
+    }
+  })
+}
+
+export function eventJson(e: EngineEvent): object {
+  const image = e.attributes.image
+  return {
+    ...(e.type === 'container' || e.type === 'image'
+      ? { status: e.action, id: e.actorId, ...(e.type === 'container' && image ? { from: image } : {}) }
+      : {}),
+    Type: e.type,
+    Action: e.action,
+    Actor: { ID: e.actorId, Attributes: e.attributes },
+    scope: e.scope,
+    time: Math.floor(e.timeMs / 1000),
+    timeNano: Number(BigInt(Math.floor(e.timeMs)) * 1_000_000n + BigInt(Math.floor((e.timeMs % 1) * 1e6))),
+  }
+}
+
+function eventMatches(f: Filters, e: EngineEvent): boolean {
+  if (!f.exact('type', e.type) || !f.exact('scope', e.scope)) return false
+  if (f.has('event') && !f.values('event').some((v) => e.action === v || e.action.startsWith(`${v}:`))) return false
+  for (const type of [
+    'config',
+    'container',
+    'daemon',
+    'image',
+    'network',
+    'node',
+    'plugin',
+    'secret',
+    'service',
+    'volume',
+  ] as const) {
+    if (!f.has(type)) continue
+    const wanted = f.values(type)
+    const names = [
+      e.actorId,
+      e.attributes.name ?? '',
+      e.type === 'container' && type === 'image' ? (e.attributes.image ?? '') : '',
+    ]
+    const applies =
+      e.type === type ||
+      (type === 'image' && e.type === 'container') ||
+      (type === 'container' && e.attributes.container !== undefined)
+    if (!applies || !wanted.some((w) => names.includes(w) || (w.length >= 4 && e.actorId.startsWith(w)))) return false
+  }
+  return f.labels('label', e.attributes)
+}
+
+function version(m: ApiModules): object {
+  const f = m.facts
+  const details = {
+    ApiVersion: API_VERSION,
+    Arch: arch(),
+    BuildTime: f.buildTime,
+    Experimental: String(f.experimental),
+    GitCommit: f.gitCommit,
+    GoVersion: `node${process.version}`,
+    KernelVersion: release(),
+    MinAPIVersion: MIN_API_VERSION,
+    Os: 'linux',
+  }
+  return {
+    Platform: { Name: 'Shoal Engine' },
+    Components: [
+      { Name: 'Engine', Version: f.version, Details: details },
+      { Name: 'shoal-runtime', Version: f.version, Details: { GitCommit: f.gitCommit } },
+    ],
+    Version: f.version,
+    ApiVersion: API_VERSION,
+    MinAPIVersion: MIN_API_VERSION,
+    GitCommit: f.gitCommit,
+    GoVersion: details.GoVersion,
+    Os: 'linux',
+    Arch: details.Arch,
+    KernelVersion: details.KernelVersion,
+    BuildTime: f.buildTime,
+  }
+}
+
+export const arch = (): string => ({ x64: 'amd64', arm64: 'arm64', arm: 'arm' })[process.arch as string] ?? process.arch
+
+function osRelease(): { name: string; version: string } {
+  try {
+    const text = readFileSync('/etc/os-release', 'utf8')
+    const get = (k: string): string => new RegExp(`^${k}="?([^"\n]*)"?`, 'm').exec(text)?.[1] ?? ''
+    return { name: get('PRETTY_NAME') || get('NAME'), version: get('VERSION_ID') }
+  } catch {
+    return { name: 'Linux', version: '' }
+  }
+}
+
+async function info(m: ApiModules): Promise<object> {
+  const { engine, facts: f } = m
+  const containers = engine.containers.list()
+  const count = (s: string): number => containers.filter((c) => c.state.status === s).length
+  const system = osRelease()
+  return {
+    ID: f.id,
+    Containers: containers.length,
+    ContainersRunning: count('running'),
+    ContainersPaused: count('paused'),
+    ContainersStopped: containers.length - count('running') - count('paused'),
+    Images: (await engine.images.list()).length,
+    Driver: f.storageDriver,
+    DriverStatus: [
+      ['Backing Filesystem', 'extfs'],
+      ['Supports d_type', 'true'],
+      ['Native Overlay Diff', 'true'],
+    ],
+    Plugins: {
+      Volume: ['local'],
+      Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
+      Authorization: null,
+      Log: ['json-file', 'none'],
+    },
+    MemoryLimit: true,
+    SwapLimit: true,
+    CpuCfsPeriod: true,
+    CpuCfsQuota: true,
+    CPUShares: true,
+    CPUSet: true,
+    PidsLimit: true,
+    OomKillDisable: f.cgroupVersion === '1',
+    IPv4Forwarding: true,
+    BridgeNfIptables: false,
+    BridgeNfIp6tables: false,
+    Debug: f.debug,
+    NFd: 0,
+    NGoroutines: 0,
+    SystemTime: rfc3339(m.clock.now()),
+    LoggingDriver: f.loggingDriver,
+    CgroupDriver: 'cgroupfs',
+    CgroupVersion: f.cgroupVersion,
+    NEventsListener: 0,
+    KernelVersion: release(),
+    OperatingSystem: system.name,
+    OSVersion: system.version,
+    OSType: 'linux',
+    Architecture: ({ amd64: 'x86_64', arm64: 'aarch64' } as Record<string, string>)[arch()] ?? arch(),
+    IndexServerAddress: 'https://index.docker.io/v1/',
+    RegistryConfig: {
+      AllowNondistributableArtifactsCIDRs: [],
+      AllowNondistributableArtifactsHostnames: [],
+      InsecureRegistryCIDRs: ['::1/128', '127.0.0.0/8'],
+      IndexConfigs: Object.fromEntries(
+        f.insecureRegistries.map((r) => [r, { Name: r, Mirrors: [], Secure: false, Official: false }]),
+      ),
+      Mirrors: f.registryMirrors,
+    },
+    NCPU: cpus().length,
+    MemTotal: totalmem(),
+    GenericResources: null,
+    DockerRootDir: f.dataRoot,
+    HttpProxy: '',
+    HttpsProxy: '',
+    NoProxy: '',
+    Name: f.name,
+    Labels: f.labels,
+    ExperimentalBuild: f.experimental,
+    ServerVersion: f.version,
+    Runtimes: Object.fromEntries(Object.entries(f.runtimes).map(([k, path]) => [k, { path }])),
+    DefaultRuntime: f.defaultRuntime,
+    Swarm: await swarmInfo(m),
+    LiveRestoreEnabled: f.liveRestore,
+    Isolation: '',
+    InitBinary: f.initBinary,
+    ContainerdCommit: { ID: '', Expected: '' },
+    RuncCommit: { ID: f.gitCommit, Expected: f.gitCommit },
+    InitCommit: { ID: '', Expected: '' },
+    SecurityOptions: ['name=seccomp,profile=builtin', ...(f.cgroupVersion === '2' ? ['name=cgroupns'] : [])],
+    DefaultAddressPools: f.defaultAddressPools.map((p) => ({ Base: p.base, Size: p.size })),
+    Warnings: f.warnings.length > 0 ? f.warnings : null,
+  }
+}

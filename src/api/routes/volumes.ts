@@ -1,0 +1,94 @@
+import type { FastifyInstance } from 'fastify'
+import { notFound } from '../../common/index.js'
+import { object } from '../body.js'
+import type { ApiModules } from '../contract.js'
+import { volumeJson } from '../convert/volume.js'
+import { bool, Filters, type Query } from '../query.js'
+
+export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
+  const { volumes, events } = m.engine
+
+  app.get('/volumes', async (request) => {
+    const f = Filters.parse(request.query as Query, ['dangling', 'driver', 'label', 'name'])
+    const all = (await volumes.list()).filter(
+      (v) =>
+        f.contains('name', v.name) &&
+        f.exact('driver', v.driver) &&
+        f.labels('label', v.labels) &&
+        (!f.has('dangling') || f.bool('dangling', false) === (volumes.users(v.name).length === 0)),
+    )
+    return { Volumes: all.map(volumeJson), Warnings: null }
+  })
+
+  app.post('/volumes/create', async (request, reply) => {
+    const b = object<{
+      Name?: string
+      Driver?: string
+      DriverOpts?: Record<string, string> | null
+      Labels?: Record<string, string> | null
+    }>(request.body ?? {}, { Name: 'string', Driver: 'string', DriverOpts: 'map', Labels: 'map' }, 'volume')
+    const known = b.Name ? (await volumes.list()).some((v) => v.name === b.Name) : false
+    const v = await volumes.create({
+      name: b.Name || undefined,
+      driver: b.Driver || undefined,
+      options: b.DriverOpts ?? {},
+      labels: b.Labels ?? {},
+    })
+    if (!known)
+      events.publish({
+        type: 'volume',
+        action: 'create',
+        actorId: v.name,
+        attributes: { driver: v.driver },
+        scope: 'local',
+      })
+    reply.code(201)
+    return volumeJson(v)
+  })
+
+  app.get<{ Params: { name: string } }>('/volumes/:name', async (request) =>
+    volumeJson(await volumes.get(request.params.name)),
+  )
+
+  app.put<{ Params: { name: string } }>('/volumes/:name', async (request) => {
+    throw notFound('noClusterVolume', `no cluster volume "${request.params.name}": only cluster volumes can be updated`)
+  })
+
+  app.delete<{ Params: { name: string } }>('/volumes/:name', async (request, reply) => {
+    const force = bool(request.query as Query, 'force')
+    const { name } = request.params
+    await volumes.remove(name, { force })
+    events.publish({
+      type: 'volume',
+      action: 'destroy',
+      actorId: name,
+      attributes: { driver: 'local' },
+      scope: 'local',
+    })
+    return reply.code(204).send()
+  })
+
+  app.post('/volumes/prune', async (request) => {
+    const f = Filters.parse(request.query as Query, ['label', 'label!', 'all'])
+    // From API 1.42 on only anonymous volumes go, unless "all" asks for the named ones too.
+    const all = f.bool('all', request.apiVersion < '1.42')
+    const deleted: string[] = []
+    let reclaimed = 0
+    for (const v of await volumes.list()) {
+      if (volumes.users(v.name).length > 0 || (!all && !v.anonymous)) continue
+      if (!f.labels('label', v.labels) || !f.notLabels('label!', v.labels)) continue
+      const size = await volumes.usage(v.name)
+      await volumes.remove(v.name, { force: false })
+      events.publish({
+        type: 'volume',
+        action: 'destroy',
+        actorId: v.name,
+        attributes: { driver: v.driver },
+        scope: 'local',
+      })
+      deleted.push(v.name)
+      reclaimed += size
+    }
+    return { VolumesDeleted: deleted, SpaceReclaimed: reclaimed }
+  })
+}

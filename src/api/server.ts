@@ -1,0 +1,231 @@
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { Duplex } from 'node:stream'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { invalid } from '../common/index.js'
+import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
+import { errorBody, httpStatus } from './errors.js'
+import { registerContainers } from './routes/containers.js'
+import { registerExec } from './routes/exec.js'
+import { registerImages } from './routes/images.js'
+import { registerNetworks } from './routes/networks.js'
+import { registerServices } from './routes/services.js'
+import { registerSwarm } from './routes/swarm.js'
+import { registerSystem } from './routes/system.js'
+import { registerVolumes } from './routes/volumes.js'
+import { atLeast } from './streams.js'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Version in the path, or the newest. */
+    apiVersion: string
+  }
+}
+
+/** What the connection handler adds to a request that asked for an upgrade (toolchain: body and rest come in `head`). */
+interface UpgradedMessage extends IncomingMessage {
+  upgradeBody?: Buffer
+  upgradeRest?: Buffer
+}
+
+const JSON_TYPE = 'application/json'
+const MAX_JSON_BYTES = 16 * 1024 * 1024
+const VERSION_PREFIX = /^\/v(\d+\.\d+)(?=\/|$)/
+
+/** One route table; any number of listeners (unix sockets, TCP, TLS) in front of it. */
+export interface Api {
+  listener(tls?: { readonly key: string; readonly cert: string; readonly ca: string | null }): Server
+  close(): Promise<void>
+}
+
+export async function createApi(modules: ApiModules): Promise<Api> {
+  let handler: ((req: IncomingMessage, res: ServerResponse) => void) | null = null
+  const app = Fastify({
+    logger: false,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 4096, ignoreTrailingSlash: false },
+    rewriteUrl: (req) => {
+      const m = VERSION_PREFIX.exec(req.url ?? '/')
+      return m ? req.url!.slice(m[0].length) || '/' : (req.url ?? '/')
+    },
+    serverFactory: (h) => {
+      handler = h as typeof handler
+      return createServer()
+    },
+  })
+  app.decorateRequest('apiVersion', API_VERSION)
+  readBodies(app)
+  app.addHook('onRequest', async (request, reply) => {
+    stamp(modules, reply)
+    const m = VERSION_PREFIX.exec(request.originalUrl)
+    if (m) {
+      const v = m[1]!
+      if (!atLeast(v, MIN_API_VERSION))
+        throw invalid(
+          'versionTooOld',
+          `client version ${v} is too old. Minimum supported API version is ${MIN_API_VERSION}, please upgrade your client to a newer version`,
+        )
+      if (!atLeast(API_VERSION, v))
+        throw invalid(
+          'versionTooNew',
+          `client version ${v} is too new. Maximum supported API version is ${API_VERSION}`,
+        )
+      request.apiVersion = v
+    }
+  })
+  // Clients compare the type of error answers to the letter; Fastify adds a charset that JSON does not have.
+  app.addHook('onSend', async (_request, reply, payload) => {
+    if (reply.getHeader('content-type') === 'application/json; charset=utf-8') reply.header('content-type', JSON_TYPE)
+    return payload
+  })
+  app.setErrorHandler((error, request, reply) => {
+    const status = httpStatus(error)
+    if (status >= 500 && status !== 503)
+      modules.logger.error('request failed', {
+        method: request.method,
+        url: request.originalUrl,
+        error: String((error as Error).stack ?? error),
+      })
+    else
+      modules.logger.debug('request refused', {
+        method: request.method,
+        url: request.originalUrl,
+        status,
+        message: (error as Error).message,
+      })
+    if (reply.raw.headersSent) {
+      reply.raw.destroy()
+      return
+    }
+    if (status === 304) reply.code(304).send()
+    else
+      reply
+        .code(status === 499 ? 500 : status)
+        .type('application/json')
+        .send(errorBody(error))
+  })
+  app.setNotFoundHandler((_request, reply) => {
+    reply.code(404).type('application/json').send({ message: 'page not found' })
+  })
+  registerSystem(app, modules)
+  registerContainers(app, modules)
+  registerExec(app, modules)
+  registerImages(app, modules)
+  registerNetworks(app, modules)
+  registerVolumes(app, modules)
+  registerSwarm(app, modules)
+  registerServices(app, modules)
+  await app.ready()
+
+  const servers = new Set<Server>()
+  return {
+    listener(tls) {
+      const options = { requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 60_000, maxHeaderSize: 64 * 1024 }
+      const server = tls
+        ? (createTlsServer({
+            ...options,
+            key: tls.key,
+            cert: tls.cert,
+            ...(tls.ca ? { ca: tls.ca, requestCert: true, rejectUnauthorized: true } : {}),
+            minVersion: 'TLSv1.2',
+          }) as unknown as Server)
+        : createServer(options)
+      server.on('request', handler!)
+      server.on('upgrade', (req: UpgradedMessage, socket: Duplex, head: Buffer) => {
+        collectBody(req, socket, head).then(
+          () => {
+            const res = new ServerResponse(req)
+            res.shouldKeepAlive = false
+            res.assignSocket(req.socket)
+            res.once('finish', () => socket.end())
+            handler!(req, res)
+          },
+          () => socket.destroy(),
+        )
+      })
+      server.on('clientError', (_e, socket) => {
+        if (socket.writable)
+          socket.end(
+            'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n{"message":"malformed HTTP request"}\n',
+          )
+        else socket.destroy()
+      })
+      servers.add(server)
+      return server
+    },
+    async close() {
+      await Promise.all(
+        [...servers].map(
+          (s) =>
+            new Promise<void>((resolve) => {
+              s.close(() => resolve())
+              s.closeAllConnections()
+            }),
+        ),
+      )
+      await app.close()
+    },
+  }
+}
+
+function stamp(modules: ApiModules, reply: FastifyReply): void {
+  reply.header('Api-Version', API_VERSION)
+  reply.header('Docker-Experimental', String(modules.facts.experimental))
+  reply.header('Ostype', 'linux')
+  reply.header('Server', `Shoal/${modules.facts.version} (linux)`)
+}
+
+/** JSON bodies are read and parsed; every other body stays a stream on request.raw. */
+function readBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(['application/json', 'text/json'], (request: FastifyRequest, payload, done) => {
+    readJson(request.raw as UpgradedMessage, payload).then(
+      (v) => done(null, v),
+      (e) => done(e as Error),
+    )
+  })
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null, undefined))
+}
+
+async function readJson(raw: UpgradedMessage, payload: AsyncIterable<Buffer>): Promise<unknown> {
+  let body = raw.upgradeBody
+  if (!body) {
+    const parts: Buffer[] = []
+    let size = 0
+    for await (const b of payload) {
+      size += b.length
+      if (size > MAX_JSON_BYTES) throw invalid('bodyTooLarge', `request body is larger than ${MAX_JSON_BYTES} bytes`)
+      parts.push(b)
+    }
+    body = Buffer.concat(parts)
+  }
+  if (body.length === 0) return undefined
+  try {
+    return JSON.parse(body.toString('utf8'))
+  } catch (e) {
+    throw invalid('badJson', `request body is not valid JSON: ${(e as Error).message}`)
+  }
+}
+
+/** Reads exactly Content-Length bytes, or chunked-free nothing, off an upgrade request. */
+async function collectBody(req: UpgradedMessage, socket: Duplex, head: Buffer): Promise<void> {
+  const length = Number(req.headers['content-length'] ?? 0)
+  if (!Number.isInteger(length) || length < 0 || length > MAX_JSON_BYTES) throw new Error('bad content-length')
+  let have = head
+  while (have.length < length) {
+    const more = await new Promise<Buffer>((resolve, reject) => {
+      const onData = (b: Buffer): void => {
+        socket.off('close', onClose)
+        socket.pause()
+        resolve(b)
+      }
+      const onClose = (): void => reject(new Error('closed'))
+      socket.once('data', onData)
+      socket.once('close', onClose)
+      socket.resume()
+    })
+    have = Buffer.concat([have, more])
+  }
+  req.upgradeBody = have.subarray(0, length)
+  req.upgradeRest = have.subarray(length)
+}

@@ -1,0 +1,111 @@
+import { once } from 'node:events'
+import type { Duplex, Writable } from 'node:stream'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Attachment, OutputChunk } from '../engine/index.js'
+
+/** Docker's frame: stream number, three zeros, big-endian length, then the bytes. */
+export function frame(chunk: OutputChunk): Buffer {
+  const out = Buffer.allocUnsafe(8 + chunk.data.length)
+  out[0] = chunk.stream === 'stdout' ? 1 : 2
+  out[1] = out[2] = out[3] = 0
+  out.writeUInt32BE(chunk.data.length, 4)
+  out.set(chunk.data, 8)
+  return out
+}
+
+export const MULTIPLEXED = 'application/vnd.docker.multiplexed-stream'
+export const RAW = 'application/vnd.docker.raw-stream'
+
+/** From API 1.42 on framed streams have a content type of their own. */
+export const streamType = (apiVersion: string, tty: boolean): string =>
+  !tty && atLeast(apiVersion, '1.42') ? MULTIPLEXED : RAW
+
+export function atLeast(version: string, wanted: string): boolean {
+  const [a, b] = version.split('.').map(Number)
+  const [c, d] = wanted.split('.').map(Number)
+  return a! > c! || (a === c && b! >= d!)
+}
+
+/** Aborts when the client hangs up. */
+export function clientGone(request: FastifyRequest): AbortSignal {
+  const abort = new AbortController()
+  const socket = request.raw.socket
+  if (socket.destroyed) abort.abort()
+  else socket.once('close', () => abort.abort())
+  return abort.signal
+}
+
+/** Writes with back-pressure; resolves false when the reader is gone. */
+export async function writeChunk(to: Writable, data: Uint8Array | string): Promise<boolean> {
+  if (to.destroyed || to.writableEnded) return false
+  if (to.write(data)) return true
+  await Promise.race([once(to, 'drain'), once(to, 'close')]).catch(() => {})
+  return !to.destroyed
+}
+
+/** A stream answer that Fastify must not touch any more; headers go out at once. */
+export function startStream(request: FastifyRequest, reply: FastifyReply, contentType: string): Writable {
+  reply.hijack()
+  const res = reply.raw
+  for (const [k, v] of Object.entries(reply.getHeaders())) if (v !== undefined) res.setHeader(k, v as string)
+  res.writeHead(200, { 'Content-Type': contentType })
+  res.flushHeaders()
+  request.raw.socket.setNoDelay(true)
+  return res
+}
+
+/** Takes the connection over for raw bytes in both directions, with 101 when the client asked for an upgrade. */
+export function hijack(request: FastifyRequest, reply: FastifyReply, contentType: string): Duplex {
+  reply.hijack()
+  const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
+  const socket = raw.socket
+  const upgraded = raw.upgradeRest !== undefined
+  reply.raw.detachSocket(socket)
+  socket.setNoDelay(true)
+  const extra = Object.entries(reply.getHeaders())
+    .map(([k, v]) => `${k}: ${String(v)}\r\n`)
+    .join('')
+  socket.write(
+    upgraded
+      ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${extra}\r\n`
+      : `HTTP/1.1 200 OK\r\nContent-Type: ${contentType}\r\n${extra}\r\n`,
+  )
+  if (upgraded) {
+    if (raw.upgradeRest!.length > 0) socket.unshift(raw.upgradeRest!)
+    socket.resume()
+  }
+  return socket
+}
+
+/** Joins a hijacked connection and a container's streams until the process ends, the client detaches or hangs up. */
+export async function pump(socket: Duplex, attachment: Attachment): Promise<void> {
+  const stdin = attachment.stdin
+  socket.on('error', () => socket.destroy())
+  if (stdin) {
+    stdin.on('error', () => {})
+    socket.on('data', (b: Buffer) => {
+      if (!stdin.write(b)) {
+        socket.pause()
+        stdin.once('drain', () => socket.resume())
+      }
+    })
+    socket.on('end', () => stdin.end())
+    socket.resume()
+  } else {
+    socket.resume()
+    socket.on('end', () => {})
+  }
+  socket.on('close', () => attachment.close())
+  for await (const chunk of attachment.output) {
+    if (!(await writeChunk(socket, attachment.tty ? chunk.data : frame(chunk)))) break
+  }
+  socket.end()
+  // The client closes its side when it has read ours; an idle half-open connection must not stay for ever.
+  if (!socket.destroyed && stdin === null) socket.destroySoon?.call(socket)
+}
+
+declare module 'node:stream' {
+  interface Duplex {
+    destroySoon?(): void
+  }
+}

@@ -1,0 +1,524 @@
+import { join } from 'node:path'
+import type { SessionInfo } from '#proto'
+import type { ClusterBackend, ClusterState, SwarmInitRequest, SwarmJoinRequest } from '../api/index.js'
+import {
+  type Clock,
+  conflict,
+  intBetween,
+  invalid,
+  newObjectId,
+  type Rng,
+  type ShoalError,
+  type Timer,
+  unauthorized,
+  unavailable,
+} from '../common/index.js'
+import type { Logger } from '../common/log.js'
+import type { CaClient, ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from '../manager/index.js'
+import type { NetworkService } from '../overlay/index.js'
+import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
+import { resolveAdvertiseAddress, resolveDataPathAddress, resolveListenAddress } from './addresses.js'
+import { removeTree } from './durable.js'
+import { type NodeState, NodeStateStore, validFromMs } from './node-state.js'
+
+export interface ClusterNodeOptions {
+  /** <data-root>/swarm */
+  readonly dir: string
+  readonly defaultAdvertiseAddr: string
+  /** Raft tick, milliseconds. */
+  readonly tickMs: number
+}
+
+export interface ClusterNodeModules {
+  readonly clock: Clock
+  readonly rng: Rng
+  readonly logger: Logger
+  readonly networks: NetworkService
+  readonly executor: Executor
+  readonly ca: CaClient
+  readonly createManager: (options: ManagerOptions, modules: ManagerModules) => Manager
+  readonly createAgent: (options: AgentOptions, modules: AgentModules) => Agent
+}
+
+const NOT_IN_SWARM =
+  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+const IS_WORKER =
+  "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager."
+const IN_SWARM =
+  'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+const NO_SWARM = 'This node is not part of a swarm'
+const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+const JOIN_TIMEOUT_MS = 20_000
+
+/**
+ * This host's membership in a swarm: an agent always, a manager where its certificate says so. Operations (init, join,
+ * leave, role changes) run one after another.
+ *
+ *     inactive ──init/join──> active(worker | manager) ──leave/removed──> inactive
+ *                                  │ restart, key missing: locked ──unlock──> active
+ */
+export class ClusterNode implements ClusterBackend {
+  readonly #store: NodeStateStore
+  #state: NodeState | null = null
+  #identity: NodeIdentity | null = null
+  #manager: Manager | null = null
+  #agent: Agent | null = null
+  #status: 'inactive' | 'pending' | 'active' | 'error' | 'locked' = 'inactive'
+  #error = ''
+  #renewal: Timer | null = null
+  #queue: Promise<unknown> = Promise.resolve()
+  #certificateEpoch = 0
+  #stopping = false
+
+  constructor(
+    private readonly options: ClusterNodeOptions,
+    private readonly m: ClusterNodeModules,
+  ) {
+    this.#store = new NodeStateStore(options.dir)
+  }
+
+  /** Takes up the membership that is on disk. A swarm that cannot be taken up is shown in `docker info`; the engine works on. */
+  async start(): Promise<void> {
+    const found = await this.#store.load()
+    if (!found) return
+    this.#state = found.state
+    this.#identity = found.identity
+    await this.#exclusive(() => this.#resume(null)).catch((e: unknown) => {
+      if ((e as ShoalError).code === 'wrongUnlockKey') {
+        this.#status = 'locked'
+        return
+      }
+      this.#status = 'error'
+      this.#error = (e as Error).message
+      this.m.logger.error('the swarm on disk cannot be taken up', { error: (e as Error).stack ?? String(e) })
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true
+    await this.#exclusive(() => this.#stopParts()).catch(() => {})
+  }
+
+  state(): ClusterState {
+    const manager = this.#manager
+    const remotes = this.#state?.remoteManagers ?? []
+    return {
+      localNodeState: this.#status,
+      nodeId: this.#identity?.nodeId ?? '',
+      nodeAddress: (this.#state?.advertiseAddress ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
+      controlAvailable: manager !== null,
+      error: this.#error,
+      remoteManagers: manager
+        ? manager
+            .status()
+            .members.filter((x) => !x.learner)
+            .map((x) => ({ nodeId: x.nodeId, address: x.address }))
+        : remotes,
+    }
+  }
+
+  /** For the node's description: absent while in no swarm. */
+  membership(): { nodeId: string; ca: string; cert: string; dataPathAddress: string } | null {
+    if (!this.#identity || !this.#state) return null
+    const { nodeId, ca, cert } = this.#identity
+    return { nodeId, ca, cert, dataPathAddress: this.#state.dataPathAddress }
+  }
+
+  control(): ControlApi {
+    if (this.#manager) return this.#manager.control
+    if (this.#status === 'locked') throw unavailable('locked', LOCKED)
+    if (this.#status === 'error')
+      throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
+    throw unavailable('notManager', this.#status === 'inactive' ? NOT_IN_SWARM : IS_WORKER)
+  }
+
+  async unlockKey(): Promise<string> {
+    const { objects } = await this.control().list({ kind: 1, filters: [] })
+    const key = objects[0]?.cluster?.unlockKey
+    return key && key.length > 0 ? `SWMKEY-1-${Buffer.from(key).toString('base64url')}` : ''
+  }
+
+  // ---------------------------------------------------------------------------------------------- operations
+
+  init(request: SwarmInitRequest): Promise<string> {
+    return this.#exclusive(async () => {
+      if (request.forceNewCluster) return this.#forceNewCluster(request)
+      if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
+      const { listen, advertise, dataPath } = this.#addresses(request)
+      if (request.dataPathPort < 1024 || request.dataPathPort > 49151)
+        throw invalid('badPort', `data path port ${request.dataPathPort} is not between 1024 and 49151`)
+      const root = await this.m.ca.createRoot()
+      const identity = await this.m.ca.issueFirst(root, {
+        clusterId: newObjectId(),
+        nodeId: newObjectId(),
+        expiryMs: (request.spec.ca?.nodeCertExpiry ?? 0) / 1e6,
+      })
+      const state: NodeState = {
+        listenAddress: listen,
+        advertiseAddress: advertise,
+        dataPathAddress: dataPath,
+        remoteManagers: [],
+        autolock: request.spec.autoLockManagers,
+      }
+      await this.#enter(state, identity, {
+        kind: 'create',
+        root,
+        init: {
+          defaultAddressPool: request.defaultAddressPool.length > 0 ? request.defaultAddressPool : ['10.0.0.0/8'],
+          subnetSize: request.subnetSize,
+          dataPathPort: request.dataPathPort,
+          spec: request.spec,
+          availability: request.availability,
+        },
+      })
+      return identity.nodeId
+    })
+  }
+
+  join(request: SwarmJoinRequest): Promise<void> {
+    return this.#exclusive(async () => {
+      if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
+      const { listen, advertise, dataPath } = this.#addresses(request)
+      const { identity, remote } = await this.#askForCertificate(request)
+      const state: NodeState = {
+        listenAddress: listen,
+        advertiseAddress: advertise,
+        dataPathAddress: dataPath,
+        remoteManagers: [{ nodeId: '', address: remote }],
+        autolock: false,
+      }
+      await this.#enter(state, identity, identity.role === 'manager' ? { kind: 'join', remote } : null)
+    })
+  }
+
+  async #askForCertificate(request: SwarmJoinRequest): Promise<{ identity: NodeIdentity; remote: string }> {
+    let failure: unknown = null
+    for (const remote of request.remoteAddresses) {
+      const address = /:\d+$/.test(remote) ? remote : `${remote}:2377`
+      try {
+        return {
+          identity: await this.m.ca.join({ remote: address, token: request.token, availability: request.availability }),
+          remote: address,
+        }
+      } catch (e) {
+        failure = e
+        // Only silence is worth another address; a refused token is refused everywhere.
+        if ((e as ShoalError).kind !== 'unavailable') throw e
+      }
+    }
+    throw failure
+  }
+
+  leave(force: boolean): Promise<void> {
+    return this.#exclusive(async () => {
+      if (this.#status === 'inactive') throw unavailable('notInSwarm', NO_SWARM)
+      if (this.#status === 'locked' && !force) throw unavailable('locked', `${LOCKED} Use --force to leave anyway`)
+      if (this.#manager && !force) throw unavailable('managerLeaves', this.#leaveWarning(this.#manager))
+      await this.#goAway(true)
+    })
+  }
+
+  #leaveWarning(manager: Manager): string {
+    const voters = manager.status().members.filter((x) => !x.learner)
+    const start = 'You are attempting to leave the swarm on a node that is participating as a manager. '
+    if (voters.length <= 1)
+      return `${start}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `
+    const reachable = voters.filter((x) => x.reachable).length - 1
+    const left = voters.length - 1
+    return `${start}Removing this node leaves ${reachable} managers out of ${left === 0 ? 1 : voters.length}. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with \`--force-new-cluster\`. Use \`--force\` to suppress this message. `
+  }
+
+  unlock(key: string): Promise<void> {
+    return this.#exclusive(async () => {
+      if (this.#status !== 'locked') throw conflict('notLocked', 'swarm is not locked')
+      const m = /^SWMKEY-1-(.+)$/.exec(key.trim())
+      if (!m) throw invalid('badKey', 'invalid key format: an unlock key begins with SWMKEY-1-')
+      try {
+        await this.#resume(Buffer.from(m[1]!, 'base64url'))
+      } catch (e) {
+        if ((e as ShoalError).code === 'wrongUnlockKey') {
+          this.#status = 'locked'
+          throw unauthorized(
+            'wrongUnlockKey',
+            'invalid key: it does not unlock this swarm; see `docker swarm unlock-key` on a manager that runs',
+          )
+        }
+        throw e
+      }
+    })
+  }
+
+  async #forceNewCluster(request: SwarmInitRequest): Promise<string> {
+    if (this.#identity?.role !== 'manager' || !this.#state) throw unavailable('notManager', NOT_IN_SWARM)
+    const { listen, advertise, dataPath } = this.#addresses({
+      ...request,
+      listenAddress: request.listenAddress || this.#state.listenAddress,
+      advertiseAddress: request.advertiseAddress || this.#state.advertiseAddress,
+    })
+    await this.#stopParts()
+    this.#state = {
+      ...this.#state,
+      listenAddress: listen,
+      advertiseAddress: advertise,
+      dataPathAddress: dataPath,
+      remoteManagers: [],
+    }
+    await this.#store.saveState(this.#state)
+    await this.#startManager({ kind: 'forceNewCluster' }, null)
+    await this.#startAgent()
+    this.#status = 'active'
+    return this.#identity.nodeId
+  }
+
+  // ---------------------------------------------------------------------------------------------- parts
+
+  #addresses(r: { listenAddress: string; advertiseAddress: string; dataPathAddress: string }): {
+    listen: string
+    advertise: string
+    dataPath: string
+  } {
+    const listen = resolveListenAddress(r.listenAddress)
+    const advertise = resolveAdvertiseAddress(r.advertiseAddress, listen, this.options.defaultAdvertiseAddr)
+    return { listen, advertise, dataPath: resolveDataPathAddress(r.dataPathAddress, advertise) }
+  }
+
+  /** From nothing to a running member; anything that fails leaves nothing behind. */
+  async #enter(
+    state: NodeState,
+    identity: NodeIdentity,
+    bootstrap: Exclude<ManagerOptions['bootstrap'], { kind: 'restart' }> | null,
+  ): Promise<void> {
+    this.#status = 'pending'
+    this.#error = ''
+    this.#state = state
+    this.#identity = identity
+    try {
+      if (bootstrap) await this.#startManager(bootstrap, null)
+      await this.#store.save(state, identity)
+      await this.#startAgent()
+      await this.#untilConnected()
+    } catch (e) {
+      if ((e as ShoalError).code === 'joinTimeout') {
+        this.#status = 'active'
+        throw e
+      }
+      await this.#goAway(false).catch((x: unknown) =>
+        this.m.logger.error('cleaning up after a failed join', { error: String(x) }),
+      )
+      throw e
+    }
+    this.#status = 'active'
+  }
+
+  async #untilConnected(): Promise<void> {
+    const deadline = this.m.clock.monotonic() + JOIN_TIMEOUT_MS
+    while (!this.#agent?.connected) {
+      if (this.m.clock.monotonic() > deadline)
+        throw unavailable(
+          'joinTimeout',
+          'Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node.',
+        )
+      await this.m.clock.sleep(10)
+    }
+  }
+
+  /** After a restart: the log is on disk; a leader may be long in coming, and containers must not wait for it. */
+  async #resume(unlockKey: Uint8Array | null): Promise<void> {
+    const identity = this.#identity!
+    if (identity.role === 'manager') await this.#startManager({ kind: 'restart' }, unlockKey)
+    await this.#startAgent()
+    this.#status = 'active'
+    this.#error = ''
+  }
+
+  async #startManager(bootstrap: ManagerOptions['bootstrap'], unlockKey: Uint8Array | null): Promise<void> {
+    const state = this.#state!
+    const manager = this.m.createManager(
+      {
+        dir: this.options.dir,
+        identity: this.#identity!,
+        listenAddress: state.listenAddress,
+        advertiseAddress: state.advertiseAddress,
+        bootstrap,
+        unlockKey,
+        tickMs: this.options.tickMs,
+      },
+      { clock: this.m.clock, rng: this.m.rng, logger: this.m.logger.child({ room: 'manager' }) },
+    )
+    manager.onRemoved(() => {
+      this.m.logger.warn('this manager was removed from the raft cluster')
+      void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
+        this.m.logger.error('stopping the removed manager', { error: String(e) }),
+      )
+    })
+    this.#manager = manager
+    const starting = manager.start()
+    if (bootstrap.kind !== 'restart') {
+      await starting
+      return
+    }
+    // A quorum may be missing for hours: go on once the log was read, fail only if it could not be.
+    const settled = await Promise.race([
+      starting.then(() => null),
+      this.m.clock.sleep(3000).then(() => null),
+      starting.catch((e: unknown) => e),
+    ])
+    if (settled instanceof Error) {
+      this.#manager = null
+      throw settled
+    }
+    starting.catch((e: unknown) => {
+      this.#error = (e as Error).message
+      this.m.logger.error('manager failed to start', { error: String(e) })
+    })
+  }
+
+  async #startAgent(): Promise<void> {
+    const state = this.#state!
+    const identity = this.#identity!
+    await this.m.networks.clusterJoined({ nodeId: identity.nodeId, dataPathAddress: state.dataPathAddress })
+    const agent = this.m.createAgent(
+      { dir: join(this.options.dir, 'worker'), nodeId: identity.nodeId },
+      {
+        clock: this.m.clock,
+        rng: this.m.rng,
+        logger: this.m.logger.child({ room: 'worker' }),
+        executor: this.m.executor,
+        identity: () => this.#identity!,
+        managers: () => [
+          ...new Set([
+            ...(this.#manager ? [this.#localAddress()] : []),
+            ...(this.#state?.remoteManagers ?? []).map((r) => r.address),
+          ]),
+        ],
+        onSession: (info) => this.#onSession(info),
+        onRemoved: () => {
+          this.m.logger.warn('this node was removed from the swarm')
+          void this.#exclusive(() => this.#goAway(true)).catch((e: unknown) =>
+            this.m.logger.error('leaving after removal', { error: String(e) }),
+          )
+        },
+      },
+    )
+    this.#agent = agent
+    await agent.start()
+    this.#planRenewal()
+  }
+
+  /** A manager's own agent dials the listener of its own process. */
+  #localAddress(): string {
+    const { listenAddress, advertiseAddress } = this.#state!
+    return /^(0\.0\.0\.0|\[::\]|::):/.test(listenAddress)
+      ? `127.0.0.1:${listenAddress.slice(listenAddress.lastIndexOf(':') + 1)}`
+      : listenAddress || advertiseAddress
+  }
+
+  #onSession(info: SessionInfo): void {
+    const managers = info.managers.map((x) => ({ nodeId: x.nodeId, address: x.address }))
+    const state = this.#state
+    if (state && managers.length > 0 && JSON.stringify(managers) !== JSON.stringify(state.remoteManagers)) {
+      this.#state = { ...state, remoteManagers: managers }
+      void this.#store
+        .saveState(this.#state)
+        .catch((e: unknown) => this.m.logger.error('saving the list of managers', { error: String(e) }))
+    }
+    const wanted = info.node?.spec?.desiredRole === 1 ? 'manager' : 'worker'
+    const epochRose = info.certificateEpoch > this.#certificateEpoch && this.#certificateEpoch !== 0
+    this.#certificateEpoch = info.certificateEpoch
+    if (info.node && (epochRose || wanted !== this.#identity?.role)) this.#renewSoon()
+  }
+
+  #renewSoon(): void {
+    void this.#exclusive(() => this.#renew()).catch((e: unknown) => {
+      if (this.#stopping || this.#status !== 'active') return
+      this.m.logger.warn('renewing the certificate failed; trying again', { error: String(e) })
+      this.m.clock.after(1000, () => this.#renewSoon())
+    })
+  }
+
+  /** The CA decides the role: a certificate of another role starts or stops the manager. */
+  async #renew(): Promise<void> {
+    if (this.#stopping || !this.#identity || !this.#state || this.#status !== 'active') return
+    const before = this.#identity
+    const identity = await this.m.ca.renew({
+      remotes: [
+        ...new Set([
+          ...this.#state.remoteManagers.map((r) => r.address),
+          ...(this.#manager ? [this.#localAddress()] : []),
+        ]),
+      ],
+      identity: before,
+    })
+    await this.#store.saveIdentity(identity)
+    this.#identity = identity
+    if (identity.role === 'manager' && !this.#manager) {
+      const remote = this.#state.remoteManagers[0]?.address
+      if (!remote) throw unavailable('noManager', 'no manager is known to join')
+      try {
+        await this.#startManager({ kind: 'join', remote }, null)
+      } catch (e) {
+        this.#manager = null
+        throw e
+      }
+    } else if (identity.role === 'worker' && this.#manager) await this.#dropManager()
+    else this.#manager?.setIdentity(identity)
+    this.#agent?.reconnect()
+    this.#planRenewal()
+  }
+
+  /** At a random point between 50 % and 80 % of the certificate's life (swarm-semantics 3.5). */
+  #planRenewal(): void {
+    this.#renewal?.cancel()
+    const identity = this.#identity
+    if (!identity) return
+    const from = validFromMs(identity.cert)
+    const at = from + ((identity.expiresAtMs - from) * intBetween(this.m.rng, 50, 80)) / 100
+    // Timers longer than 2^31 ms fire at once.
+    const ms = Math.min(Math.max(at - this.m.clock.now(), 1000), 2 ** 31 - 1)
+    this.#renewal = this.m.clock.after(ms, () =>
+      this.m.clock.now() >= at - 1000 ? this.#renewSoon() : this.#planRenewal(),
+    )
+  }
+
+  async #dropManager(): Promise<void> {
+    const manager = this.#manager
+    if (!manager) return
+    this.#manager = null
+    await manager.stop()
+    await removeTree(this.options.dir, 'raft')
+    if (this.#identity?.role === 'manager') this.#renewSoon()
+  }
+
+  async #stopParts(): Promise<void> {
+    this.#renewal?.cancel()
+    const [agent, manager] = [this.#agent, this.#manager]
+    this.#agent = null
+    this.#manager = null
+    await agent?.stop()
+    await manager?.stop()
+  }
+
+  async #goAway(graceful: boolean): Promise<void> {
+    this.#renewal?.cancel()
+    const [agent, manager] = [this.#agent, this.#manager]
+    this.#agent = null
+    this.#manager = null
+    if (graceful) await agent?.leave()
+    else await agent?.stop()
+    await manager?.stop()
+    await this.#store.wipe()
+    await this.m.networks.clusterLeft()
+    this.#state = null
+    this.#identity = null
+    this.#certificateEpoch = 0
+    this.#status = 'inactive'
+    this.#error = ''
+  }
+
+  #exclusive<T>(fn: () => Promise<T>): Promise<T> {
+    const run = this.#queue.then(fn, fn)
+    this.#queue = run.catch(() => {})
+    return run
+  }
+}

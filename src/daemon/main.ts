@@ -1,0 +1,84 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { CommanderError } from 'commander'
+import { conflict, ShoalError } from '../common/index.js'
+import { createLogger } from '../common/log.js'
+import { Daemon } from './daemon.js'
+import { buildFacts } from './facts.js'
+import { parseOptions } from './options.js'
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '../../..')
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2), buildFacts(top).version)
+  if (process.getuid?.() !== 0)
+    throw new ShoalError(
+      'forbidden',
+      'needRoot',
+      'shoald must run as root: it makes namespaces, mounts and network interfaces',
+    )
+  const logger = createLogger(options.logLevel)
+  for (const w of options.warnings) logger.warn(w)
+  claimPidfile(options.pidfile)
+  // A broken invariant or a forgotten rejection leaves unknown state behind: end, and let the supervisor start us clean.
+  const fatal = (what: string) => (e: unknown) => {
+    logger.error(what, { error: (e as Error)?.stack ?? String(e) })
+    process.exit(70)
+  }
+  process.on('uncaughtException', fatal('uncaught exception'))
+  process.on('unhandledRejection', fatal('unhandled rejection'))
+  process.on('SIGPIPE', () => {})
+
+  const begun = performance.now()
+  const daemon = await Daemon.start(options, top, logger)
+  logger.info('Shoal is ready', { ms: Math.round(performance.now() - begun) })
+  let stopping = false
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stopping) return
+      stopping = true
+      logger.info('stopping', { signal })
+      daemon.stop().then(
+        () => {
+          rmSync(options.pidfile, { force: true })
+          process.exit(0)
+        },
+        (e: unknown) => fatal('stopping failed')(e),
+      )
+    })
+  }
+}
+
+/** One daemon for one pidfile; one that is left by a dead process is taken over. */
+function claimPidfile(path: string): void {
+  let text = ''
+  try {
+    text = readFileSync(path, 'utf8').trim()
+  } catch {
+    // None there, as after a clean stop.
+  }
+  if (/^\d+$/.test(text) && Number(text) !== process.pid && isShoald(Number(text)))
+    throw conflict(
+      'alreadyRunning',
+      `pidfile ${path} names process ${text}, which runs; stop it, or choose another file with --pidfile`,
+    )
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, String(process.pid))
+}
+
+function isShoald(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('daemon/main.js')
+  } catch {
+    return false
+  }
+}
+
+main().catch((e: unknown) => {
+  if (e instanceof CommanderError) process.exit(e.exitCode)
+  const error = ShoalError.from(e)
+  process.stderr.write(`shoald: ${error.message}\n`)
+  if (error.kind === 'internal' && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`)
+  process.exit(1)
+})

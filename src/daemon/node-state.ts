@@ -1,0 +1,81 @@
+import { X509Certificate } from 'node:crypto'
+import { join } from 'node:path'
+import { ShoalError } from '../common/index.js'
+import type { NodeIdentity } from '../manager/index.js'
+import { readIfPresent, removeTree, writeDurable } from './durable.js'
+
+/** What a node remembers of its place in a swarm: <data-root>/swarm/. */
+export interface NodeState {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  /** Managers that sessions told of, best first. */
+  readonly remoteManagers: readonly { readonly nodeId: string; readonly address: string }[]
+  readonly autolock: boolean
+}
+
+const FILES = {
+  state: 'node.json',
+  cert: 'certificates/swarm-node.crt',
+  key: 'certificates/swarm-node.key',
+  ca: 'certificates/swarm-root-ca.crt',
+}
+
+export class NodeStateStore {
+  constructor(readonly dir: string) {}
+
+  async load(): Promise<{ readonly state: NodeState; readonly identity: NodeIdentity } | null> {
+    const text = await readIfPresent(join(this.dir, FILES.state))
+    if (text === null) return null
+    const [cert, key, ca] = await Promise.all(
+      [FILES.cert, FILES.key, FILES.ca].map((f) => readIfPresent(join(this.dir, f))),
+    )
+    if (!cert || !key || !ca) {
+      throw new ShoalError(
+        'internal',
+        'swarmStateIncomplete',
+        `${this.dir} lacks this node's certificate, key or root; restore it from a backup, or remove the directory and join again`,
+      )
+    }
+    return { state: JSON.parse(text) as NodeState, identity: identityOf(cert, key, ca) }
+  }
+
+  /** The state file is written last: a crash before leaves no half-joined node. */
+  async save(state: NodeState, identity: NodeIdentity): Promise<void> {
+    await this.saveIdentity(identity)
+    await this.saveState(state)
+  }
+
+  async saveIdentity(identity: NodeIdentity): Promise<void> {
+    await writeDurable(join(this.dir, FILES.ca), identity.ca, 0o644)
+    await writeDurable(join(this.dir, FILES.key), identity.key)
+    await writeDurable(join(this.dir, FILES.cert), identity.cert, 0o644)
+  }
+
+  saveState(state: NodeState): Promise<void> {
+    return writeDurable(join(this.dir, FILES.state), JSON.stringify(state, null, 1))
+  }
+
+  /** The state file goes first: a crash in between leaves a node that has left. */
+  async wipe(): Promise<void> {
+    await removeTree(this.dir, FILES.state)
+    await removeTree(this.dir)
+  }
+}
+
+/** What a PEM certificate says of its node. */
+export function identityOf(cert: string, key: string, ca: string): NodeIdentity {
+  const x = new X509Certificate(cert)
+  const part = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(x.subject)?.[1] ?? ''
+  return {
+    cert,
+    key,
+    ca,
+    nodeId: part('CN'),
+    clusterId: part('O'),
+    role: part('OU') === 'swarm-manager' ? 'manager' : 'worker',
+    expiresAtMs: Date.parse(x.validTo),
+  }
+}
+
+export const validFromMs = (cert: string): number => Date.parse(new X509Certificate(cert).validFrom)

@@ -1,0 +1,210 @@
+import { lstat, readlink, stat } from 'node:fs/promises'
+import { basename, join, posix, relative } from 'node:path'
+import type { Readable } from 'node:stream'
+import { conflict, forbidden, invalid, notFound } from '../common/index.js'
+import { LayerTool } from '../runtime/index.js'
+import type { Container } from './container.js'
+import { containerEvent } from './container-events.js'
+import type { EngineContext } from './context.js'
+import type { PathStat } from './contract.js'
+import { resolveInRoot } from './in-root.js'
+
+/** Go's os.FileMode bits, which docker's clients expect. */
+const GO_MODE = {
+  directory: 2 ** 31,
+  symlink: 2 ** 27,
+  device: 2 ** 26,
+  namedPipe: 2 ** 25,
+  socket: 2 ** 24,
+  setuid: 2 ** 23,
+  setgid: 2 ** 22,
+  charDevice: 2 ** 21,
+  sticky: 2 ** 20,
+} as const
+
+/** S_IFMT and S_IS* bits → os.FileMode. */
+export function goFileMode(mode: number): number {
+  let go = mode & 0o777
+  const type = mode & 0o170000
+  if (type === 0o040000) go += GO_MODE.directory
+  else if (type === 0o120000) go += GO_MODE.symlink
+  else if (type === 0o060000) go += GO_MODE.device
+  else if (type === 0o020000) go += GO_MODE.device + GO_MODE.charDevice
+  else if (type === 0o010000) go += GO_MODE.namedPipe
+  else if (type === 0o140000) go += GO_MODE.socket
+  if (mode & 0o4000) go += GO_MODE.setuid
+  if (mode & 0o2000) go += GO_MODE.setgid
+  if (mode & 0o1000) go += GO_MODE.sticky
+  return go
+}
+
+/** A place inside a container's tree as this host reaches it. */
+interface Place {
+  /** The tree that `path` must stay in. */
+  readonly root: string
+  readonly path: string
+  /** False: a read-only root or mount covers it. */
+  readonly isWritable: boolean
+}
+
+/**
+ * Runs `fn` on the container's tree: of a running one as its processes see it, of another its layers with its volumes and
+ * binds in their places.
+ */
+async function withPlace<T>(
+  ctx: EngineContext,
+  container: Container,
+  path: string,
+  followLast: boolean,
+  fn: (place: Place) => Promise<T>,
+): Promise<T> {
+  const { record } = container
+  const within = async (root: string, isLive: boolean): Promise<T> => {
+    const resolved = await resolveInRoot(root, path, followLast)
+    const inside = posix.join('/', relative(root, resolved))
+    const mount = record.mounts
+      .filter((m) => inside === m.destination || inside.startsWith(`${m.destination}/`))
+      .sort((a, b) => b.destination.length - a.destination.length)[0]
+    const isWritable = mount ? mount.rw : record.hostConfig.ReadonlyRootfs !== true
+    if (isLive || !mount || mount.type === 'tmpfs') return fn({ root, path: resolved, isWritable })
+    const below = inside.slice(mount.destination.length)
+    const source = mount.type === 'volume' ? await ctx.volumes.mount(mount.name, container.id) : mount.source
+    try {
+      if (!(await stat(source)).isDirectory()) return await fn({ root: source, path: source, isWritable })
+      return await fn({ root: source, path: await resolveInRoot(source, below, followLast), isWritable })
+    } finally {
+      if (mount.type === 'volume') await ctx.volumes.unmount(mount.name, container.id)
+    }
+  }
+  const { live } = container
+  return live
+    ? within(`/proc/${live.pid}/root`, true)
+    : ctx.snapshots.withMounted(container.id, (root) => within(root, false))
+}
+
+const missing = (container: Container, path: string, cause: unknown): Error =>
+  notFound('noSuchPath', `Could not find the file ${path} in container ${container.id}`, { path }, { cause })
+
+async function statPlace(container: Container, place: Place, path: string): Promise<PathStat> {
+  let stats: Awaited<ReturnType<typeof lstat>>
+  try {
+    stats = await lstat(place.path)
+  } catch (cause) {
+    throw missing(container, path, cause)
+  }
+  const isLink = stats.isSymbolicLink()
+  const target = isLink ? await readlink(place.path) : ''
+  return {
+    name: nameOf(path),
+    size: stats.size,
+    mode: goFileMode(stats.mode),
+    mtime: stats.mtime.toISOString(),
+    linkTarget: isLink ? posix.resolve(posix.dirname(posix.join('/', path)), target) : '',
+  }
+}
+
+/** The last part of a path as Go's filepath.Base gives it: "/dir/." is ".". */
+function nameOf(path: string): string {
+  const trimmed = path.replace(/\/+$/, '')
+  return trimmed === '' ? '/' : basename(trimmed)
+}
+
+/** "/link/" and "/link/." mean what the link points to. */
+const followsLast = (path: string): boolean => /\/\.?$/.test(path)
+
+export async function statPath(ctx: EngineContext, container: Container, path: string): Promise<PathStat> {
+  const result = await withPlace(ctx, container, path, followsLast(path), (place) => statPlace(container, place, path))
+  containerEvent(ctx, container, 'archive-path', { path })
+  return result
+}
+
+const layerTool = (ctx: EngineContext): LayerTool => new LayerTool(join(ctx.options.nativeDir, 'shoal-layer'))
+
+export async function getArchive(
+  ctx: EngineContext,
+  container: Container,
+  path: string,
+): Promise<{ readonly stat: PathStat; readonly tar: Readable }> {
+  const result = await streamed<{ readonly stat: PathStat }>((use) =>
+    withPlace(ctx, container, path, followsLast(path), async (place) => {
+      const stats = await statPlace(container, place, path)
+      await use(
+        { stat: stats },
+        layerTool(ctx).packTree(place.root, relative(place.root, place.path), stats.name === '/' ? '.' : stats.name),
+      )
+    }),
+  )
+  containerEvent(ctx, container, 'archive-path', { path })
+  return result
+}
+
+export async function exportTree(ctx: EngineContext, container: Container): Promise<Readable> {
+  const { tar } = await streamed<object>((use) =>
+    ctx.snapshots.withMounted(container.id, (root) => use({}, layerTool(ctx).packTree(root))),
+  )
+  containerEvent(ctx, container, 'export')
+  return tar
+}
+
+/**
+ * Resolves with the packer's output as soon as it runs, while `hold` keeps the tree in place until the packer is done. A
+ * failure on the way ends the stream with that error.
+ */
+function streamed<T extends object>(
+  hold: (use: (extra: T, packer: ReturnType<LayerTool['packTree']>) => Promise<void>) => Promise<void>,
+): Promise<T & { readonly tar: Readable }> {
+  return new Promise((resolve, reject) => {
+    hold(async (extra, packer) => {
+      const tar = packer.stdout
+      // A client that goes away must not keep the tree held.
+      tar.once('close', () => void packer.kill())
+      resolve({ ...extra, tar })
+      try {
+        await packer.done
+      } catch (caught) {
+        if (!tar.destroyed) tar.destroy(caught as Error)
+      }
+    }).catch(reject)
+  })
+}
+
+export async function putArchive(
+  ctx: EngineContext,
+  container: Container,
+  path: string,
+  tar: Readable,
+  options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+): Promise<void> {
+  if (container.record.status === 'removing') throw conflict('removing', `container ${container.id} is being removed`)
+  await withPlace(ctx, container, path, true, async (place) => {
+    let isDirectory: boolean
+    try {
+      isDirectory = (await stat(place.path)).isDirectory()
+    } catch (cause) {
+      throw missing(container, path, cause)
+    }
+    if (!isDirectory) throw invalid('notADirectory', 'extraction point is not a directory', { path })
+    if (!place.isWritable) throw forbidden('readOnly', 'container rootfs is marked read-only', { path })
+    await layerTool(ctx)
+      .apply({
+        root: place.root,
+        path: relative(place.root, place.path),
+        plain: true,
+        noOverwriteDir: options.noOverwriteDirNonDir,
+      })
+      .consume(tar)
+  })
+  containerEvent(ctx, container, 'extract-to-dir', { path })
+}
+
+export const changesOf = (ctx: EngineContext, container: Container) => ctx.snapshots.changes(container.id)
+
+export async function sizeOf(
+  ctx: EngineContext,
+  container: Container,
+): Promise<{ readonly rw: number; readonly rootFs: number }> {
+  const rw = await ctx.snapshots.usage(container.id)
+  // The image cannot go while the container is there, except by force: then only the layer counts.
+  const image = await ctx.images.get(container.record.image).catch(() => null)
+  return { rw, rootFs: rw + (image?.sizeBytes ?? 0) }
+}

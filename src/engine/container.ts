@@ -1,0 +1,122 @@
+import { join } from 'node:path'
+import { Emitter, type Timer } from '../common/index.js'
+import type { Sandbox } from '../overlay/index.js'
+import type { LiveContainer, RootfsPlan } from '../runtime/index.js'
+import type { ContainerView, MountPoint } from './contract.js'
+import type { ExecInstance } from './exec.js'
+import type { HealthMonitor } from './health.js'
+import { Mutex } from './mutex.js'
+import type { PendingAttachment } from './pending-attachment.js'
+import { publications } from './ports.js'
+import type { ContainerRecord, MountRecord } from './record.js'
+
+export interface Ending {
+  readonly exitCode: number
+  readonly error: string
+}
+
+/** One container: its durable record, and what lives only as long as this daemon. */
+export class Container {
+  /** Held while the state changes: start, the handling of an exit, pause, connect, rename, remove. */
+  readonly lock = new Mutex()
+  live: LiveContainer | null = null
+  sandbox: Sandbox | null = null
+  health: HealthMonitor | null = null
+  /** The wait before the next restart. */
+  restartTimer: Timer | null = null
+  restartDelayMs = 0
+  /** stop or kill came: the exit that follows is wanted. */
+  isStopWanted = false
+  /** restart() is between its stop and its start: no auto-remove, no policy. */
+  isRestarting = false
+  readonly execs = new Map<string, ExecInstance>()
+  readonly pendingAttachments = new Set<PendingAttachment>()
+  /** Each time the process has ended and the record says so. */
+  readonly ended = new Emitter<Ending>()
+  readonly removed = new Emitter<Ending>()
+
+  constructor(
+    readonly record: ContainerRecord,
+    readonly rootfs: RootfsPlan,
+    /** Holds its log and files; below the data root. */
+    readonly dir: string,
+  ) {}
+
+  get id(): string {
+    return this.record.id
+  }
+
+  get name(): string {
+    return this.record.name
+  }
+
+  get isRunning(): boolean {
+    return this.record.status === 'running' || this.record.status === 'paused'
+  }
+
+  get logPath(): string {
+    return join(this.dir, `${this.id}-json.log`)
+  }
+
+  get hasReadableLog(): boolean {
+    return this.record.hostConfig.LogConfig?.Type !== 'none'
+  }
+
+  view(): ContainerView {
+    const r = this.record
+    const records = new Map((this.sandbox?.endpoints ?? []).map((e) => [e.networkId, e]))
+    return {
+      id: r.id,
+      name: r.name,
+      createdMs: r.createdMs,
+      path: r.path,
+      args: r.args,
+      image: r.image,
+      imageReference: r.imageReference,
+      config: r.config,
+      hostConfig: r.hostConfig,
+      state: {
+        status: r.status,
+        pid: r.pid,
+        exitCode: r.exitCode,
+        oomKilled: r.oomKilled,
+        error: r.error,
+        startedAtMs: r.startedAtMs,
+        finishedAtMs: r.finishedAtMs,
+        health: this.health?.view() ?? null,
+      },
+      restartCount: r.restartCount,
+      mounts: r.mounts.filter((m) => m.type !== 'tmpfs').map(mountPoint),
+      networkMode: r.networkMode,
+      endpoints: new Map(
+        Object.entries(r.endpoints).map(([network, settings]) => [
+          network,
+          { settings, record: records.get(settings.NetworkID ?? '') ?? null },
+        ]),
+      ),
+      ports: this.sandbox?.ports ?? publications(r.config, r.hostConfig),
+      sandboxKey: this.sandbox?.netnsPath ?? '',
+      logPath: this.hasReadableLog ? this.logPath : '',
+      hostnamePath: join(this.dir, 'hostname'),
+      hostsPath: join(this.dir, 'hosts'),
+      resolvConfPath: join(this.dir, 'resolv.conf'),
+      execIds: [...this.execs.values()].filter((e) => e.isRunning).map((e) => e.id),
+      lower: this.rootfs.lower,
+      upper: this.rootfs.upper,
+      work: this.rootfs.work,
+      hasBeenStartedBefore: r.hasBeenStartedBefore,
+      hasBeenManuallyStopped: r.hasBeenManuallyStopped,
+    }
+  }
+}
+
+const mountPoint = (m: MountRecord): MountPoint => ({
+  type: m.type,
+  name: m.name,
+  source: m.source,
+  destination: m.destination,
+  driver: m.driver,
+  mode: m.mode,
+  rw: m.rw,
+  propagation: m.propagation,
+})

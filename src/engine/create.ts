@@ -1,0 +1,155 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { invalid, newHexId, notFound, shortId } from '../common/index.js'
+import { Container } from './container.js'
+import { containerEvent } from './container-events.js'
+import type { EngineContext } from './context.js'
+import { commandOf, mergeConfig } from './merge-config.js'
+import { parseVolumesFrom, type WantedMount, wantedMounts } from './mount-spec.js'
+import { generateName } from './names.js'
+import { sharedWith, wantedEndpoints } from './network.js'
+import type { ContainerRecord } from './record.js'
+import { parseSecurity } from './security.js'
+import type { ContainerConfig, CreateContainerBody, HostConfig } from './types.js'
+import { UndoList } from './undo.js'
+import { checkConfig, checkName, withDefaults } from './validate.js'
+import { populateVolumes, resolveMounts } from './volumes.js'
+
+export const containerDir = (dataRoot: string, id: string): string => join(dataRoot, 'containers', id)
+
+/**
+ * A new container: name, writable layer, volumes, and at last its record. The record is the commit: without it, the
+ * start-up check takes away the rest.
+ */
+export async function createContainer(
+  ctx: EngineContext,
+  body: CreateContainerBody,
+  options: { readonly name: string; readonly platform?: string },
+): Promise<{ readonly id: string; readonly warnings: readonly string[] }> {
+  const { HostConfig, NetworkingConfig, ...userConfig } = body
+  const reference = userConfig.Image ?? ''
+  if (reference === '') throw invalid('noImage', 'no image specified: create a container needs the name or id of one')
+  const name = options.name === '' ? null : checkName(options.name)
+  const image = await ctx.images.get(reference)
+  checkPlatform(reference, image.config, options.platform)
+  const id = newHexId()
+  const host = withDefaults(HostConfig ?? {}, ctx.options, ctx.facts.cgroupVersion)
+  const config = mergeConfig(userConfig, image.config.config)
+  const warnings = checkConfig(config, host, ctx.options)
+  parseSecurity(host)
+  const [path, ...args] = commandOf(config)
+  if (path === undefined || path === '') throw invalid('noCommand', 'no command specified', { image: reference })
+  nameHost(config, host, id)
+  const endpoints = wantedEndpoints(ctx, id, config, host, NetworkingConfig)
+  checkJoined(ctx, host)
+  const wanted = wantedMounts(config, host, mountsOfOthers(ctx, host))
+
+  const undo = new UndoList(ctx.logger, { containerId: id })
+  const finalName = name ?? generateName(ctx.rng, (n) => ctx.registry.isTaken(n))
+  ctx.registry.reserve(finalName, id)
+  undo.add('name', async () => ctx.registry.release(finalName, id))
+  try {
+    const dir = containerDir(ctx.options.dataRoot, id)
+    undo.add('directory', () => rm(dir, { recursive: true, force: true }))
+    undo.add('layer', () => ctx.snapshots.remove(id))
+    const [rootfs] = await Promise.all([
+      ctx.snapshots.prepare(id, image.id),
+      mkdir(dir, { recursive: true, mode: 0o710 }),
+    ])
+    const { mounts, toPopulate } = await resolveMounts(ctx, wanted, undo)
+    await populateVolumes(ctx, id, toPopulate)
+    const record: ContainerRecord = {
+      version: 1,
+      id,
+      name: finalName,
+      createdMs: ctx.clock.now(),
+      image: image.id,
+      imageReference: reference,
+      path,
+      args,
+      config: { ...config, Image: reference },
+      hostConfig: host,
+      mounts,
+      endpoints,
+      networkMode: host.NetworkMode!,
+      status: 'created',
+      pid: 0,
+      exitCode: 0,
+      oomKilled: false,
+      error: '',
+      startedAtMs: 0,
+      finishedAtMs: 0,
+      restartCount: 0,
+      hasBeenStartedBefore: false,
+      hasBeenManuallyStopped: false,
+    }
+    await ctx.store.put(record)
+    const container = new Container(record, rootfs, dir)
+    ctx.registry.add(container)
+    containerEvent(ctx, container, 'create')
+    return { id, warnings }
+  } catch (caught) {
+    await undo.run()
+    throw caught
+  }
+}
+
+function checkPlatform(
+  reference: string,
+  image: { readonly os: string; readonly architecture: string },
+  platform: string | undefined,
+): void {
+  if (!platform) return
+  const [os, architecture] = platform.split('/')
+  if (os !== image.os || (architecture && architecture !== image.architecture))
+    throw notFound(
+      'noSuchImage',
+      `No such image: ${reference}: image with reference ${reference} was found but its platform (${image.os}/${image.architecture}) does not match the specified platform (${platform})`,
+      { reference, platform },
+    )
+}
+
+function nameHost(config: ContainerConfig, host: HostConfig, id: string): void {
+  if (sharedWith(host.NetworkMode!) !== null) return
+  // In the host's network the container is known by the host's name.
+  if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostname() : shortId(id)
+}
+
+/** Containers whose namespaces are to be joined must exist; their ids are kept, since names may change. */
+function checkJoined(ctx: EngineContext, host: HostConfig): void {
+  for (const field of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
+    const mode = host[field] ?? ''
+    if (!mode.startsWith('container:')) continue
+    const other = ctx.registry.find(mode.slice('container:'.length))
+    host[field] = `container:${other.id}`
+  }
+  for (const link of host.Links ?? []) ctx.registry.find(link.split(':')[0]!)
+}
+
+function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMount[] {
+  return (host.VolumesFrom ?? []).flatMap((text) => {
+    const { container, rw } = parseVolumesFrom(text)
+    return ctx.registry
+      .find(container)
+      .record.mounts.filter((m) => m.type !== 'tmpfs')
+      .map(
+        (m): WantedMount => ({
+          type: m.type,
+          source: m.type === 'volume' ? m.name : m.source,
+          destination: m.destination,
+          rw: rw === null ? m.rw : rw && m.rw,
+          mode: m.mode,
+          propagation: m.propagation,
+          recursive: m.recursive,
+          copy: false,
+          createSource: true,
+          driver: m.driver,
+          labels: {},
+          driverOptions: {},
+          subpath: m.subpath,
+          options: [],
+        }),
+      )
+  })
+}

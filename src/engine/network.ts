@@ -1,0 +1,248 @@
+import { conflict, invalid, isKind, shortId } from '../common/index.js'
+import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
+import type { Container } from './container.js'
+import type { EngineContext } from './context.js'
+import { publications } from './ports.js'
+import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
+
+const PREDEFINED = new Set(['bridge', 'host', 'none'])
+
+/** "container:NAME" → the container it names, else null. */
+export const sharedWith = (networkMode: string): string | null =>
+  networkMode.startsWith('container:') ? networkMode.slice('container:'.length) : null
+
+/** A name for `--hostname`'s place when the user gave none. */
+export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
+
+/** Not notFound: clients take that answer to create for a missing image, and would pull it. */
+function namedNetwork(ctx: EngineContext, reference: string): NetworkRecord {
+  try {
+    return ctx.networks.findNetwork(reference)
+  } catch (e) {
+    if (!isKind(e, 'notFound')) throw e
+    throw invalid('noSuchNetwork', `network ${reference} not found`, { network: reference }, { cause: e })
+  }
+}
+
+/** The endpoints a new container is to have, by network name; checks that the networks exist. */
+export function wantedEndpoints(
+  ctx: EngineContext,
+  id: string,
+  config: ContainerConfig,
+  host: HostConfig,
+  networking: NetworkingConfig | null | undefined,
+): Record<string, EndpointSettings> {
+  const mode = host.NetworkMode!
+  const given = Object.entries(networking?.EndpointsConfig ?? {})
+  if (sharedWith(mode) !== null) {
+    if (given.length > 0)
+      throw invalid('networkMode', 'conflicting options: cannot attach to networks with the container network mode')
+    return {}
+  }
+  const wanted: Record<string, EndpointSettings> = {}
+  const primary = namedNetwork(ctx, mode)
+  for (const [reference, settings] of given) {
+    const network = namedNetwork(ctx, reference === 'default' ? 'bridge' : reference)
+    if ((mode === 'host' || mode === 'none') && network.id !== primary.id)
+      throw invalid(
+        'networkMode',
+        `container cannot be connected to network ${network.name}: its network mode is ${mode}`,
+      )
+    wanted[network.name] = endpointSettings(id, network.name, network.id, settings)
+  }
+  wanted[primary.name] ??= endpointSettings(id, primary.name, primary.id, null)
+  if (config.MacAddress && !wanted[primary.name]!.MacAddress) wanted[primary.name]!.MacAddress = config.MacAddress
+  return wanted
+}
+
+export function endpointSettings(
+  id: string,
+  networkName: string,
+  networkId: string,
+  settings: EndpointSettings | null,
+): EndpointSettings {
+  const ipam = settings?.IPAMConfig
+  if (PREDEFINED.has(networkName)) {
+    if (ipam?.IPv4Address || ipam?.IPv6Address)
+      throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
+    if (settings?.Aliases?.length)
+      throw invalid('networkAlias', 'network-scoped alias is supported only for containers in user defined networks')
+  }
+  return {
+    ...settings,
+    NetworkID: networkId,
+    Aliases: PREDEFINED.has(networkName) ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
+    DNSNames: PREDEFINED.has(networkName) ? null : [...new Set([...(settings?.Aliases ?? []), shortId(id)])],
+  }
+}
+
+function joinRequest(container: Container, networkName: string, settings: EndpointSettings): JoinRequest {
+  return {
+    ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
+    ...(settings.IPAMConfig?.IPv6Address ? { ipv6Address: settings.IPAMConfig.IPv6Address } : {}),
+    ...(settings.MacAddress ? { macAddress: settings.MacAddress } : {}),
+    aliases: PREDEFINED.has(networkName) ? [] : [...new Set([...(settings.Aliases ?? []), shortId(container.id)])],
+    ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
+    ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
+  }
+}
+
+/** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
+function linkHosts(ctx: EngineContext, container: Container): string[] {
+  return (container.record.hostConfig.Links ?? []).map((link) => {
+    const [reference = '', alias = reference] = link.split(':')
+    const other = ctx.registry.find(reference)
+    const address = other.sandbox?.endpoints.find((e) => e.ipv4Address)?.ipv4Address
+    if (!address)
+      throw conflict(
+        'linkNotRunning',
+        `Cannot link to a non running container: /${other.name} AS /${container.name}/${alias}`,
+      )
+    return `${alias}:${address}`
+  })
+}
+
+function sandboxSpec(ctx: EngineContext, container: Container): SandboxSpec {
+  const { config, hostConfig, networkMode } = container.record
+  const share = sharedWith(networkMode)
+  const { dns } = ctx.options
+  return {
+    id: container.id,
+    name: container.name,
+    hostname: hostnameOf(container.id, config),
+    domainname: config.Domainname ?? '',
+    mode:
+      share !== null
+        ? { shareWith: runningContainer(ctx, share, 'network').id }
+        : networkMode === 'host' || networkMode === 'none'
+          ? networkMode
+          : 'private',
+    dns: {
+      servers: hostConfig.Dns?.length ? hostConfig.Dns : dns.servers,
+      search: hostConfig.DnsSearch?.length ? hostConfig.DnsSearch : dns.search,
+      options: hostConfig.DnsOptions?.length ? hostConfig.DnsOptions : dns.options,
+    },
+    extraHosts: [...(hostConfig.ExtraHosts ?? []), ...linkHosts(ctx, container)],
+    sysctls: networkMode === 'host' ? {} : netSysctls(hostConfig),
+    filesDir: container.dir,
+  }
+}
+
+/** net.* of the user, over what docker sets so that a process without rights may ping and use low ports. */
+const netSysctls = (host: HostConfig): Record<string, string> => ({
+  'net.ipv4.ip_unprivileged_port_start': '0',
+  'net.ipv4.ping_group_range': '0 2147483647',
+  ...Object.fromEntries(Object.entries(host.Sysctls ?? {}).filter(([name]) => name.startsWith('net.'))),
+})
+
+/** @throws conflict when it does not run: its namespaces are needed. */
+export function runningContainer(ctx: EngineContext, reference: string, what: string): Container {
+  const other = ctx.registry.find(reference)
+  if (!other.live || !other.isRunning)
+    throw conflict('joinNotRunning', `cannot join ${what} namespace of a non running container: ${other.id}`, {
+      container: other.id,
+    })
+  return other
+}
+
+/** The namespace and the files of a container about to start. Undone by deleteSandbox. */
+export const openSandbox = (ctx: EngineContext, container: Container): Promise<Sandbox> =>
+  ctx.networks.createSandbox(sandboxSpec(ctx, container))
+
+/** Its interfaces, names and published ports. */
+export async function joinNetworks(ctx: EngineContext, container: Container): Promise<Sandbox> {
+  for (const [name, settings] of Object.entries(container.record.endpoints)) {
+    // The network may have been removed and made anew under its name since.
+    const network = ctx.networks.findNetwork(name)
+    settings.NetworkID = network.id
+    await ctx.networks.join(container.id, network.id, joinRequest(container, name, settings))
+    networkEvent(ctx, container, network, 'connect')
+  }
+  const ports = publications(container.record.config, container.record.hostConfig)
+  if (ports.length > 0 && container.record.networkMode !== 'host' && container.record.networkMode !== 'none')
+    await ctx.networks.publish(container.id, ports)
+  return ctx.networks.sandbox(container.id)!
+}
+
+export async function disconnectNetworks(ctx: EngineContext, container: Container): Promise<void> {
+  const joined = container.sandbox?.endpoints ?? []
+  await ctx.networks.deleteSandbox(container.id)
+  container.sandbox = null
+  const byId = new Map(ctx.networks.networks().map((n) => [n.id, n]))
+  for (const endpoint of joined) {
+    const network = byId.get(endpoint.networkId)
+    if (network) networkEvent(ctx, container, network, 'disconnect')
+  }
+}
+
+function networkEvent(
+  ctx: EngineContext,
+  container: Container,
+  network: { readonly id: string; readonly name: string; readonly driver: string },
+  action: 'connect' | 'disconnect',
+): void {
+  ctx.hub.publish({
+    type: 'network',
+    action,
+    actorId: network.id,
+    attributes: { container: container.id, name: network.name, type: network.driver },
+    scope: 'local',
+  })
+}
+
+export async function connect(
+  ctx: EngineContext,
+  container: Container,
+  networkReference: string,
+  settings: EndpointSettings | null,
+): Promise<void> {
+  const network = ctx.networks.findNetwork(networkReference)
+  const { record } = container
+  if (sharedWith(record.networkMode) !== null)
+    throw conflict(
+      'sharedNetwork',
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    )
+  if (record.networkMode === 'host' || network.name === 'host')
+    throw conflict(
+      'hostNetwork',
+      'cannot connect container to host network - container must be created in host network mode',
+    )
+  if (record.endpoints[network.name])
+    throw conflict('endpointExists', `endpoint with name ${container.name} already exists in network ${network.name}`)
+  const wanted = endpointSettings(container.id, network.name, network.id, settings)
+  if (container.isRunning) {
+    await ctx.networks.join(container.id, network.id, joinRequest(container, network.name, wanted))
+    container.sandbox = ctx.networks.sandbox(container.id)
+  }
+  record.endpoints = { ...record.endpoints, [network.name]: wanted }
+  await ctx.store.put(record)
+  networkEvent(ctx, container, network, 'connect')
+}
+
+export async function disconnect(
+  ctx: EngineContext,
+  container: Container,
+  networkReference: string,
+  force: boolean,
+): Promise<void> {
+  const network = ctx.networks.findNetwork(networkReference)
+  const { record } = container
+  if (record.networkMode === 'host' || network.name === 'host')
+    throw conflict(
+      'hostNetwork',
+      'cannot disconnect container from host network - container was created in host network mode',
+    )
+  if (!record.endpoints[network.name]) {
+    if (force) return
+    throw conflict('notConnected', `container ${container.id} is not connected to network ${network.name}`)
+  }
+  if (container.isRunning) {
+    await ctx.networks.leave(container.id, network.id)
+    container.sandbox = ctx.networks.sandbox(container.id)
+  }
+  const { [network.name]: _, ...rest } = record.endpoints
+  record.endpoints = rest
+  await ctx.store.put(record)
+  networkEvent(ctx, container, network, 'disconnect')
+}

@@ -1,0 +1,303 @@
+import type { Readable } from 'node:stream'
+import { conflict, notFound } from '../common/index.js'
+import type { Digest } from '../runtime/index.js'
+import { changesOf, exportTree, getArchive, putArchive, sizeOf, statPath } from './archive.js'
+import { makeAttachment } from './attachment.js'
+import { commitContainer } from './commit.js'
+import type { Container } from './container.js'
+import { containerEvent } from './container-events.js'
+import type { EngineContext } from './context.js'
+import type {
+  Attachment,
+  AttachOptions,
+  ContainerService,
+  ContainerView,
+  ExecConfig,
+  ExecView,
+  LogEntry,
+  LogQuery,
+  PathStat,
+  StatsSample,
+  WaitCondition,
+} from './contract.js'
+import { createContainer } from './create.js'
+import { parseDetachKeys } from './detach-keys.js'
+import { checkRunning, Execs } from './exec.js'
+import {
+  killContainer,
+  pauseContainer,
+  removeContainer,
+  restartContainer,
+  startContainer,
+  stopContainer,
+} from './lifecycle.js'
+import { readLog } from './logs/reader.js'
+import { connect, disconnect } from './network.js'
+import { PendingAttachment } from './pending-attachment.js'
+import { readStats } from './stats/index.js'
+import { processTable } from './top.js'
+import type { CreateContainerBody, EndpointSettings, HostConfig } from './types.js'
+import { updateContainer } from './update.js'
+import { checkName } from './validate.js'
+import { waitFor } from './wait.js'
+
+/** The face of the engine's container part: finds the container, and hands on. */
+export class Containers implements ContainerService {
+  readonly #execs: Execs
+
+  constructor(private readonly ctx: EngineContext) {
+    this.#execs = new Execs(ctx)
+  }
+
+  #find(reference: string): Container {
+    return this.ctx.registry.find(reference)
+  }
+
+  create(body: CreateContainerBody, options: { readonly name: string; readonly platform?: string }) {
+    return createContainer(this.ctx, body, options)
+  }
+
+  async start(reference: string): Promise<void> {
+    await startContainer(this.ctx, this.#find(reference))
+  }
+
+  async stop(
+    reference: string,
+    options: { readonly signal?: string; readonly timeoutSeconds?: number } = {},
+  ): Promise<void> {
+    await stopContainer(this.ctx, this.#find(reference), { ...options, byHand: true })
+  }
+
+  async restart(
+    reference: string,
+    options: { readonly signal?: string; readonly timeoutSeconds?: number } = {},
+  ): Promise<void> {
+    await restartContainer(this.ctx, this.#find(reference), options)
+  }
+
+  async kill(reference: string, signal: string): Promise<void> {
+    await killContainer(this.ctx, this.#find(reference), signal)
+  }
+
+  async pause(reference: string): Promise<void> {
+    await pauseContainer(this.ctx, this.#find(reference), true)
+  }
+
+  async unpause(reference: string): Promise<void> {
+    await pauseContainer(this.ctx, this.#find(reference), false)
+  }
+
+  async rename(reference: string, name: string): Promise<void> {
+    const container = this.#find(reference)
+    const newName = checkName(name)
+    await container.lock.run(async () => {
+      const { record } = container
+      const oldName = record.name
+      if (newName === oldName)
+        throw conflict('sameName', 'Renaming a container with the same name as its current name', { name })
+      this.ctx.registry.reserve(newName, container.id)
+      try {
+        record.name = newName
+        if (container.isRunning) await this.ctx.networks.rename(container.id, newName)
+        await this.ctx.store.put(record)
+      } catch (caught) {
+        record.name = oldName
+        this.ctx.registry.release(newName, container.id)
+        throw caught
+      }
+      this.ctx.registry.release(oldName, container.id)
+      containerEvent(this.ctx, container, 'rename', { oldName: `/${oldName}` })
+    })
+  }
+
+  async update(reference: string, changes: HostConfig): Promise<{ readonly warnings: readonly string[] }> {
+    return updateContainer(this.ctx, this.#find(reference), changes)
+  }
+
+  async remove(
+    reference: string,
+    options: { readonly force: boolean; readonly volumes: boolean; readonly link: boolean },
+  ): Promise<void> {
+    const container = this.#find(reference)
+    if (options.link) return this.#removeLink(reference)
+    await removeContainer(this.ctx, container, options)
+    this.#execs.forget(container)
+  }
+
+  /** Links are lines of /etc/hosts here; there is no separate thing to remove. */
+  #removeLink(reference: string): never {
+    throw notFound('noSuchLink', `Could not get parent container for the link ${reference}`, { reference })
+  }
+
+  wait(reference: string, condition: WaitCondition, signal: AbortSignal) {
+    return waitFor(this.#find(reference), condition, signal)
+  }
+
+  get(reference: string): ContainerView {
+    return this.#find(reference).view()
+  }
+
+  list(): readonly ContainerView[] {
+    return this.ctx.registry.all().map((c) => c.view())
+  }
+
+  async size(reference: string): Promise<{ readonly rw: number; readonly rootFs: number }> {
+    return sizeOf(this.ctx, this.#find(reference))
+  }
+
+  async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    const container = this.#find(reference)
+    if (!container.hasReadableLog)
+      throw conflict('unreadableLog', 'configured logging driver does not support reading', { id: container.id })
+    const isWriting = (): boolean => container.isRunning || container.record.status === 'restarting'
+    yield* readLog(
+      container.logPath,
+      query,
+      {
+        isWriting,
+        onEnd: (listener) => {
+          const offs = [container.ended.on(listener), container.removed.on(listener)]
+          return () => {
+            for (const off of offs) off()
+          }
+        },
+      },
+      { clock: this.ctx.clock, signal },
+    )
+  }
+
+  async attach(reference: string, options: AttachOptions): Promise<Attachment> {
+    const container = this.#find(reference)
+    if (container.record.status === 'paused')
+      throw conflict('paused', `container ${container.id} is paused, unpause the container before attach`)
+    if (container.record.status === 'restarting')
+      throw conflict('restarting', `container ${container.id} is restarting, wait until the container is running`)
+    parseDetachKeys(options.detachKeys) // refused before the stream begins
+    const { config } = container.record
+    const tty = config.Tty === true
+    const wantsStdin = options.stdin && config.OpenStdin === true
+    const request = { stdin: wantsStdin, stdout: options.stdout, stderr: options.stderr && !tty }
+    const attachedMs = this.ctx.clock.now()
+    let pending: PendingAttachment | null = null
+    let streams: Promise<Awaited<ReturnType<NonNullable<Container['live']>['attach']>> | null>
+    if (!options.stream) streams = Promise.resolve(null)
+    else if (container.live) streams = Promise.resolve(await container.live.attach(request))
+    else {
+      pending = new PendingAttachment(request)
+      container.pendingAttachments.add(pending)
+      streams = pending.streams
+    }
+    containerEvent(this.ctx, container, 'attach')
+    return makeAttachment({
+      tty,
+      wantsStdin,
+      detachKeys: options.detachKeys,
+      streams,
+      ...(options.logs && container.hasReadableLog
+        ? {
+            before: this.logs(
+              container.id,
+              {
+                stdout: options.stdout,
+                stderr: options.stderr,
+                follow: false,
+                sinceMs: null,
+                untilMs: attachedMs,
+                tail: null,
+              },
+              new AbortController().signal,
+            ),
+          }
+        : {}),
+      onDetach: () => containerEvent(this.ctx, container, 'detach'),
+      onClose: () => {
+        if (!pending) return
+        pending.cancel()
+        container.pendingAttachments.delete(pending)
+      },
+    })
+  }
+
+  async resize(reference: string, width: number, height: number): Promise<void> {
+    const container = this.#find(reference)
+    if (!container.live) throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id })
+    await container.live.resize(width, height)
+    containerEvent(this.ctx, container, 'resize', { height: String(height), width: String(width) })
+  }
+
+  async top(reference: string, psArgs: string) {
+    const container = this.#find(reference)
+    checkRunning(container)
+    containerEvent(this.ctx, container, 'top')
+    return processTable(container.live!.cgroup, psArgs)
+  }
+
+  async stats(reference: string): Promise<StatsSample> {
+    return readStats(this.ctx, this.#find(reference))
+  }
+
+  async changes(reference: string) {
+    return changesOf(this.ctx, this.#find(reference))
+  }
+
+  async export(reference: string): Promise<Readable> {
+    return exportTree(this.ctx, this.#find(reference))
+  }
+
+  async statPath(reference: string, path: string): Promise<PathStat> {
+    return statPath(this.ctx, this.#find(reference), path)
+  }
+
+  async getArchive(reference: string, path: string) {
+    return getArchive(this.ctx, this.#find(reference), path)
+  }
+
+  async putArchive(
+    reference: string,
+    path: string,
+    tar: Readable,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void> {
+    await putArchive(this.ctx, this.#find(reference), path, tar, options)
+  }
+
+  async execCreate(reference: string, config: ExecConfig): Promise<string> {
+    return this.#execs.create(this.#find(reference), config)
+  }
+
+  async execStart(
+    execId: string,
+    attach: {
+      readonly tty: boolean
+      readonly detachKeys: string
+      readonly consoleSize?: readonly [number, number]
+    } | null,
+  ): Promise<Attachment | null> {
+    return this.#execs.start(this.#execs.find(execId), attach)
+  }
+
+  async execResize(execId: string, width: number, height: number): Promise<void> {
+    const exec = this.#execs.find(execId)
+    if (!exec.handle || !exec.isRunning)
+      throw conflict('execNotRunning', `exec ${execId} is not running`, { id: execId })
+    await exec.handle.resize(width, height)
+  }
+
+  execInspect(execId: string): ExecView {
+    return this.#execs.find(execId).view()
+  }
+
+  async connect(reference: string, networkId: string, settings: EndpointSettings | null): Promise<void> {
+    const container = this.#find(reference)
+    await container.lock.run(() => connect(this.ctx, container, networkId, settings))
+  }
+
+  async disconnect(reference: string, networkId: string, force: boolean): Promise<void> {
+    const container = this.#find(reference)
+    await container.lock.run(() => disconnect(this.ctx, container, networkId, force))
+  }
+
+  async commit(reference: string, options: Parameters<ContainerService['commit']>[1]): Promise<Digest> {
+    return commitContainer(this.ctx, this.#find(reference), options)
+  }
+}

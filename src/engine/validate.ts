@@ -1,0 +1,202 @@
+import { invalid } from '../common/index.js'
+import type { EngineOptions } from './contract.js'
+import { parsePortKey } from './ports.js'
+import { parseSignal } from './signals.js'
+import { normalizeCapability } from './spec/capabilities.js'
+import { DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS } from './spec/mounts.js'
+import { parseDeviceRule } from './spec/resources.js'
+import type { ContainerConfig, HostConfig } from './types.js'
+
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
+const MIN_MEMORY_BYTES = 6 * 1024 * 1024
+
+/** Drops the leading slash. @throws invalid `invalidName` with docker's sentence. */
+export function checkName(name: string): string {
+  const bare = name.startsWith('/') ? name.slice(1) : name
+  if (!NAME.test(bare))
+    throw invalid('invalidName', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`, {
+      name,
+    })
+  return bare
+}
+
+const LOG_DRIVERS = ['json-file', 'local', 'none']
+const RESTART_POLICIES = ['', 'no', 'always', 'unless-stopped', 'on-failure']
+
+const refuse = (message: string, fields: Record<string, unknown> = {}): never => {
+  throw invalid('invalidConfig', message, fields)
+}
+
+/** The parts of a host configuration that `update` may change too. */
+export function checkResources(host: HostConfig): string[] {
+  const warnings: string[] = []
+  if (host.Memory && host.Memory > 0 && host.Memory < MIN_MEMORY_BYTES) refuse('Minimum memory limit allowed is 6MB')
+  if (host.Memory && host.MemorySwap && host.MemorySwap > 0 && host.MemorySwap < host.Memory)
+    refuse('Minimum memoryswap limit should be larger than memory limit, see usage')
+  if (!host.Memory && host.MemorySwap && host.MemorySwap > 0)
+    refuse('You should always set the Memory limit when using Memoryswap limit, see usage')
+  if (host.MemoryReservation && host.Memory && host.MemoryReservation > host.Memory)
+    refuse('Minimum memory limit can not be less than memory reservation limit, see usage')
+  if (host.MemorySwappiness != null && (host.MemorySwappiness < -1 || host.MemorySwappiness > 100))
+    refuse(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
+  if (host.NanoCpus && (host.CpuPeriod || host.CpuQuota))
+    refuse(`Conflicting options: Nano CPUs and CPU ${host.CpuPeriod ? 'Period' : 'Quota'} cannot both be set.`)
+  if (host.CpuPeriod && (host.CpuPeriod < 1000 || host.CpuPeriod > 1_000_000))
+    refuse('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
+  if (host.CpuQuota && host.CpuQuota > 0 && host.CpuQuota < 1000)
+    refuse('CPU cfs quota can not be less than 1ms (i.e. 1000)')
+  if (host.CpuShares && host.CpuShares < 0)
+    refuse(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
+  if (host.BlkioWeight && (host.BlkioWeight < 10 || host.BlkioWeight > 1000))
+    refuse('Range of blkio weight is from 10 to 1000')
+  for (const [field, value] of [
+    ['cpus', host.CpusetCpus],
+    ['memory nodes', host.CpusetMems],
+  ] as const)
+    if (value && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(value)) refuse(`Invalid value ${value} for cpuset ${field}`)
+  if (host.PidsLimit != null && host.PidsLimit < -1)
+    refuse(`Invalid value: ${host.PidsLimit}, pids limit is -1 or more`)
+  if (host.OomKillDisable && !host.Memory)
+    warnings.push(
+      'OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.',
+    )
+  return warnings
+}
+
+export function checkRestartPolicy(host: HostConfig): void {
+  const { Name = '', MaximumRetryCount = 0 } = host.RestartPolicy ?? {}
+  if (!RESTART_POLICIES.includes(Name))
+    refuse(
+      `invalid restart policy: unknown policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
+    )
+  if (MaximumRetryCount !== 0 && Name !== 'on-failure')
+    refuse(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
+  if (MaximumRetryCount < 0) refuse('invalid restart policy: maximum retry count cannot be negative')
+  if (host.AutoRemove && Name !== '' && Name !== 'no') refuse("can't create 'AutoRemove' container with restart policy")
+}
+
+/** Everything about a creation that can be said without looking at the machine. Returns warnings. */
+export function checkConfig(config: ContainerConfig, host: HostConfig, options: EngineOptions): string[] {
+  const warnings = checkResources(host)
+  checkRestartPolicy(host)
+  if (config.WorkingDir && !config.WorkingDir.startsWith('/'))
+    refuse(`the working directory '${config.WorkingDir}' is invalid, it needs to be an absolute path`)
+  if (config.StopSignal) parseSignal(config.StopSignal)
+  if (config.StopTimeout != null && config.StopTimeout < -1) refuse(`invalid stop timeout: ${config.StopTimeout}`)
+  if (
+    config.Hostname &&
+    (config.Hostname.length > 63 || !/^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$/.test(config.Hostname))
+  )
+    refuse(`invalid hostname format: ${config.Hostname}`)
+  for (const env of config.Env ?? [])
+    if (env === '' || env.startsWith('=')) refuse(`invalid environment variable: ${env}`)
+  for (const key of Object.keys(config.ExposedPorts ?? {})) parsePortKey(key)
+  for (const key of Object.keys(host.PortBindings ?? {})) parsePortKey(key)
+  for (const c of host.CapAdd ?? []) normalizeCapability(c, 'CapAdd')
+  for (const c of host.CapDrop ?? []) normalizeCapability(c, 'CapDrop')
+  for (const rule of host.DeviceCgroupRules ?? [])
+    if (!parseDeviceRule(rule)) refuse(`invalid device cgroup rule format: '${rule}'`)
+  for (const u of host.Ulimits ?? [])
+    if (u.Hard >= 0 && u.Soft > u.Hard)
+      refuse(`ulimit soft limit must be less than or equal to hard limit: ${u.Soft} > ${u.Hard}`)
+  if (host.ShmSize != null && host.ShmSize < 0) refuse('SHM size can not be less than 0')
+  if (host.OomScoreAdj != null && (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000))
+    refuse(`Invalid value ${host.OomScoreAdj}, range for oom score adj is [-1000, 1000]`)
+  const health = config.Healthcheck
+  for (const [field, value] of Object.entries({
+    Interval: health?.Interval,
+    Timeout: health?.Timeout,
+    StartPeriod: health?.StartPeriod,
+    StartInterval: health?.StartInterval,
+  }))
+    if (value && value < 1_000_000) refuse(`${field} in Healthcheck cannot be less than 1ms`)
+  if (health?.Retries != null && health.Retries < 0) refuse('Retries in Healthcheck cannot be negative')
+  checkNamespaceModes(config, host)
+  checkLog(host)
+  const runtime = host.Runtime || options.defaultRuntime
+  if (
+    !(runtime in options.runtimes) &&
+    runtime !== options.defaultRuntime &&
+    runtime !== 'runc' &&
+    runtime !== 'io.containerd.runc.v2'
+  )
+    refuse(`unknown or invalid runtime name: ${runtime}`)
+  for (const [target] of Object.entries(host.Tmpfs ?? {}))
+    if (!target.startsWith('/')) refuse(`invalid mount path: '${target}' mount path must be absolute`)
+  if (host.Links?.length && (host.NetworkMode === 'host' || host.NetworkMode?.startsWith('container:')))
+    refuse(
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    )
+  return warnings
+}
+
+function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
+  const one = (field: string, mode: string | undefined, allowed: readonly string[], container: boolean): void => {
+    if (!mode || allowed.includes(mode) || (container && /^container:.+$/.test(mode))) return
+    refuse(`Invalid ${field} mode: ${mode}`)
+  }
+  one('PID', host.PidMode, ['host', 'private'], true)
+  one('IPC', host.IpcMode, ['host', 'private', 'shareable', 'none'], true)
+  one('UTS', host.UTSMode, ['host'], false)
+  one('cgroup namespace', host.CgroupnsMode, ['host', 'private'], false)
+  if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
+  if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
+  const mode = host.NetworkMode ?? ''
+  if (mode.startsWith('container:')) {
+    if (config.Hostname) refuse('conflicting options: hostname and the network mode')
+    if (Object.keys(host.PortBindings ?? {}).length || host.PublishAllPorts)
+      refuse('conflicting options: port publishing and the container type network mode')
+    if (Object.keys(config.ExposedPorts ?? {}).length)
+      refuse('conflicting options: port exposing and the container type network mode')
+    if (host.Dns?.length) refuse('conflicting options: dns and the network mode')
+    if (host.ExtraHosts?.length) refuse('conflicting options: custom host-to-IP mapping and the network mode')
+  }
+}
+
+function checkLog(host: HostConfig): void {
+  const type = host.LogConfig?.Type
+  if (type && !LOG_DRIVERS.includes(type))
+    refuse(`logger: no log driver named '${type}' is registered`, { driver: type })
+  for (const key of Object.keys(host.LogConfig?.Config ?? {}))
+    if (type !== 'none' && !LOG_OPTIONS.includes(key))
+      refuse(`unknown log opt '${key}' for ${type || 'json-file'} log driver`, { option: key })
+}
+const LOG_OPTIONS = [
+  'max-file',
+  'max-size',
+  'compress',
+  'labels',
+  'labels-regex',
+  'env',
+  'env-regex',
+  'tag',
+  'mode',
+  'max-buffer-size',
+]
+
+/** The host configuration with everything that inspect shows filled in. */
+export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVersion: 1 | 2): HostConfig {
+  const privileged = host.Privileged === true
+  return {
+    ...host,
+    NetworkMode: !host.NetworkMode || host.NetworkMode === 'default' ? 'bridge' : host.NetworkMode,
+    RestartPolicy: {
+      Name: host.RestartPolicy?.Name || 'no',
+      MaximumRetryCount: host.RestartPolicy?.MaximumRetryCount ?? 0,
+    },
+    LogConfig: {
+      Type: host.LogConfig?.Type || options.logDriver,
+      Config: {
+        ...(host.LogConfig?.Type && host.LogConfig.Type !== options.logDriver ? {} : options.logOptions),
+        ...host.LogConfig?.Config,
+      },
+    },
+    IpcMode: host.IpcMode || 'private',
+    CgroupnsMode: host.CgroupnsMode || (cgroupVersion === 2 && !privileged ? 'private' : 'host'),
+    ShmSize: host.ShmSize || DEFAULT_SHM_BYTES,
+    MemorySwap: host.Memory && !host.MemorySwap ? host.Memory * 2 : (host.MemorySwap ?? 0),
+    Runtime: host.Runtime || options.defaultRuntime,
+    MaskedPaths: privileged ? null : (host.MaskedPaths ?? [...MASKED_PATHS]),
+    ReadonlyPaths: privileged ? null : (host.ReadonlyPaths ?? [...READONLY_PATHS]),
+  }
+}

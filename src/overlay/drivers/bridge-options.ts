@@ -1,0 +1,34 @@
+import type { NetworkRecord } from '../contract.js'
+import type { BridgeState } from '../firewall/host-table.js'
+
+/** Labels that Docker's clients use to set a bridge network up. */
+export const BRIDGE_OPTION = {
+  name: 'com.docker.network.bridge.name',
+  icc: 'com.docker.network.bridge.enable_icc',
+  masquerade: 'com.docker.network.bridge.enable_ip_masquerade',
+  hostBinding: 'com.docker.network.bridge.host_binding_ipv4',
+  isDefault: 'com.docker.network.bridge.default_bridge',
+  mtu: 'com.docker.network.driver.mtu',
+} as const
+
+const isOn = (value: string | undefined): boolean => value === undefined || /^(true|1|t|yes|on)$/i.test(value)
+
+export const bridgeName = (n: NetworkRecord): string => n.options[BRIDGE_OPTION.name] ?? `br-${n.id.slice(0, 12)}`
+
+export const isDefaultBridge = (n: NetworkRecord): boolean => n.options[BRIDGE_OPTION.isDefault] === 'true'
+
+/** Endpoints may reach each other directly. */
+export const isInterConnected = (n: NetworkRecord): boolean => isOn(n.options[BRIDGE_OPTION.icc])
+
+export const mtuOf = (n: NetworkRecord, standard: number): number => {
+  const mtu = Number(n.options[BRIDGE_OPTION.mtu])
+  return Number.isInteger(mtu) && mtu >= 68 && mtu <= 65535 ? mtu : standard
+}
+
+export const bridgeState = (n: NetworkRecord): BridgeState => ({
+  bridge: bridgeName(n),
+  subnet: n.ipam.pools[0]!.subnet,
+  masquerade: isOn(n.options[BRIDGE_OPTION.masquerade]),
+  internal: n.internal,
+  interConnected: isInterConnected(n),
+})

@@ -1,0 +1,19 @@
+import type { EndpointRecord, NetworkRecord } from '../contract.js'
+
+/** One endpoint with what its driver needs to undo it; kept on disk with its sandbox. */
+export interface Attachment {
+  readonly record: EndpointRecord
+  readonly driver: string
+  /** Name of the outer link; "" where there is none. */
+  readonly hostLink: string
+  readonly gatewayPriority: number
+  /** The way out of a sandbox that is only on cluster networks: not shown to users. */
+  readonly hidden: boolean
+}
+
+export interface NetworkDriver {
+  /** Makes the interface inside the namespace, with address, up. Undoes itself when it fails. */
+  attach(network: NetworkRecord, attachment: Attachment, netns: string): Promise<void>
+  /** Idempotent; the namespace may be gone. */
+  detach(network: NetworkRecord, attachment: Attachment, netns: string): Promise<void>
+}

@@ -1,0 +1,115 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { invalid } from '../../common/index.js'
+import type { OverlayContext } from '../context.js'
+import type { SandboxSpec } from '../contract.js'
+import { DNS_ADDRESS } from '../dns/server.js'
+import {
+  editHosts,
+  type HostsEntry,
+  isLoopback,
+  ownNames,
+  parseExtraHost,
+  parseResolvConf,
+  type ResolvConf,
+  renderHosts,
+  renderResolvConf,
+} from './files.js'
+
+/** systemd-resolved keeps the real servers there while resolv.conf names its stub on 127.0.0.53. */
+const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf'
+
+/**
+ * Writes hosts, resolv.conf and hostname of one container. Files are written in place, never replaced: the container
+ * has them bind-mounted and would keep an old file.
+ */
+export class SandboxFiles {
+  constructor(private readonly ctx: OverlayContext) {}
+
+  async writeAll(spec: SandboxSpec, withNames: boolean, hostGateway: string): Promise<void> {
+    await mkdir(spec.filesDir, { recursive: true })
+    const extra = spec.extraHosts.map((text): HostsEntry => {
+      const e = parseExtraHost(text)
+      if (!e) throw invalid('extraHost', `extra host "${text}": write NAME:ADDRESS`, { extraHost: text })
+      return { address: e.address === 'host-gateway' ? hostGateway : e.address, names: [e.name] }
+    })
+    const own = spec.mode === 'host' ? [{ address: '127.0.1.1', names: ownNames(spec.hostname, spec.domainname) }] : []
+    await Promise.all([
+      writeFile(this.#path(spec, 'hostname'), `${spec.hostname}\n`),
+      writeFile(this.#path(spec, 'hosts'), renderHosts([...own, ...extra])),
+      this.writeResolvConf(spec, withNames),
+    ])
+  }
+
+  /** The other container's hosts and resolv.conf: they share one network. */
+  async copyFrom(spec: SandboxSpec, other: SandboxSpec): Promise<void> {
+    await mkdir(spec.filesDir, { recursive: true })
+    for (const file of ['hostname', 'hosts', 'resolv.conf'])
+      await writeFile(this.#path(spec, file), await readFile(this.#path(other, file)))
+  }
+
+  /** `withNames`: the container asks our name server; else it is pointed straight at the upstream ones. */
+  async writeResolvConf(spec: SandboxSpec, withNames: boolean): Promise<void> {
+    const host = await this.#hostConf()
+    const pick = (own: readonly string[], daemon: readonly string[], last: readonly string[]): readonly string[] =>
+      own.length > 0 ? own : daemon.length > 0 ? daemon : last
+    const { dns } = this.ctx.options
+    const search = pick(spec.dns.search, dns.search, host.search).filter((s) => s !== '.')
+    const options = pick(spec.dns.options, dns.options, host.options)
+    const servers = pick(spec.dns.servers, dns.servers, host.servers)
+    const usable = spec.mode === 'host' ? servers : servers.filter((s) => !isLoopback(s))
+    const text = withNames
+      ? renderResolvConf({
+          servers: [DNS_ADDRESS],
+          search,
+          options: options.some((o) => o.startsWith('ndots:')) ? options : [...options, 'ndots:0'],
+        })
+      : renderResolvConf({ servers: usable, search, options })
+    await writeFile(this.#path(spec, 'resolv.conf'), text)
+  }
+
+  /** Servers that questions about the outside go to. Read anew each time: the host may have moved. */
+  async upstreams(spec: SandboxSpec): Promise<readonly string[]> {
+    if (spec.dns.servers.length > 0) return spec.dns.servers
+    if (this.ctx.options.dns.servers.length > 0) return this.ctx.options.dns.servers
+    return (await this.#hostConf()).servers
+  }
+
+  /** A host whose only servers are on its loopback: containers reach those through our name server. */
+  async needsForwarder(spec: SandboxSpec): Promise<boolean> {
+    const servers = await this.upstreams(spec)
+    return servers.length > 0 && servers.every(isLoopback)
+  }
+
+  async editHosts(spec: SandboxSpec, remove: readonly string[], add: readonly string[]): Promise<void> {
+    const entry = (address: string): HostsEntry => ({ address, names: ownNames(spec.hostname, spec.domainname) })
+    const path = this.#path(spec, 'hosts')
+    let text: string
+    try {
+      text = await readFile(path, 'utf8')
+    } catch (e) {
+      if ((e as NodeJS.ErrnoException).code === 'ENOENT') return // the engine has already removed the container's files
+      throw e
+    }
+    await writeFile(path, editHosts(text, remove.map(entry), add.map(entry)))
+  }
+
+  async #hostConf(): Promise<ResolvConf> {
+    const read = async (path: string): Promise<ResolvConf> => {
+      try {
+        return parseResolvConf(await readFile(path, 'utf8'))
+      } catch (e) {
+        if ((e as NodeJS.ErrnoException).code === 'ENOENT') return { servers: [], search: [], options: [] }
+        throw e
+      }
+    }
+    const conf = await read(this.ctx.options.hostResolvConf)
+    if (!conf.servers.includes('127.0.0.53')) return conf
+    const real = await read(RESOLVED_CONF)
+    return real.servers.length > 0 ? { ...conf, servers: real.servers } : conf
+  }
+
+  #path(spec: SandboxSpec, file: string): string {
+    return join(spec.filesDir, file)
+  }
+}

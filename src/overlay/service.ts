@@ -1,0 +1,109 @@
+import { existsSync } from 'node:fs'
+import { mkdir, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { invalid, notFound } from '../common/index.js'
+import type { OverlayContext, OverlayModules } from './context.js'
+import type { NetworkRecord, NetworkService } from './contract.js'
+import { bridgeName } from './drivers/bridge-options.js'
+import { HostFirewall } from './firewall/host-firewall.js'
+import { PortReservations } from './firewall/port-reservations.js'
+import { IngressMesh } from './ingress/mesh.js'
+import { KeyedLock } from './keyed-lock.js'
+import { LocalNetworks } from './local-networks.js'
+import { loadNetNative } from './native.js'
+import { type OverlayOptionsInput, overlayOptions } from './options.js'
+import { Sandboxes } from './sandboxes.js'
+import { ClusterNetworks } from './swarm/cluster-networks.js'
+
+/**
+ * All networking of one host. Everything happens in the network namespace that this process runs in, and in namespaces
+ * bound below `runDir`.
+ */
+export function createNetworkService(input: OverlayOptionsInput, modules: OverlayModules): NetworkService {
+  const ctx: OverlayContext = {
+    options: overlayOptions(input),
+    native: loadNetNative(),
+    clock: modules.clock,
+    rng: modules.rng,
+    log: modules.logger.child({ room: 'overlay' }),
+    locks: new KeyedLock(),
+    kernelIpv6: existsSync('/proc/sys/net/ipv6'),
+  }
+  const firewall = new HostFirewall(ctx)
+  const reservations = new PortReservations(ctx.native)
+  // Each side knows the other through a narrow interface: local networks leave the cluster's subnets alone, and the
+  // cluster makes its way out as a local network.
+  const local: LocalNetworks = new LocalNetworks(ctx, firewall, () =>
+    cluster.list().flatMap((n) => n.ipam.pools.map((p) => p.subnet)),
+  )
+  const cluster = new ClusterNetworks(ctx, local, new IngressMesh(ctx, reservations))
+  const sandboxes = new Sandboxes(ctx, local, cluster, firewall, reservations)
+
+  const networks = (): NetworkRecord[] => [...local.list(), ...cluster.list()]
+
+  /** Removes what a crash left in the kernel: links and namespaces that carry our mark and belong to nobody. */
+  async function sweep(): Promise<void> {
+    const own = sandboxes.belongings()
+    const clusters = cluster.belongings()
+    const bridges = local.list().flatMap((n) => (n.driver === 'bridge' && !n.configOnly ? [bridgeName(n)] : []))
+    const netns = new Set([...own.netns, ...clusters.netns])
+    const wanted = new Set([...own.links, ...clusters.links, ...bridges])
+    for (const l of await ctx.native.netLinks(null)) {
+      if (!l.alias.startsWith(`${ctx.options.instance}:`) || wanted.has(l.name)) continue
+      ctx.log.info('removing a leftover link', { link: l.name, alias: l.alias })
+      await ctx.native.netLink(null, [{ op: 'linkDel', name: l.name, tolerate: ['ENODEV'] }])
+    }
+    const dir = join(ctx.options.runDir, 'netns')
+    for (const file of await readdir(dir)) {
+      const path = join(dir, file)
+      if (netns.has(path)) continue
+      ctx.log.info('removing a leftover network namespace', { path })
+      await ctx.native.netnsDelete(path)
+    }
+  }
+
+  return {
+    async start(keep) {
+      await mkdir(ctx.options.root, { recursive: true, mode: 0o700 })
+      await mkdir(ctx.options.runDir, { recursive: true, mode: 0o711 })
+      await ctx.native.netSysctl(null, { 'net.ipv4.ip_forward': '1' })
+      await local.start()
+      await cluster.load(sandboxes)
+      await sandboxes.start(keep)
+      await cluster.resume()
+      await sweep()
+    },
+    async stop() {
+      await ctx.locks.idle()
+      await sandboxes.stop()
+      cluster.stop()
+    },
+    createNetwork: (spec) => local.create(spec),
+    removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
+    networks,
+    findNetwork(reference) {
+      const all = networks()
+      const exact = all.find((n) => n.id === reference) ?? all.find((n) => n.name === reference)
+      if (exact) return exact
+      const some = reference === '' ? [] : all.filter((n) => n.id.startsWith(reference))
+      if (some.length > 1)
+        throw invalid('ambiguousNetwork', `network ${reference} is ambiguous: ${some.length} ids start with it`)
+      if (!some[0]) throw notFound('noSuchNetwork', `network ${reference} not found`, { network: reference })
+      return some[0]
+    },
+    endpoints: (id) => sandboxes.endpoints(id),
+    createSandbox: (spec) => sandboxes.create(spec),
+    sandbox: (id) => sandboxes.find(id),
+    join: (id, network, request) => sandboxes.join(id, network, request),
+    leave: (id, network) => sandboxes.leave(id, network),
+    publish: (id, ports) => sandboxes.publish(id, ports),
+    deleteSandbox: (id) => sandboxes.delete(id),
+    stats: (id) => sandboxes.stats(id),
+    rename: (id, name) => sandboxes.rename(id, name),
+    clusterJoined: (self) => cluster.clusterJoined(self),
+    clusterLeft: () => cluster.clusterLeft(),
+    applyMembers: (members) => cluster.applyMembers(members),
+    applyNetworkUpdate: (update) => cluster.applyNetworkUpdate(update),
+    ensureSwarmNetwork: (network) => cluster.ensureSwarmNetwork(network),
+  }
+}

@@ -1,0 +1,339 @@
+import { createReadStream } from 'node:fs'
+import { lstat, mkdir, readFile, realpath, rm } from 'node:fs/promises'
+import { join, sep } from 'node:path'
+import type { Readable } from 'node:stream'
+import { invalid, notFound } from '../../common/index.js'
+import { digestOf } from '../content/blob-store.js'
+import type { Descriptor, Digest, ImagePlatform, OnProgress } from '../contract.js'
+import {
+  choosePlatform,
+  hostPlatform,
+  isIndex,
+  type Manifest,
+  mediaTypeOf,
+  parseManifest,
+} from '../registry/media-types.js'
+import { familiarString, parseReference, type Reference, withDefaultTag } from '../registry/reference.js'
+import { chainIds, type UnpackedLayer } from '../snapshot/layer-store.js'
+import type { LayerResult } from '../snapshot/layer-tool.js'
+import { parseConfig } from './config.js'
+import { installImage } from './install.js'
+import { ingestLayer, installMade } from './made.js'
+import { LayerProgress } from './progress.js'
+import { NAME_ANNOTATION, TAG_ANNOTATION } from './save.js'
+import type { ImageStore, Lease } from './store.js'
+
+/** Documents of an archive: more is no index of images. */
+const DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
+
+export interface LoadOptions {
+  readonly onProgress?: OnProgress
+  readonly platform?: ImagePlatform
+}
+
+/** An archive's own files, unpacked in a directory of ours that nobody else writes to. */
+class Archive {
+  constructor(private readonly root: string) {}
+
+  /** The real path of a regular file inside the archive; links (docker's layer.tar are some) may not lead out. */
+  async path(name: string): Promise<string> {
+    let real: string
+    try {
+      real = await realpath(join(this.root, name))
+    } catch (e) {
+      if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((e as NodeJS.ErrnoException).code ?? ''))
+        throw invalid('badArchive', `the image archive names ${name}, which is not in it`, { name })
+      throw e
+    }
+    if (!real.startsWith(this.root + sep) || !(await lstat(real)).isFile())
+      throw invalid('badArchive', `${name} in the image archive is no file of its own`, { name })
+    return real
+  }
+
+  async has(name: string): Promise<boolean> {
+    return lstat(join(this.root, name)).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  async document(name: string): Promise<Buffer> {
+    const path = await this.path(name)
+    const { size } = await lstat(path)
+    if (size > DOCUMENT_BYTES_MAX)
+      throw invalid('badArchive', `${name} in the image archive has ${size} bytes`, { name })
+    return readFile(path)
+  }
+
+  async json(name: string): Promise<unknown> {
+    try {
+      return JSON.parse((await this.document(name)).toString('utf8'))
+    } catch (cause) {
+      if (cause instanceof SyntaxError)
+        throw invalid('badArchive', `${name} in the image archive is no JSON`, { name }, { cause })
+      throw cause
+    }
+  }
+}
+
+/** Unpacks the archive beside the blobs, then takes its images one by one; the names loaded, or ids where there are none. */
+export async function loadImages(store: ImageStore, tar: Readable, o: LoadOptions): Promise<readonly string[]> {
+  const root = store.blobs.temporaryPath()
+  await mkdir(root)
+  try {
+    await store.tool
+      .apply({
+        root,
+        plain: true,
+        keepOwner: false,
+        bytesMax: store.options.layerBytesMax,
+        entriesMax: store.options.layerEntriesMax,
+      })
+      .consume(tar)
+    const archive = new Archive(await realpath(root))
+    if (await archive.has('oci-layout')) return await loadLayout(store, archive, o)
+    if (await archive.has('manifest.json')) return await loadDocker(store, archive, o)
+    throw invalid('badArchive', 'the archive holds no image: neither oci-layout nor manifest.json is in it')
+  } finally {
+    await store.tool.run('remove', ['--root', root])
+  }
+}
+
+function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): string[] {
+  const shown = names.length > 0 ? names.map(familiarString) : [id]
+  for (const s of shown)
+    o.onProgress?.({ stream: names.length > 0 ? `Loaded image: ${s}\n` : `Loaded image ID: ${s}\n` })
+  store.emit('load', id, id)
+  return shown
+}
+
+// ---------------------------------------------------------------------------------------------- OCI image layout
+
+const blobName = (d: Descriptor): string => `blobs/sha256/${d.digest.slice(7)}`
+
+async function verified(archive: Archive, d: Descriptor): Promise<Buffer> {
+  const data = await archive.document(blobName(d))
+  const actual = digestOf(data)
+  if (actual !== d.digest)
+    throw invalid('digestMismatch', `${blobName(d)} in the image archive has the digest ${actual}`, {
+      expected: d.digest,
+      actual,
+    })
+  return data
+}
+
+async function loadLayout(store: ImageStore, archive: Archive, o: LoadOptions): Promise<string[]> {
+  const raw = await archive.document('index.json')
+  const index = parseManifest(raw, '')
+  if (!isIndex(index)) throw invalid('badArchive', 'index.json of the image archive is no index')
+  const legacy = await legacyNames(archive)
+  // One image may stand there several times, once a name.
+  const images = new Map<Digest, { descriptor: Descriptor; names: Reference[] }>()
+  const platform = o.platform ?? hostPlatform()
+  for (const entry of index.manifests) {
+    let descriptor: Descriptor = entry
+    let manifest = parseManifest(await verified(archive, entry), entry.mediaType)
+    for (let depth = 0; isIndex(manifest); depth++) {
+      const chosen: Descriptor | null = depth < 2 ? choosePlatform(manifest, platform) : null
+      if (!chosen)
+        throw notFound(
+          'noPlatform',
+          `no image for ${platform.os}/${platform.architecture} is in the archive's index ${entry.digest}`,
+        )
+      descriptor = chosen
+      manifest = parseManifest(await verified(archive, chosen), chosen.mediaType)
+    }
+    const known = images.get(descriptor.digest) ?? { descriptor, names: [] }
+    images.set(descriptor.digest, known)
+    for (const name of [annotatedName(entry), ...(legacy.get(manifest.config.digest) ?? [])])
+      if (name && !known.names.some((n) => familiarString(n) === familiarString(name))) known.names.push(name)
+  }
+  const loaded: string[] = []
+  for (const { descriptor, names } of images.values())
+    loaded.push(...(await store.leased((lease) => loadManifest(store, lease, archive, descriptor, names, o))))
+  return loaded
+}
+
+function annotatedName(d: Descriptor): Reference | null {
+  const full = d.annotations?.[NAME_ANNOTATION]
+  if (full) return withDefaultTag(parseReference(full))
+  const ref = d.annotations?.[TAG_ANNOTATION]
+  // By the specification it may be a bare tag, which names nothing here.
+  return ref && /[:/]/.test(ref) ? withDefaultTag(parseReference(ref)) : null
+}
+
+/** manifest.json beside an OCI layout: the names by config digest. */
+async function legacyNames(archive: Archive): Promise<Map<Digest, Reference[]>> {
+  const names = new Map<Digest, Reference[]>()
+  if (!(await archive.has('manifest.json'))) return names
+  for (const m of dockerManifests(await archive.json('manifest.json'))) {
+    const hex = /([0-9a-f]{64})(?:\.json)?$/.exec(m.Config)?.[1]
+    if (hex)
+      names.set(
+        `sha256:${hex}`,
+        (m.RepoTags ?? []).map((t) => withDefaultTag(parseReference(t))),
+      )
+  }
+  return names
+}
+
+async function loadManifest(
+  store: ImageStore,
+  lease: Lease,
+  archive: Archive,
+  descriptor: Descriptor,
+  names: readonly Reference[],
+  o: LoadOptions,
+): Promise<string[]> {
+  const data = await verified(archive, descriptor)
+  const manifest = parseManifest(data, descriptor.mediaType) as Manifest
+  const rawConfig = await verified(archive, manifest.config)
+  const config = parseConfig(rawConfig)
+  const id = manifest.config.digest
+  const chain = chainIds(config.rootfs.diff_ids)
+  await lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
+  await store.blobs.put(rawConfig, id)
+  await store.blobs.put(data, descriptor.digest)
+  await installImage(store, lease, {
+    id,
+    config,
+    manifest: { mediaType: mediaTypeOf(manifest, descriptor.mediaType), digest: descriptor.digest, size: data.length },
+    blobs: manifest.layers,
+    unpack: (i) => takeLayer(store, archive, manifest.layers[i]!, config.rootfs.diff_ids[i]!, o),
+    changes: () => names.map((n) => store.nameImage(n, id, null)),
+  })
+  // Chains that were here already may have been packed otherwise: their blobs are wanted for push and save.
+  for (const [i, l] of manifest.layers.entries())
+    if (!(await store.blobs.has(l.digest))) {
+      const extra = await takeLayer(store, archive, l, config.rootfs.diff_ids[i]!, o)
+      await store.layers.discard(extra.directory)
+    }
+  return report(store, o, id, names)
+}
+
+/** Hashes, keeps and unpacks a layer file of the archive. */
+async function takeLayer(
+  store: ImageStore,
+  archive: Archive,
+  d: Descriptor,
+  diffId: Digest,
+  o: LoadOptions,
+): Promise<UnpackedLayer> {
+  const blob = store.blobs.temporaryPath()
+  const { directory, process } = await store.layers.unpack({ blob })
+  try {
+    const result = (await process.consume(
+      withProgress(
+        store,
+        createReadStream(await archive.path(blobName(d)), { highWaterMark: 1 << 20 }),
+        d.size,
+        diffId,
+        o,
+      ),
+    )) as unknown as LayerResult
+    if (result.compressedDigest !== d.digest)
+      throw invalid('digestMismatch', `${blobName(d)} in the image archive has the digest ${result.compressedDigest}`, {
+        expected: d.digest,
+        actual: result.compressedDigest,
+      })
+    await store.blobs.adopt(blob, d.digest)
+    return { directory, result }
+  } catch (e) {
+    await process.kill()
+    await store.layers.discard(directory)
+    await rm(blob, { force: true })
+    throw e
+  }
+}
+
+async function* withProgress(
+  store: ImageStore,
+  source: AsyncIterable<Uint8Array>,
+  total: number,
+  diffId: Digest,
+  o: LoadOptions,
+): AsyncGenerator<Uint8Array> {
+  const progress = new LayerProgress(diffId.slice(7, 19), store.modules.clock, o.onProgress ?? (() => {}))
+  let done = 0
+  for await (const chunk of source) {
+    yield chunk
+    done += chunk.length
+    progress.advance('Loading layer', done, total)
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- docker archive
+
+interface DockerManifest {
+  readonly Config: string
+  readonly RepoTags?: readonly string[] | null
+  readonly Layers: readonly string[]
+}
+
+function dockerManifests(doc: unknown): DockerManifest[] {
+  const isText = (x: unknown): x is string => typeof x === 'string'
+  if (!Array.isArray(doc)) throw invalid('badArchive', 'manifest.json of the image archive is no list')
+  for (const m of doc as Partial<DockerManifest>[])
+    if (
+      typeof m !== 'object' ||
+      m === null ||
+      !isText(m.Config) ||
+      !Array.isArray(m.Layers) ||
+      !m.Layers.every(isText) ||
+      !(m.RepoTags === undefined || m.RepoTags === null || (Array.isArray(m.RepoTags) && m.RepoTags.every(isText)))
+    )
+      throw invalid('badArchive', 'an entry of manifest.json lacks Config or Layers, or has others than strings there')
+  return doc as DockerManifest[]
+}
+
+async function loadDocker(store: ImageStore, archive: Archive, o: LoadOptions): Promise<string[]> {
+  const loaded: string[] = []
+  for (const m of dockerManifests(await archive.json('manifest.json')))
+    loaded.push(...(await store.leased((lease) => loadDockerImage(store, lease, archive, m, o))))
+  return loaded
+}
+
+async function loadDockerImage(
+  store: ImageStore,
+  lease: Lease,
+  archive: Archive,
+  m: DockerManifest,
+  o: LoadOptions,
+): Promise<string[]> {
+  const rawConfig = await archive.document(m.Config)
+  const config = parseConfig(rawConfig)
+  const diffIds = config.rootfs.diff_ids
+  if (diffIds.length !== m.Layers.length)
+    throw invalid(
+      'badArchive',
+      `invalid manifest, layers length mismatch: expected ${diffIds.length}, got ${m.Layers.length}`,
+    )
+  const names = (m.RepoTags ?? []).map((t) => withDefaultTag(parseReference(t)))
+  const blobs: Descriptor[] = []
+  const unpacked = new Map<number, UnpackedLayer>()
+  try {
+    // The archive's layers are plain tars, so how they were packed is not known: each becomes a blob of our own making.
+    for (const [i, name] of m.Layers.entries()) {
+      const path = await archive.path(name)
+      const { size } = await lstat(path)
+      const source = createReadStream(path, { highWaterMark: 1 << 20 })
+      const layer = await ingestLayer(store, lease, withProgress(store, source, size, diffIds[i]!, o))
+      unpacked.set(i, layer.unpacked)
+      blobs.push(layer.blob)
+    }
+    const id = await installMade(store, lease, {
+      config,
+      rawConfig,
+      blobs,
+      names,
+      unpack: async (i) => {
+        const u = unpacked.get(i)!
+        unpacked.delete(i)
+        return u
+      },
+    })
+    return report(store, o, id, names)
+  } finally {
+    for (const u of unpacked.values()) await store.layers.discard(u.directory)
+  }
+}

@@ -1,0 +1,202 @@
+import { rm } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import { invalid, rfc3339 } from '../../common/index.js'
+import { digestOf } from '../content/blob-store.js'
+import type { Change } from '../content/database.js'
+import type { Descriptor, Digest, Image, ImageConfig, ImagePlatform } from '../contract.js'
+import { hostPlatform, type Manifest, MEDIA } from '../registry/media-types.js'
+import { familiarString, parseReference, type Reference, withDefaultTag } from '../registry/reference.js'
+import type { UnpackedLayer } from '../snapshot/layer-store.js'
+import type { LayerResult } from '../snapshot/layer-tool.js'
+import { encodeJson } from './config.js'
+import { unpackBlob } from './fetch.js'
+import { installImage } from './install.js'
+import { applyChanges } from './instructions.js'
+import { type ImageStore, type Lease, noSuchImage } from './store.js'
+
+/** A new name for an image; a digest cannot be given. */
+export function targetReference(name: string): Reference {
+  const ref = withDefaultTag(parseReference(name))
+  if (ref.digest) throw invalid('badReference', 'refusing to create a tag with a digest reference', { reference: name })
+  return ref
+}
+
+export const layerDescriptor = (r: LayerResult): Descriptor => ({
+  mediaType: r.compression === 'zstd' ? `${MEDIA.ociLayer}+zstd` : MEDIA.dockerLayer,
+  digest: r.compressedDigest,
+  size: r.compressedBytes,
+})
+
+/** Manifest for an image that was made here: Docker's, unless a layer's compression asks for OCI's. */
+export function makeManifest(
+  config: Descriptor,
+  layers: readonly Descriptor[],
+): { data: Buffer; descriptor: Descriptor } {
+  const oci = layers.some((l) => l.mediaType.startsWith('application/vnd.oci.'))
+  const mediaType = oci ? MEDIA.ociManifest : MEDIA.dockerManifest
+  const manifest: Manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config: { ...config, mediaType: oci ? MEDIA.ociConfig : MEDIA.dockerConfig },
+    layers: oci
+      ? layers.map((l) => (l.mediaType === MEDIA.dockerLayer ? { ...l, mediaType: `${MEDIA.ociLayer}+gzip` } : l))
+      : layers,
+  }
+  const data = encodeJson(manifest)
+  return { data, descriptor: { mediaType, digest: digestOf(data), size: data.length } }
+}
+
+export interface NewLayer {
+  readonly unpacked: UnpackedLayer
+  readonly blob: Descriptor
+}
+
+/** Takes a tar in, as it is when registries take it so, else gzipped; the blob is in its place and pinned when it resolves. */
+export async function ingestLayer(store: ImageStore, lease: Lease, tar: AsyncIterable<Uint8Array>): Promise<NewLayer> {
+  const path = store.blobs.temporaryPath()
+  const { directory, process } = await store.layers.unpack({ blob: path, recompress: true })
+  try {
+    const result = (await process.consume(tar)) as unknown as LayerResult
+    await lease.pin(result.compressedDigest)
+    await store.blobs.adopt(path, result.compressedDigest)
+    return { unpacked: { directory, result }, blob: layerDescriptor(result) }
+  } catch (e) {
+    await process.kill()
+    await store.layers.discard(directory)
+    await rm(path, { force: true })
+    throw e
+  }
+}
+
+/** Writes config and manifest, then installs. `names` become references. */
+export async function installMade(
+  store: ImageStore,
+  lease: Lease,
+  o: {
+    readonly config: ImageConfig
+    readonly rawConfig?: Uint8Array
+    readonly blobs: readonly Descriptor[]
+    readonly unpack: (index: number) => Promise<UnpackedLayer>
+    readonly names: readonly Reference[]
+    readonly parent?: Digest | null
+  },
+): Promise<Digest> {
+  const raw = o.rawConfig ?? encodeJson(o.config)
+  const id = digestOf(raw)
+  const { data, descriptor } = makeManifest({ mediaType: MEDIA.dockerConfig, digest: id, size: raw.length }, o.blobs)
+  await lease.pin(id, descriptor.digest)
+  await store.blobs.put(raw, id)
+  await store.blobs.put(data, descriptor.digest)
+  await installImage(store, lease, {
+    id,
+    config: o.config,
+    manifest: descriptor,
+    blobs: o.blobs,
+    unpack: o.unpack,
+    parent: o.parent ?? null,
+    changes: () => o.names.map((n): Change => store.nameImage(n, id, null)),
+  })
+  return id
+}
+
+export interface ImportOptions {
+  readonly reference?: string
+  readonly message?: string
+  readonly changes?: readonly string[]
+  readonly platform?: ImagePlatform
+}
+
+export async function importImage(store: ImageStore, tar: Readable, o: ImportOptions): Promise<Image> {
+  // Everything that can be refused is, before the stream is read.
+  const names = o.reference ? [targetReference(o.reference)] : []
+  const config = applyChanges({}, o.changes ?? [])
+  return store.leased(async (lease) => {
+    const layer = await ingestLayer(store, lease, tar)
+    const created = rfc3339(store.modules.clock.now())
+    const platform = o.platform ?? hostPlatform()
+    let taken = false
+    try {
+      const id = await installMade(store, lease, {
+        config: {
+          architecture: platform.architecture,
+          ...(platform.variant ? { variant: platform.variant } : {}),
+          os: platform.os,
+          created,
+          config,
+          rootfs: { type: 'layers', diff_ids: [layer.unpacked.result.diffId] },
+          history: [{ created, comment: o.message || 'Imported from -' }],
+        },
+        blobs: [layer.blob],
+        unpack: async () => {
+          taken = true
+          return layer.unpacked
+        },
+        names,
+      })
+      store.emit('import', id, names[0] ? familiarString(names[0]) : id)
+      return await store.image(id)
+    } finally {
+      if (!taken) await store.layers.discard(layer.unpacked.directory)
+    }
+  })
+}
+
+export interface CommitOptions {
+  readonly container: string
+  readonly image: Digest
+  readonly config: ImageConfig['config']
+  readonly reference?: string
+  readonly comment?: string
+  readonly author?: string
+}
+
+/** `upper` is the container's writable layer; it may be in use, then the caller has paused the container or accepts a blur. */
+export async function commitImage(store: ImageStore, upper: string, o: CommitOptions): Promise<Image> {
+  const names = o.reference ? [targetReference(o.reference)] : []
+  const base = store.db.images.get(o.image)
+  if (!base) throw noSuchImage(o.image)
+  const { config: baseConfig } = await store.config(base.id)
+  return store.leased(async (lease) => {
+    await lease.pin(base.id, ...base.layers, ...base.blobs.map((b) => b.digest))
+    if (!store.db.images.has(base.id)) throw noSuchImage(o.image)
+    const path = store.blobs.temporaryPath()
+    const packed = await store.tool.packLayer(upper, path).catch(async (e: unknown) => {
+      await rm(path, { force: true })
+      throw e
+    })
+    const isEmpty = packed.entries === 0
+    const blob = layerDescriptor({ ...packed, compression: 'gzip' })
+    await lease.pin(blob.digest)
+    if (isEmpty) await rm(path)
+    else await store.blobs.adopt(path, blob.digest)
+    const created = rfc3339(store.modules.clock.now())
+    const id = await installMade(store, lease, {
+      config: {
+        ...baseConfig,
+        created,
+        ...(o.author ? { author: o.author } : {}),
+        ...(o.config ? { config: o.config } : {}),
+        rootfs: {
+          type: 'layers',
+          diff_ids: isEmpty ? baseConfig.rootfs.diff_ids : [...baseConfig.rootfs.diff_ids, packed.diffId],
+        },
+        history: [
+          ...(baseConfig.history ?? []),
+          {
+            created,
+            created_by: (o.config?.Cmd ?? []).join(' '),
+            ...(o.author ? { author: o.author } : {}),
+            ...(o.comment ? { comment: o.comment } : {}),
+            ...(isEmpty ? { empty_layer: true } : {}),
+          },
+        ],
+      },
+      blobs: isEmpty ? base.blobs : [...base.blobs, blob],
+      unpack: (i) => unpackBlob(store, i < base.blobs.length ? base.blobs[i]! : blob),
+      names,
+      parent: base.id,
+    })
+    for (const n of names) store.emit('tag', id, familiarString(n))
+    return store.image(id)
+  })
+}

@@ -1,0 +1,60 @@
+import { type ErrorKind, ShoalError } from '../../common/index.js'
+
+/** One entry of a registry's error body (distribution-spec, Error Codes). */
+export interface RegistryFault {
+  readonly code: string
+  readonly message: string
+}
+
+export function parseFaults(body: string): RegistryFault[] {
+  try {
+    const doc = JSON.parse(body) as { errors?: unknown; details?: unknown }
+    if (Array.isArray(doc.errors))
+      return doc.errors
+        .filter((e): e is Record<string, unknown> => typeof e === 'object' && e !== null)
+        .map((e) => ({ code: String(e.code ?? 'UNKNOWN'), message: String(e.message ?? '') }))
+    if (typeof doc.details === 'string') return [{ code: 'UNAUTHORIZED', message: doc.details }]
+  } catch {
+    // Not JSON: a proxy's page. The status tells enough.
+  }
+  return []
+}
+
+/** "manifest unknown: manifest unknown": the code in words, then the message, as docker's client prints it. */
+export const faultText = (f: RegistryFault): string =>
+  `${f.code.toLowerCase().replaceAll('_', ' ')}: ${f.message || 'unknown error'}`
+
+const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
+  400: 'invalid',
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'notFound',
+  416: 'invalid',
+  429: 'unavailable',
+}
+
+/** An answer that was none of those hoped for. fields: status, faults, url, method. */
+export function statusError(method: string, url: string, status: number, body: string): ShoalError {
+  const faults = parseFaults(body)
+  const what = faults.length > 0 ? faults.map(faultText).join(', ') : `unexpected status ${status}`
+  return new ShoalError(
+    KIND_BY_STATUS[status] ?? (status >= 500 ? 'unavailable' : 'internal'),
+    'registryStatus',
+    faults.length > 0 ? what : `${what} of ${method} ${url}`,
+    { status, faults, url, method },
+  )
+}
+
+export const statusOf = (e: unknown): number | null =>
+  e instanceof ShoalError && e.code === 'registryStatus' ? (e.fields.status as number) : null
+
+export const faultsOf = (e: unknown): readonly RegistryFault[] =>
+  e instanceof ShoalError && e.code === 'registryStatus' ? (e.fields.faults as RegistryFault[]) : []
+
+/** Worth another try: the network, the registry's own trouble, or too many requests. */
+export function isTransient(e: unknown): boolean {
+  if (!(e instanceof ShoalError)) return false
+  if (e.code === 'registryUnreachable' || e.code === 'registryBroken') return true
+  const status = statusOf(e)
+  return status !== null && (status >= 500 || status === 429 || status === 408)
+}

@@ -1,0 +1,179 @@
+import { chmod, lchown, lstat, mkdir, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { internal } from '../../common/index.js'
+import { KeyedMutex, Mutex } from '../content/mutex.js'
+import type { ChangeKind, Digest, RootfsPlan, SnapshotService } from '../contract.js'
+import { type ImageStore, noSuchImage } from '../image/store.js'
+import { type LayerProcess, overlayArgs } from './layer-tool.js'
+
+/** A merged tree that a helper process holds; several callers share one, since an upper directory is mounted once at most. */
+interface Held {
+  readonly process: LayerProcess
+  readonly root: string
+  users: number
+}
+
+class Snapshots implements SnapshotService {
+  readonly #perContainer = new KeyedMutex()
+  readonly #held = new Map<string, Held>()
+  readonly #mounting = new Mutex()
+
+  constructor(private readonly store: ImageStore) {}
+
+  /** Removes directories of containers that no record names: a crash came between. Called by the first use. */
+  readonly #swept = (() => {
+    let done: Promise<void> | null = null
+    return (): Promise<void> => {
+      done ??= this.#sweep()
+      return done
+    }
+  })()
+
+  async #sweep(): Promise<void> {
+    const root = join(this.store.options.root, 'containers')
+    await mkdir(root, { recursive: true })
+    for (const name of await readdir(root))
+      if (!this.store.db.snapshots.has(name)) await this.store.tool.run('remove', ['--root', join(root, name)])
+  }
+
+  async prepare(containerId: string, image: Digest): Promise<RootfsPlan> {
+    await this.#swept()
+    return this.#perContainer.run(containerId, async () => {
+      if (this.store.db.snapshots.has(containerId)) return this.get(containerId)
+      const path = this.store.containerPath(containerId)
+      await mkdir(join(path, 'upper'), { recursive: true, mode: 0o755 })
+      await mkdir(join(path, 'work'), { recursive: true, mode: 0o700 })
+      return this.store.leased(async (lease) => {
+        const layers = this.store.db.images.get(image)?.layers ?? []
+        await lease.pin(image, ...layers)
+        if (!this.store.db.images.has(image)) throw noSuchImage(image)
+        // The merged root is the upper directory itself: it has to look like the image's.
+        const root = await lstat(await this.store.layers.initLayer(layers))
+        await lchown(join(path, 'upper'), root.uid, root.gid)
+        await chmod(join(path, 'upper'), root.mode & 0o7777)
+        // From here on the collector spares the layers, whatever happens to the image.
+        await this.store.exclusive(() =>
+          this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),
+        )
+        return this.get(containerId)
+      })
+    })
+  }
+
+  async get(containerId: string): Promise<RootfsPlan> {
+    const upper = this.store.upperOf(containerId)
+    const { layers } = this.store.db.snapshots.get(containerId)!
+    return {
+      lower: [await this.store.layers.initLayer(layers), ...this.store.layers.lower(layers)],
+      upper,
+      work: join(this.store.containerPath(containerId), 'work'),
+    }
+  }
+
+  async remove(containerId: string): Promise<void> {
+    await this.#swept()
+    await this.#perContainer.run(containerId, async () => {
+      const path = this.store.containerPath(containerId)
+      if (this.store.db.snapshots.has(containerId))
+        await this.store.exclusive(async () => {
+          await this.store.db.commit([{ delete: 'snapshot', key: containerId }])
+          // Layers of an image that was removed under the container had waited for it.
+          await this.store.collect()
+        })
+      await this.store.tool.run('remove', ['--root', path])
+    })
+  }
+
+  async usage(containerId: string): Promise<number> {
+    const r = await this.store.tool.run('usage', ['--root', this.store.upperOf(containerId)])
+    return r.bytes as number
+  }
+
+  async changes(containerId: string): Promise<readonly { readonly path: string; readonly kind: ChangeKind }[]> {
+    const plan = await this.get(containerId)
+    const { output } = await this.store.tool.collect('changes', [...overlayArgs(plan.lower), '--upper', plan.upper])
+    const found = new Map<string, ChangeKind>()
+    for (const entry of output.toString('utf8').split('\0'))
+      if (entry !== '') found.set(entry.slice(1), Number(entry[0]) as ChangeKind)
+    // A directory is changed by what comes and goes in it, though its own times may have been set back.
+    for (const [path, kind] of [...found]) {
+      const parent = path.slice(0, path.lastIndexOf('/'))
+      if (kind !== 0 && parent !== '' && !found.has(parent)) found.set(parent, 0)
+    }
+    return [...found]
+      .map(([path, kind]) => ({ path, kind }))
+      .sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
+  }
+
+  async withMounted<T>(containerId: string, fn: (root: string) => Promise<T>): Promise<T> {
+    const held = await this.#mounting.run(() => this.#hold(containerId))
+    try {
+      return await fn(held.root)
+    } finally {
+      await this.#mounting.run(async () => {
+        if (--held.users > 0) return
+        this.#held.delete(containerId)
+        await held.process.finish()
+      })
+    }
+  }
+
+  async #hold(containerId: string): Promise<Held> {
+    const there = this.#held.get(containerId)
+    if (there) {
+      there.users++
+      return there
+    }
+    const plan = await this.get(containerId)
+    const process = this.store.tool.start('hold', [
+      ...overlayArgs(plan.lower),
+      '--upper',
+      plan.upper,
+      '--work',
+      plan.work,
+    ])
+    const first = await firstLine(process)
+    const fd = (JSON.parse(first) as { root?: unknown }).root
+    if (typeof fd !== 'number') throw internal('layerTool', `shoal-layer hold answered "${first}"`)
+    const held = { process, root: `/proc/${process.pid}/fd/${fd}`, users: 1 }
+    this.#held.set(containerId, held)
+    return held
+  }
+
+  async readFile(plan: RootfsPlan, path: string, maxBytes: number): Promise<Uint8Array | null> {
+    const { result, output } = await this.store.tool.collect('cat', [
+      ...overlayArgs(plan.lower),
+      '--upper',
+      plan.upper,
+      '--path',
+      path,
+      '--bytes-max',
+      String(maxBytes),
+    ])
+    return result.found === true ? output : null
+  }
+
+  async list(): Promise<readonly string[]> {
+    return [...this.store.db.snapshots.keys()]
+  }
+}
+
+/** Rejects with the process's own error when it ends without a line. */
+async function firstLine(process: LayerProcess): Promise<string> {
+  const lines = createInterface({ input: process.stdout })
+  try {
+    return await Promise.race([
+      new Promise<string>((resolve) => lines.once('line', resolve)),
+      process.done.then(() => {
+        throw internal('layerTool', 'shoal-layer ended without an answer')
+      }),
+    ])
+  } finally {
+    lines.close()
+  }
+}
+
+/** Stands on the image service's store: `images` must be started first and stopped last. */
+export const createSnapshotService = (modules: { readonly images: { readonly store: ImageStore } }): SnapshotService =>
+  new Snapshots(modules.images.store)

@@ -1,0 +1,2 @@
+export { createAgent } from './agent.js'
+export type { AgentStream, Dial } from './stream.js'

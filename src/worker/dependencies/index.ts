@@ -1,0 +1,1 @@
+export { DependencyStore } from './dependency-store.js'

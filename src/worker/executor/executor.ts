@@ -1,0 +1,92 @@
+import { X509Certificate } from 'node:crypto'
+import { cpus, hostname, totalmem } from 'node:os'
+import type { ClusterMembers, GenericResource, Network, NetworkUpdate, Node, NodeDescription, Task } from '#proto'
+import { isKind } from '../../common/index.js'
+import type { Logger } from '../../common/log.js'
+import type { Engine } from '../../engine/index.js'
+import type { Dependencies, Executor, TaskController } from '../contract.js'
+import { TASK_LABEL } from './container-plan.js'
+import { ContainerController } from './controller.js'
+
+export interface ExecutorOptions {
+  readonly engineVersion: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly genericResources: readonly GenericResource[]
+}
+
+export interface ExecutorModules {
+  readonly engine: Engine
+  readonly logger: Logger
+  /** PEM root and certificate, and where this node's VXLAN packets come from; null while in no swarm. */
+  readonly membership: () => {
+    readonly nodeId: string
+    readonly ca: string
+    readonly cert: string
+    readonly dataPathAddress: string
+  } | null
+}
+
+/** Runs tasks as containers of this host's engine. */
+export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Executor {
+  const describe = async (): Promise<NodeDescription> => {
+    const membership = m.membership()
+    const issuer = membership ? issuerOf(membership.ca) : null
+    return {
+      hostname: hostname(),
+      platform: {
+        architecture: { x64: 'x86_64', arm64: 'aarch64' }[process.arch as string] ?? process.arch,
+        os: 'linux',
+      },
+      resources: {
+        nanoCpus: cpus().length * 1e9,
+        memoryBytes: totalmem(),
+        pids: 0,
+        generic: [...options.genericResources],
+      },
+      engineVersion: options.engineVersion,
+      engineLabels: { ...options.labels },
+      plugins: [
+        ...['bridge', 'host', 'macvlan', 'null', 'overlay'].map((name) => ({ type: 'Network', name })),
+        ...['json-file', 'none'].map((name) => ({ type: 'Log', name })),
+        { type: 'Volume', name: 'local' },
+      ],
+      trustRoot: Buffer.from(membership?.ca ?? ''),
+      certIssuerSubject: issuer?.subject ?? new Uint8Array(0),
+      certIssuerPublicKey: issuer?.publicKey ?? new Uint8Array(0),
+      dataPathAddress: membership?.dataPathAddress ?? '',
+    }
+  }
+  return {
+    describe,
+    controller(task: Task, _dependencies: Dependencies): TaskController {
+      return new ContainerController(
+        task,
+        m.engine,
+        async () => ({ nodeId: m.membership()?.nodeId ?? '', node: await describe() }),
+        m.logger,
+      )
+    },
+    async knownTasks() {
+      return m.engine.containers.list().flatMap((c) => c.config.Labels?.[TASK_LABEL] ?? [])
+    },
+    async removeTask(taskId) {
+      const c = m.engine.containers.list().find((x) => x.config.Labels?.[TASK_LABEL] === taskId)
+      if (!c) return
+      await m.engine.containers.remove(c.id, { force: true, volumes: true, link: false }).catch((e: unknown) => {
+        if (!isKind(e, 'notFound')) throw e
+      })
+    },
+    async configureNode(_node: Node) {},
+    applyMembers: (members: ClusterMembers) => m.engine.networks.applyMembers(members),
+    applyNetworkUpdate: (update: NetworkUpdate) => m.engine.networks.applyNetworkUpdate(update),
+    async ensureNetwork(network: Network) {
+      await m.engine.networks.ensureSwarmNetwork(network)
+    },
+  }
+}
+
+/** Subject (DER text form is not exposed by Node: the readable one) and public key of the root that signs this swarm's nodes. */
+function issuerOf(ca: string): { subject: Uint8Array; publicKey: Uint8Array } {
+  const x = new X509Certificate(ca)
+  return { subject: Buffer.from(x.subject), publicKey: x.publicKey.export({ type: 'spki', format: 'der' }) }
+}

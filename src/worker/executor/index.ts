@@ -1,0 +1,1 @@
+export { createExecutor, type ExecutorModules, type ExecutorOptions } from './executor.js'

@@ -1,0 +1,5 @@
+export { advanced, nextStep, type Step } from './step.js'
+export { TaskRecords } from './task-records.js'
+export { TaskRunner } from './task-runner.js'
+export { TaskSet } from './task-set.js'
+export { timestampOf } from './time.js'

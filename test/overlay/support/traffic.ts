@@ -1,0 +1,106 @@
+// Small traffic programs that tests run inside namespaces:
+//   serve NAME ADDRESS PORT       TCP: answers each connection with "NAME <peer address>", then echoes; UDP likewise
+//   get ADDRESS PORT COUNT        TCP: COUNT connections one after another; prints JSON of answers, or the error
+//   udp ADDRESS PORT COUNT [KEEP] UDP: COUNT questions, each from a new socket unless KEEP; prints JSON of answers
+//   hold ADDRESS PORT             TCP: connects, prints the answer, then echoes lines from stdin through it
+//   dns NAME [TYPE] [tcp]         asks 127.0.0.11; prints JSON {rcode, answers}
+//   nameserver ADDRESS ANSWER     answers every A question with ANSWER
+import { createSocket } from 'node:dgram'
+import { Resolver } from 'node:dns/promises'
+import { connect, createServer } from 'node:net'
+import { encodeResponse, parseQuery } from '../../../src/overlay/dns/packet.js'
+
+const [mode, ...args] = process.argv.slice(2)
+const PATIENCE_MS = 4000
+
+// The test holds the other end of stdin: its end, however it came, ends this program.
+process.stdin.on('end', () => process.exit(0))
+process.stdin.resume()
+
+function once(address: string, port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const s = connect({ host: address, port })
+    const timer = setTimeout(() => {
+      s.destroy()
+      reject(Object.assign(new Error('no answer'), { code: 'TIMEOUT' }))
+    }, PATIENCE_MS)
+    s.on('error', (e) => {
+      clearTimeout(timer)
+      reject(e)
+    })
+    s.once('data', (d) => {
+      clearTimeout(timer)
+      s.destroy()
+      resolve(d.toString())
+    })
+  })
+}
+
+function ask(address: string, port: number, socket = createSocket('udp4'), keep = false): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(Object.assign(new Error('no answer'), { code: 'TIMEOUT' })), PATIENCE_MS)
+    socket.once('message', (d) => {
+      clearTimeout(timer)
+      if (!keep) socket.close()
+      resolve(d.toString())
+    })
+    socket.send('?', port, address)
+  })
+}
+
+async function repeat(count: number, one: () => Promise<string>): Promise<void> {
+  const answers: string[] = []
+  try {
+    for (let i = 0; i < count; i++) answers.push(await one())
+  } catch (e) {
+    console.log(JSON.stringify({ answers, error: (e as NodeJS.ErrnoException).code }))
+    process.exit(0)
+  }
+  console.log(JSON.stringify({ answers, error: null }))
+  process.exit(0)
+}
+
+if (mode === 'serve') {
+  const [name, address, port] = args
+  const udp = createSocket('udp4')
+  udp.on('message', (_m, from) => udp.send(`${name} ${from.address}`, from.port, from.address))
+  udp.bind(Number(port), address)
+  const server = createServer((s) => {
+    s.on('error', () => s.destroy())
+    s.write(`${name} ${s.remoteAddress}`)
+    s.pipe(s)
+  })
+  server.listen(Number(port), address, () => console.log('ready'))
+} else if (mode === 'get') {
+  await repeat(Number(args[2] ?? 1), () => once(args[0]!, Number(args[1])))
+} else if (mode === 'udp') {
+  const kept = args[3] ? createSocket('udp4') : undefined
+  await repeat(Number(args[2] ?? 1), () => ask(args[0]!, Number(args[1]), kept, kept !== undefined))
+} else if (mode === 'hold') {
+  const s = connect({ host: args[0]!, port: Number(args[1]) })
+  s.on('data', (d) => process.stdout.write(`${d.toString().trim()}\n`))
+  s.on('error', (e) => {
+    process.stdout.write(`error ${(e as NodeJS.ErrnoException).code}\n`)
+    process.exit(0)
+  })
+  process.stdin.on('data', (d) => s.write(d))
+} else if (mode === 'nameserver') {
+  const udp = createSocket('udp4')
+  udp.on('message', (m, from) => {
+    const q = parseQuery(m)
+    if (!q) return
+    const data = Uint8Array.from(args[1]!.split('.').map(Number))
+    udp.send(encodeResponse(q, 0, [{ type: q.question.type, ttl: 60, data }], 512), from.port, from.address)
+  })
+  udp.bind(53, args[0], () => console.log('ready'))
+} else if (mode === 'dns') {
+  const resolver = new Resolver({ timeout: PATIENCE_MS, tries: 1 })
+  resolver.setServers([`${process.env.DNS_SERVER ?? '127.0.0.11'}:53`])
+  try {
+    const type = args[1] ?? 'A'
+    const answers = type === 'PTR' ? await resolver.reverse(args[0]!) : await resolver.resolve(args[0]!, type)
+    console.log(JSON.stringify({ answers, error: null }))
+  } catch (e) {
+    console.log(JSON.stringify({ answers: [], error: (e as NodeJS.ErrnoException).code }))
+  }
+}
