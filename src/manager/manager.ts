@@ -1,5 +1,5 @@
 import type * as grpc from '@grpc/grpc-js'
-import { CA, Control, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
+import { CA, Control, Empty, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
 import {
   callUnary,
   dialGrpc,
@@ -64,12 +64,15 @@ class SwarmManager implements Manager {
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
   #raftRuns = false
+  /** Wraps the data key on disk when the member starts. */
+  #unlockKey: Uint8Array | null
 
   constructor(
     private readonly options: ManagerOptions,
     private readonly modules: ManagerModules,
   ) {
     this.#identity = options.identity
+    this.#unlockKey = options.unlockKey
     this.#clock = modules.clock
     this.#logger = modules.logger.child({ room: 'manager' })
     this.#settings = new RaftSettings(options.dir, this.#logger)
@@ -237,7 +240,9 @@ class SwarmManager implements Manager {
   async #member(bootstrap: ManagerOptions['bootstrap']): Promise<RaftNode> {
     const settings = await this.#settings.load()
     this.#settings.follow(this.#store)
-    const joined = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
+    const joining = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
+    const joined = joining?.answer
+    if (joining) this.#unlockKey = joining.unlockKey
     const raft = createRaftNode(
       {
         dir: `${this.options.dir}/raft`,
@@ -255,7 +260,7 @@ class SwarmManager implements Manager {
             : bootstrap.kind === 'forceNewCluster'
               ? { kind: 'forceNewCluster' }
               : null,
-        kek: this.options.unlockKey,
+        kek: this.#unlockKey,
         tickMs: this.options.tickMs,
         heartbeatTick: settings.heartbeatTick,
         electionTick: settings.electionTick,
@@ -274,8 +279,11 @@ class SwarmManager implements Manager {
     return raft
   }
 
-  /** Goes to the leader by what each answer says; a cluster between two leaders is asked again. */
-  async #join(remote: string): Promise<RaftJoinResponse> {
+  /**
+   * Goes to the leader by what each answer says; a cluster between two leaders is asked again. The unlock key comes along,
+   * so that a locked cluster's data key never lies on the new disk in clear.
+   */
+  async #join(remote: string): Promise<{ readonly answer: RaftJoinResponse; readonly unlockKey: Uint8Array | null }> {
     const giveUp = this.#clock.monotonic() + JOIN_DEADLINE_MS
     const request = RaftJoinRequest.create({
       nodeId: this.#identity.nodeId,
@@ -283,9 +291,12 @@ class SwarmManager implements Manager {
     })
     let address = remote
     for (;;) {
+      if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it joined')
       const client = dialGrpc({ address, identity: this.#identity })
       try {
-        return await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
+        const answer = await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
+        const { unlockKey } = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS })
+        return { answer, unlockKey: unlockKey.length > 0 ? unlockKey : null }
       } catch (e) {
         const error = ShoalError.from(e)
         const leader = (error.cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
@@ -330,7 +341,7 @@ class SwarmManager implements Manager {
       leadership,
       reporter,
       dispatcher,
-      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.options.unlockKey),
+      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.#unlockKey),
       control: new ForwardingControl(link, local),
       services: {
         control: controlHandlers({
@@ -362,6 +373,7 @@ class SwarmManager implements Manager {
     const deadline = this.#clock.after(JOIN_DEADLINE_MS, () => giveUp.abort())
     try {
       while (!isSettled()) {
+        if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it started')
         if (giveUp.signal.aborted)
           throw unavailable('notSettled', `this manager found no leader within ${JOIN_DEADLINE_MS} ms of joining`)
         await this.#clock.sleep(20)

@@ -150,6 +150,8 @@ test.serial('autolock: a restarted manager needs the unlock key, and starts with
     t.not(await codeOf(lab.restart(m)), null)
     await lab.restart(m, { unlockKey: key })
     t.is((await list(m, ObjectKind.KIND_SERVICE)).length, 1)
+    const second = await lab.join()
+    t.true(await lab.isLocked(second))
   } finally {
     await lab.close()
   }

@@ -246,6 +246,8 @@ export class Dispatcher {
   #endSilent(): void {
     const now = this.modules.clock.monotonic()
     const downMs = nodeDownMs(this.modules.store.view().cluster())
+    for (const [id, times] of this.#registrations)
+      if (now - times.at(-1)! > NODE_DOWN_MS) this.#registrations.delete(id)
     for (const s of [...this.#sessions.values()])
       if (now - s.lastHeard > downMs)
         this.#end(s, unavailable('silent', `nothing was heard of node ${s.nodeId} for ${downMs} ms`))

@@ -1,6 +1,7 @@
 import test from 'ava'
 import {
   Annotations,
+  AttachNetworkRequest,
   CreateRequest,
   Driver,
   EndpointSpec,
@@ -237,6 +238,37 @@ test.serial(
     }
   },
 )
+
+test.serial('an attached container is an endpoint of its network on its node, until it is detached', async (t) => {
+  t.timeout(60_000)
+  const lab = await ManagerLab.create(2)
+  try {
+    const m = lab.followers()[0]!
+    const agent = await lab.worker(m)
+    await until('the node is ready', async () => (await nodeOf(m, agent)).status?.state === 2)
+    const net = (
+      await create(m, {
+        network: NetworkSpec.create({
+          annotations: Annotations.create({ name: 'open' }),
+          driverConfig: Driver.create({ name: 'overlay' }),
+          attachable: true,
+        }),
+      })
+    ).object!.network!
+    const answer = await m.manager.control.attachNetwork(
+      AttachNetworkRequest.create({ network: 'open', nodeId: agent.nodeId, containerId: 'c0ffee', aliases: ['db'] }),
+    )
+    t.regex(answer.attachment!.addresses[0]!, /^10\.\d+\.\d+\.\d+\/24$/)
+    const endpoint = await until('its node knows it', () => agent.networks.get(net.id)?.endpoints.get('c0ffee'))
+    t.true(endpoint.ready)
+    t.deepEqual(endpoint.aliases, ['db'])
+    t.is(agent.tasks.size, 0)
+    await m.manager.control.remove(RemoveRequest.create({ kind: ObjectKind.KIND_TASK, id: answer.taskId }))
+    await until('the network is withdrawn', () => !agent.networks.has(net.id))
+  } finally {
+    await lab.close()
+  }
+})
 
 test.serial(
   'a second session of a node ends the first; what is not known of a task is acknowledged and dropped',
