@@ -57,7 +57,11 @@ export class Api {
 
   /** Takes the connection over: both directions raw from the answer on. */
   hijack(path: string, options: CallOptions & { readonly stdin: boolean }): Promise<Duplex> {
-    return this.#dial('POST', path, options, { isStream: true, hijack: true, openStdin: options.stdin }) as Promise<Duplex>
+    return this.#dial('POST', path, options, {
+      isStream: true,
+      hijack: true,
+      openStdin: options.stdin,
+    }) as Promise<Duplex>
   }
 
   /** Joins the frames of a stream without tty back into two. */
@@ -67,10 +71,12 @@ export class Api {
 
   #dial(method: string, path: string, o: CallOptions, more: object = {}): Promise<unknown> {
     const query = Object.entries(o.query ?? {}).filter(([, v]) => v !== undefined && v !== '' && v !== false)
-    const search = query.flatMap(([k, v]) =>
-      Array.isArray(v) ? v.map((x) => [k, x]) : [[k, typeof v === 'object' ? JSON.stringify(v) : v === true ? '1' : String(v)]],
+    const search = query.flatMap(([k, v]): [string, string][] =>
+      Array.isArray(v)
+        ? v.map((x) => [k, String(x)])
+        : [[k, typeof v === 'object' ? JSON.stringify(v) : v === true ? '1' : String(v)]],
     )
-    const qs = new URLSearchParams(search as string[][]).toString()
+    const qs = new URLSearchParams(search).toString()
     return new Promise((resolve, reject) => {
       this.#modem.dial(
         {
@@ -82,7 +88,10 @@ export class Api {
           statusCodes: true,
           ...more,
         } as never,
-        (error: (Error & { statusCode?: number; json?: { message?: string }; code?: string }) | null, data: unknown) => {
+        (
+          error: (Error & { statusCode?: number; json?: { message?: string }; code?: string }) | null,
+          data: unknown,
+        ) => {
           if (!error) return resolve(data)
           reject(this.#explain(error))
         },
@@ -93,7 +102,8 @@ export class Api {
   #explain(error: Error & { statusCode?: number; json?: { message?: string }; code?: string }): Error {
     if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
       return new ApiError(`Cannot connect to the Shoal daemon at ${this.host}. Is shoald running?`, 0)
-    if (error.code === 'EACCES') return new ApiError(`permission denied while trying to connect to the Shoal daemon socket at ${this.host}`, 0)
+    if (error.code === 'EACCES')
+      return new ApiError(`permission denied while trying to connect to the Shoal daemon socket at ${this.host}`, 0)
     if (error.statusCode === undefined) return error
     return new ApiError(`Error response from daemon: ${error.json?.message ?? error.message}`, error.statusCode)
   }

@@ -15,7 +15,11 @@ export interface Target {
 const configDir = (): string => process.env.DOCKER_CONFIG ?? join(homedir(), '.docker')
 
 /** -H, then SHOAL_HOST, DOCKER_HOST, then the context by flag, DOCKER_CONTEXT or the configuration file, then the default socket. */
-export function resolveTarget(flags: { readonly host?: string; readonly context?: string; readonly tlsverify?: boolean }): Target {
+export function resolveTarget(flags: {
+  readonly host?: string
+  readonly context?: string
+  readonly tlsverify?: boolean
+}): Target {
   const fromEnv = process.env.SHOAL_HOST || process.env.DOCKER_HOST
   const host = flags.host ?? (flags.context ? undefined : fromEnv)
   if (host) return { host, tls: tlsFiles(host, flags.tlsverify) }
@@ -26,7 +30,8 @@ export function resolveTarget(flags: { readonly host?: string; readonly context?
 
 function currentContext(): string | undefined {
   try {
-    return (JSON.parse(readFileSync(join(configDir(), 'config.json'), 'utf8')) as { currentContext?: string }).currentContext
+    return (JSON.parse(readFileSync(join(configDir(), 'config.json'), 'utf8')) as { currentContext?: string })
+      .currentContext
   } catch {
     return undefined // No configuration file, or none that can be read: the default context.
   }
@@ -37,7 +42,8 @@ function contextTarget(name: string): Target {
   const file = join(configDir(), 'contexts/meta', id, 'meta.json')
   let endpoint: { Host?: string } | undefined
   try {
-    endpoint = (JSON.parse(readFileSync(file, 'utf8')) as { Endpoints?: { docker?: { Host?: string } } }).Endpoints?.docker
+    endpoint = (JSON.parse(readFileSync(file, 'utf8')) as { Endpoints?: { docker?: { Host?: string } } }).Endpoints
+      ?.docker
   } catch {
     throw invalid('noSuchContext', `context "${name}": context not found: open ${file}: no such file or directory`)
   }
