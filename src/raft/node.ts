@@ -731,6 +731,11 @@ export class Member implements RaftNode {
     return this.#log.rotateKek(kek)
   }
 
+  /** For checkers that look inside a running member; null while there is nothing to see. */
+  inspect(): { readonly core: RaftCore; readonly log: DurableLog } | null {
+    return this.#state === 'running' ? { core: this.#core, log: this.#log } : null
+  }
+
   /** How well fsyncs are shared, and what is still open: for metrics and for leak checks in tests. */
   counters(): {
     readonly writes: number
