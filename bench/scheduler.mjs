@@ -16,7 +16,7 @@ import {
   TaskStatus,
 } from '../build/proto/shoal.js'
 import { nullLogger, systemClock } from '../build/src/common/index.js'
-import { NodeMirror, placeGroup, Scheduler } from '../build/src/manager/scheduler/index.js'
+import { NodeMirror, placeGroup, Scheduler, ServiceCounts } from '../build/src/manager/scheduler/index.js'
 import { createStore } from '../build/src/manager/store/index.js'
 
 const [taskCount, nodeCount, serviceCount] = [100_000, 1_000, 100].map((n, i) => Number(process.argv[i + 2] ?? n))
@@ -41,16 +41,24 @@ const makeTask = (i) =>
     spec: TaskSpec.create(),
     status: TaskStatus.create({ state: TaskState.TASK_PENDING }),
   })
-const report = (what, ms) =>
+let cpuBefore = process.cpuUsage()
+const report = (what, ms, count = taskCount) => {
+  const cpu = process.cpuUsage(cpuBefore)
   console.log(
-    `${what}: ${(ms / 1000).toFixed(2)} s for ${taskCount} tasks of ${serviceCount} services on ${nodeCount} nodes (${Math.round(taskCount / (ms / 1000))} a second)`,
+    `${what}: ${(ms / 1000).toFixed(2)} s (${((cpu.user + cpu.system) / 1e6).toFixed(2)} s of processor time) for ${count} tasks of ${serviceCount} services on ${nodeCount} nodes (${Math.round(count / (ms / 1000))} a second)`,
   )
+  cpuBefore = process.cpuUsage()
+}
 
 {
   const from = performance.now()
-  const nodes = Array.from({ length: nodeCount }, (_, i) => new NodeMirror(makeNode(i)))
+  const counts = new ServiceCounts()
+  const nodes = Array.from({ length: nodeCount }, (_, i) => new NodeMirror(makeNode(i), counts))
   const groups = Map.groupBy
-    ? Map.groupBy(Array.from({ length: taskCount }, (_, i) => makeTask(i)), (t) => t.serviceId)
+    ? Map.groupBy(
+        Array.from({ length: taskCount }, (_, i) => makeTask(i)),
+        (t) => t.serviceId,
+      )
     : Array.from({ length: taskCount }, (_, i) => makeTask(i)).reduce((m, t) => {
         const list = m.get(t.serviceId)
         if (list) list.push(t)
@@ -61,6 +69,7 @@ const report = (what, ms) =>
     const { unplaced } = placeGroup({
       tasks,
       nodes,
+      counts,
       nowMs: 0,
       place: (task, node) => {
         node.note({ ...task, nodeId: node.node.id, status: { ...task.status, state: TaskState.TASK_ASSIGNED } })
@@ -69,11 +78,13 @@ const report = (what, ms) =>
     if (unplaced.length > 0) throw new Error(`${unplaced.length} tasks found no node`)
   }
   report('placement alone', performance.now() - from)
-  const counts = nodes.map((n) => n.totalTasks)
-  console.log(`  tasks a node: ${Math.min(...counts)} to ${Math.max(...counts)}`)
+  const each = nodes.map((n) => n.totalTasks)
+  console.log(`  tasks a node: ${Math.min(...each)} to ${Math.max(...each)}`)
 }
 
 {
+  // Each write costs the store far more than its placement: a tenth of the tasks tells as much.
+  const storeTaskCount = Math.ceil(taskCount / 10)
   const store = createStore({ clock: systemClock })
   let index = 0
   store.connect({
@@ -87,7 +98,10 @@ const report = (what, ms) =>
   const from = performance.now()
   await store.batch(
     Array.from({ length: nodeCount }, (_, i) => (tx) => tx.create('node', makeNode(i))).concat(
-      Array.from({ length: serviceCount }, (_, i) => (tx) => tx.create('service', Service.create({ id: `service${i}` }))),
+      Array.from(
+        { length: serviceCount },
+        (_, i) => (tx) => tx.create('service', Service.create({ id: `service${i}` })),
+      ),
     ),
   )
   let assigned = 0
@@ -95,14 +109,14 @@ const report = (what, ms) =>
     store.onCommit((commit) => {
       for (const e of commit.events)
         if (e.kind === 'task' && e.action === 'update' && e.object.status.state === TaskState.TASK_ASSIGNED) assigned++
-      if (assigned === taskCount) resolve()
+      if (assigned === storeTaskCount) resolve()
     })
   })
   const scheduler = new Scheduler({ store, clock: systemClock, logger: nullLogger })
   scheduler.start()
-  await store.batch(Array.from({ length: taskCount }, (_, i) => (tx) => tx.create('task', makeTask(i))))
+  await store.batch(Array.from({ length: storeTaskCount }, (_, i) => (tx) => tx.create('task', makeTask(i))))
   await done
-  report('with the store', performance.now() - from)
+  report('with the store', performance.now() - from, storeTaskCount)
   console.log(`  log entries: ${index}`)
   await scheduler.stop()
 }

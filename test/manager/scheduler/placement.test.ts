@@ -19,7 +19,13 @@ import {
   Task as TaskType,
 } from '#proto'
 import { seededRng } from '../../../src/common/index.js'
-import { matchesConstraints, NodeMirror, parseConstraint, placeGroup } from '../../../src/manager/scheduler/index.js'
+import {
+  matchesConstraints,
+  NodeMirror,
+  parseConstraint,
+  placeGroup,
+  ServiceCounts,
+} from '../../../src/manager/scheduler/index.js'
 
 const node = (id: string, labels: Record<string, string> = {}, nanoCpus = 8e9): Node =>
   Node.create({
@@ -80,10 +86,15 @@ const task = (
     }),
   })
 
-function place(tasks: readonly Task[], nodes: readonly NodeMirror[]): ReturnType<typeof placeGroup> {
+function place(
+  tasks: readonly Task[],
+  nodes: readonly NodeMirror[],
+  counts: ServiceCounts,
+): ReturnType<typeof placeGroup> {
   return placeGroup({
     tasks,
     nodes,
+    counts,
     nowMs: 0,
     place: (x, n) => void n.note({ ...x, nodeId: n.node.id, status: { ...x.status!, state: TaskState.TASK_ASSIGNED } }),
   })
@@ -92,12 +103,16 @@ function place(tasks: readonly Task[], nodes: readonly NodeMirror[]): ReturnType
 test('on equal nodes any mix of services spreads evenly, each by itself and all together (seeds 1-20)', (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const rng = seededRng(seed)
-    const nodes = Array.from({ length: 3 + Math.floor(rng.random() * 6) }, (_, i) => new NodeMirror(node(`n${i}`)))
+    const counts = new ServiceCounts()
+    const nodes = Array.from(
+      { length: 3 + Math.floor(rng.random() * 6) },
+      (_, i) => new NodeMirror(node(`n${i}`), counts),
+    )
     let id = 0
     for (let s = 0; s < 10; s++) {
       const count = 1 + Math.floor(rng.random() * 30)
       const tasks = Array.from({ length: count }, () => task(`t${id++}`, `s${s}`))
-      t.deepEqual(place(tasks, nodes).unplaced, [])
+      t.deepEqual(place(tasks, nodes, counts).unplaced, [])
       const per = nodes.map((n) => n.tasksOfService(`s${s}`))
       t.true(Math.max(...per) - Math.min(...per) <= 1, `seed ${seed} service ${s}: ${per}`)
       const all = nodes.map((n) => n.totalTasks)
@@ -109,14 +124,15 @@ test('on equal nodes any mix of services spreads evenly, each by itself and all 
 test('no node is ever given more than it has, and nothing that fits is left over (seeds 1-20)', (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const rng = seededRng(seed)
+    const counts = new ServiceCounts()
     const nodes = Array.from(
       { length: 5 },
-      (_, i) => new NodeMirror(node(`n${i}`, {}, 1e9 * (1 + Math.floor(rng.random() * 8)))),
+      (_, i) => new NodeMirror(node(`n${i}`, {}, 1e9 * (1 + Math.floor(rng.random() * 8))), counts),
     )
     const nanoCpus = 3e8
     const room = nodes.reduce((sum, n) => sum + Math.floor(n.available.nanoCpus / nanoCpus), 0)
     const tasks = Array.from({ length: 100 }, (_, i) => task(`t${i}`, 's', { nanoCpus }))
-    const { unplaced, reason } = place(tasks, nodes)
+    const { unplaced, reason } = place(tasks, nodes, counts)
     t.is(unplaced.length, Math.max(0, 100 - room))
     for (const n of nodes) t.true(n.available.nanoCpus >= 0)
     if (unplaced.length > 0) t.is(reason, 'no suitable node (insufficient resources on 5 nodes)')
@@ -124,15 +140,17 @@ test('no node is ever given more than it has, and nothing that fits is left over
 })
 
 test('two levels of preferences divide in their order; nodes without a label are one more branch', (t) => {
+  const counts = new ServiceCounts()
   const nodes = [
-    new NodeMirror(node('a1', { dc: 'a', rack: '1' })),
-    new NodeMirror(node('a2', { dc: 'a', rack: '2' })),
-    new NodeMirror(node('b1', { dc: 'b', rack: '1' })),
-    new NodeMirror(node('x')),
+    new NodeMirror(node('a1', { dc: 'a', rack: '1' }), counts),
+    new NodeMirror(node('a2', { dc: 'a', rack: '2' }), counts),
+    new NodeMirror(node('b1', { dc: 'b', rack: '1' }), counts),
+    new NodeMirror(node('x'), counts),
   ]
   place(
     Array.from({ length: 12 }, (_, i) => task(`t${i}`, 's', { spread: ['node.labels.dc', 'node.labels.rack'] })),
     nodes,
+    counts,
   )
   t.deepEqual(
     nodes.map((n) => n.tasksOfService('s')),
@@ -141,7 +159,8 @@ test('two levels of preferences divide in their order; nodes without a label are
 })
 
 test('a mirror is as before when all that it noted is gone', (t) => {
-  const mirror = new NodeMirror(node('n'))
+  const counts = new ServiceCounts()
+  const mirror = new NodeMirror(node('n'), counts)
   const x = {
     ...task('t', 's', { nanoCpus: 1e9 }),
     nodeId: 'n',
