@@ -149,7 +149,10 @@ export class ServiceDraft {
       if (this.#created.has(id)) continue
       units.push((tx) => {
         const task = tx.get('task', id)
-        if (task !== null) tx.remove('task', id)
+        if (task === null) return
+        // It may have been given to a node since: then it leaves as any other, when the node has stopped it.
+        if (isDeletable(task)) tx.remove('task', id)
+        else setDesired(tx, id, State.TASK_REMOVE, now)
       })
     }
     const change = this.#serviceChange

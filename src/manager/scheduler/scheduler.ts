@@ -152,7 +152,8 @@ export class Scheduler {
   #noteTask(task: Task): void {
     if (task.nodeId !== '' && this.#nodes.get(task.nodeId)?.note(task)) this.#retryParked()
     if (this.#inFlight.has(task.id)) return
-    if (stateOf(task) !== TaskState.TASK_PENDING || !isWanted(task)) {
+    // An attachment's container is on its node already: its address is all that it waits for.
+    if (stateOf(task) !== TaskState.TASK_PENDING || !isWanted(task) || task.spec?.attachment != null) {
       this.#forgetPending(task)
       return
     }
@@ -244,7 +245,7 @@ export class Scheduler {
     if (this.#dirty.size > 0) this.#loop.kick()
   }
 
-  /** Tasks that were made for one node: a global service's, or the attachment of a container that is there already. */
+  /** Tasks that were made for one node: a global service's. */
   #placeBound(
     tasks: readonly Task[],
     place: (task: Task, node: NodeMirror) => void,
@@ -254,7 +255,7 @@ export class Scheduler {
     for (const task of tasks) {
       const node = this.#nodes.get(task.nodeId)
       const explanation = new Explanation()
-      const isFit = node !== undefined && (task.spec?.attachment != null || explanation.check(task, node) === null)
+      const isFit = node !== undefined && explanation.check(task, node) === null
       if (isFit) place(task, node)
       else {
         unplaced.push(task)

@@ -191,6 +191,7 @@ test('a network told to go goes when nothing uses it any more', async (t) => {
 
 for (const seed of [1, 2, 3])
   test(`no address is lent twice through scaling, failures, lost nodes and new leaders (seed ${seed})`, async (t) => {
+    t.timeout(120_000)
     const c = await cluster(4, { seed })
     await c.addNetwork('net', ipam('10.7.0.0/27'))
     c.checks.push(() => {
