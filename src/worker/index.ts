@@ -1,3 +1,3 @@
 export { type AgentStream, createAgent, type Dial } from './agent/index.js'
 export * from './contract.js'
-export * from './executor/index.js'
+export { expandContainerSpec, payloadFor, taskName } from './dependencies/index.js'
