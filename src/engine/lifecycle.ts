@@ -8,6 +8,7 @@ import { startHealth } from './health.js'
 import { launch } from './launch.js'
 import { disconnectNetworks } from './network.js'
 import { decideRestart } from './restart-policy.js'
+import { releaseShm } from './shared-memory.js'
 import { parseSignal, SIGKILL, SIGTERM } from './signals.js'
 import { EXIT_START_FAILED, startError } from './start-error.js'
 import { removeAnonymousVolumes, unmountAll } from './volumes.js'
@@ -125,6 +126,7 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
   await Promise.all([
     attempt(ctx, container, 'networks', () => disconnectNetworks(ctx, container)),
     attempt(ctx, container, 'volumes', () => unmountAll(ctx, container)),
+    attempt(ctx, container, 'shared memory', () => releaseShm(ctx, container)),
     attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))),
   ])
   containerEvent(ctx, container, 'die', {
