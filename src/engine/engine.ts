@@ -54,7 +54,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     facts: readHostFacts(),
     accounts: new AccountFiles(modules.snapshots),
     mounts: parts.mounts,
-    sweeper: new Sweeper(logger),
+    sweeper: new Sweeper(modules.clock, logger),
     seccomp: new SeccompFilters(join(options.dataRoot, 'cache', 'seccomp'), parts.seccompVersion, parts.compileSeccomp),
     isStopping: () => isStopping,
   }
