@@ -7,7 +7,6 @@ import type { ExecInstance } from './exec.js'
 import type { HealthMonitor } from './health.js'
 import { Mutex } from './mutex.js'
 import type { PendingAttachment } from './pending-attachment.js'
-import { publications } from './ports.js'
 import type { ContainerRecord, MountRecord } from './record.js'
 
 export interface Ending {
@@ -94,7 +93,7 @@ export class Container {
           { settings, record: records.get(settings.NetworkID ?? '') ?? null },
         ]),
       ),
-      ports: this.sandbox?.ports ?? publications(r.config, r.hostConfig),
+      ports: this.sandbox?.ports ?? [],
       sandboxKey: this.sandbox?.netnsPath ?? '',
       logPath: this.hasReadableLog ? this.logPath : '',
       hostnamePath: join(this.dir, 'hostname'),

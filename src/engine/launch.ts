@@ -75,6 +75,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       deviceNumber,
       namespaces,
       shmSource: shm,
+      hostHasMqueue: ctx.facts.hasMqueue,
       defaultUlimits: ctx.options.defaultUlimits,
     })
     undo.add('shim', () => ctx.runtime.delete(container.id))

@@ -59,7 +59,8 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
     await ctx.store.put(record)
     for (const pending of container.pendingAttachments) pending.cancel()
     container.pendingAttachments.clear()
-    container.ended.emit({ exitCode: record.exitCode, error: record.error })
+    // Whoever asked for the start is told why; those who wait would only say it a second time.
+    container.ended.emit({ exitCode: record.exitCode, error: '' })
     if (record.hostConfig.AutoRemove && !container.isRestarting) void removeLater(ctx, container)
     throw error
   }
@@ -381,5 +382,5 @@ export async function finishRemoval(ctx: EngineContext, container: Container, vo
   ctx.sweeper.add(`directory ${container.dir}`, () => rm(container.dir, { recursive: true, force: true }))
   ctx.registry.delete(container)
   containerEvent(ctx, container, 'destroy')
-  container.removed.emit({ exitCode: record.exitCode, error: record.error })
+  container.removed.emit({ exitCode: record.exitCode, error: record.startedAtMs > 0 ? record.error : '' })
 }
