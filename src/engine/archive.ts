@@ -185,7 +185,12 @@ export async function putArchive(
       throw missing(container, path, cause)
     }
     if (!isDirectory) throw invalid('notADirectory', 'extraction point is not a directory', { path })
-    if (!place.isWritable) throw forbidden('readOnly', 'container rootfs is marked read-only', { path })
+    if (!place.isWritable)
+      throw forbidden(
+        'readOnly',
+        `cannot write to ${path}: the container's root or the volume there is marked read-only`,
+        { path },
+      )
     await layerTool(ctx)
       .apply({
         root: place.root,
