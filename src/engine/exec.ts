@@ -53,6 +53,8 @@ export class ExecInstance {
 export class Execs {
   readonly #byId = new Map<string, ExecInstance>()
   readonly #ended: string[] = []
+  /** Containers whose removal takes their execs along. */
+  readonly #watched = new WeakSet<Container>()
 
   constructor(private readonly ctx: EngineContext) {}
 
@@ -68,6 +70,10 @@ export class Execs {
     const exec = new ExecInstance(container, config)
     this.#byId.set(exec.id, exec)
     container.execs.set(exec.id, exec)
+    if (!this.#watched.has(container)) {
+      this.#watched.add(container)
+      container.removed.on(() => this.#forget(container))
+    }
     containerEvent(this.ctx, container, `exec_create: ${config.cmd.join(' ')}`, { execID: exec.id })
     return exec.id
   }
@@ -143,7 +149,7 @@ export class Execs {
   }
 
   /** Execs of a container that goes. */
-  forget(container: Container): void {
+  #forget(container: Container): void {
     for (const id of container.execs.keys()) this.#byId.delete(id)
     container.execs.clear()
   }

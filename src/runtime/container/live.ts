@@ -43,6 +43,7 @@ export class ShimContainer implements LiveContainer {
   #resolveExit!: (record: ExitRecord) => void
   #hasEnded = false
   readonly #oom = new Emitter<void>()
+  readonly #ended = new Emitter<void>()
   readonly #execExits = new Map<string, (exitCode: number) => void>()
 
   constructor(
@@ -85,7 +86,7 @@ export class ShimContainer implements LiveContainer {
   }
 
   async attach(request: AttachRequest): Promise<AttachedStreams> {
-    return attachStreams(await this.#openConnection(), request)
+    return attachStreams(await this.#openConnection(), request, { onEnded: (listener) => this.#ended.on(listener) })
   }
 
   async exec(spec: ExecSpec): Promise<ExecHandle> {
@@ -106,7 +107,14 @@ export class ShimContainer implements LiveContainer {
     return {
       pid,
       exited,
-      attach: async (request) => attachStreams(await this.#openConnection(), request, spec.id),
+      attach: async (request) =>
+        attachStreams(await this.#openConnection(), request, {
+          exec: spec.id,
+          onEnded: (listener) => {
+            void exited.then(listener)
+            return () => {}
+          },
+        }),
       start: async () => {
         try {
           await this.connection.request('execStart', { exec: spec.id }, SLOW_REQUEST_TIMEOUT_MS)
@@ -235,6 +243,7 @@ export class ShimContainer implements LiveContainer {
     if (this.#hasEnded) return
     this.#hasEnded = true
     this.#endExecs()
+    this.#ended.emit()
     this.#resolveExit(record)
     this.connection.close()
   }
