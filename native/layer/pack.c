@@ -174,7 +174,8 @@ static void pack_children(struct pack *p, int dir_path, const char *path)
 	}
 	if (errno)
 		report_fail(errno, path, "cannot read a directory");
-	qsort(names, count, sizeof(char *), by_name);
+	if (count > 0)
+		qsort(names, count, sizeof(char *), by_name);
 	for (size_t i = 0; i < count; i++) {
 		char *child = xasprintf("%s%s%s", path, *path && path[strlen(path) - 1] != '/' ? "/" : "", names[i]);
 		pack_entry(p, fd, names[i], child, false);

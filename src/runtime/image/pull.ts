@@ -143,7 +143,8 @@ async function chooseManifest(
   return { top, own, manifest: own.manifest }
 }
 
-export async function pullImage(store: ImageStore, reference: string, o: PullOptions): Promise<Image> {
+export async function pullImage(store: ImageStore, reference: string, options: PullOptions): Promise<Image> {
+  const o = { ...options, signal: store.untilStop(options.signal) }
   const named = parseReference(reference)
   const emit: OnProgress = o.onProgress ?? (() => {})
   if (o.allTags && named.digest) throw invalid('badReference', 'tag can not be used with --all-tags/-a')
@@ -316,18 +317,19 @@ export async function resolveRemote(
   o: { readonly auth?: RegistryAuth; readonly signal?: AbortSignal },
 ): Promise<RemoteImage> {
   const ref = withDefaultTag(parseReference(reference))
+  const signal = store.untilStop(o.signal)
   return onEndpoints(
     store,
     ref,
     o.auth,
     async (repository) => {
-      const top = await repository.manifest(ref.digest ?? ref.tag!, o.signal)
+      const top = await repository.manifest(ref.digest ?? ref.tag!, signal)
       if (isIndex(top.manifest))
         return {
           descriptor: top.descriptor,
           platforms: top.manifest.manifests.flatMap((m) => (m.platform ? [m.platform] : [])),
         }
-      const config = parseConfig(await repository.smallBlob(top.manifest.config, o.signal))
+      const config = parseConfig(await repository.smallBlob(top.manifest.config, signal))
       return {
         descriptor: top.descriptor,
         platforms: [
@@ -339,6 +341,6 @@ export async function resolveRemote(
         ],
       }
     },
-    o.signal,
+    signal,
   )
 }

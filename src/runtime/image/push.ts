@@ -30,7 +30,8 @@ function pushError(e: unknown, ref: Reference): unknown {
 }
 
 /** Without a tag, all tags of the repository. Layers go several at a time; those that the registry has are not sent. */
-export async function pushImage(store: ImageStore, reference: string, o: PushOptions): Promise<void> {
+export async function pushImage(store: ImageStore, reference: string, options: PushOptions): Promise<void> {
+  const o = { ...options, signal: store.untilStop(options.signal) }
   const ref = parseReference(reference)
   if (ref.digest) throw invalid('badReference', 'cannot push a digest reference')
   const names: ReferenceRecord[] = []
