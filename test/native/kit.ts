@@ -18,7 +18,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { native, nativeDirectory, type SpawnedShim } from '../../src/runtime/index.js'
 
-export const bin = (name: string): string => join(nativeDirectory, name)
+/** SHOAL_TEST_SHIM=shoal-shim-san runs the suite on the build with sanitizers (make -C native sanitized). */
+export const bin = (name: string): string =>
+  join(nativeDirectory, name === 'shoal-shim' ? (process.env['SHOAL_TEST_SHIM'] ?? name) : name)
 export const checkout = fileURLToPath(new URL('../../../', import.meta.url))
 export const canRun = process.getuid?.() === 0 && existsSync('/bin/busybox')
 
