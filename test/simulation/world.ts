@@ -593,6 +593,8 @@ class World {
       case 'bitFlip':
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
+        // And not at all with two voters, of which each is needed.
+        if ((this.#leader()?.member?.status().members.filter((m) => !m.learner).length ?? 0) < 3) break
         this.#crash(victim, false)
         victim.flipped = victim.disk.flip()
         this.logger.info('bit flipped', { machine: victim.name, place: victim.flipped })
