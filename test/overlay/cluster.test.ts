@@ -1,6 +1,7 @@
 // The cluster's networks across hosts, in real namespaces; the test is the manager.
 import test from 'ava'
 import { EndpointMode } from '#proto'
+import { loadNetNative } from '../../src/overlay/native.js'
 import {
   change,
   endpoint,
@@ -224,3 +225,45 @@ run(
     )
   },
 )
+
+run('a program keeps its port against the mesh, and a stranger cannot speak VXLAN', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(2)
+  t.teardown(() => lab.close())
+  const hosts = lab.hosts as [Host, Host]
+  const [one, two] = hosts
+  await joinAll(hosts)
+  const own = await lab.serve(two.netns, 'own', 8080)
+  const ingress = overlayNetwork({ id: INGRESS, name: 'ingress', subnet: '10.0.0.0/24', vni: 4096, ingress: true })
+  const web = service('web', '10.0.0.5', { ports: [port(8080, 80)] })
+  for (const h of hosts) await h.service.applyNetworkUpdate(fullUpdate(ingress, 1, { services: [web] }))
+  const task = await one.container('web.1', INGRESS, { address: '10.0.0.22' })
+  await lab.serve(task.netns, 'web', 80)
+  const ready = { endpoints: [endpoint('web.1', one, '10.0.0.22', { serviceId: 'web' })] }
+  for (const h of hosts) await h.service.applyNetworkUpdate(change(INGRESS, 1, ready))
+  t.deepEqual((await lab.get(lab.outside, one.address, 8080)).answers, ['web 10.88.0.100'])
+  t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['own 10.88.0.100'], 'left to the program')
+  await own.stop()
+  for (const h of hosts) await h.service.applyNetworkUpdate(change(INGRESS, 2))
+  t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['web 10.88.0.100'], 'now ours')
+
+  const net = overlayNetwork()
+  await one.service.ensureSwarmNetwork(net)
+  const a = await one.container('a', OVERLAY, { address: '10.0.1.11' })
+  await lab.serve(a.netns, 'a', 80)
+  const stranger = endpoint('s', two, '10.0.1.200')
+  await one.service.applyNetworkUpdate(fullUpdate(net, 1, { endpoints: [{ ...stranger, nodeId: 'stranger' }] }))
+  const native = loadNetNative()
+  await native.netLink(lab.outside, [
+    { op: 'linkAdd', name: 'vx', kind: 'vxlan', vni: 4097, port: 4789, mac: '02:42:0a:00:01:c8' },
+    { op: 'addrAdd', dev: 'vx', address: '10.0.1.200', prefix: 24 },
+    { op: 'linkSet', name: 'vx', up: true, mtu: 1450 },
+    { op: 'neighReplace', dev: 'vx', address: '10.0.1.11', mac: '02:42:0a:00:01:0b' },
+    { op: 'fdbReplace', dev: 'vx', mac: '02:42:0a:00:01:0b', dst: one.address },
+  ])
+  const withStranger = membersOf(hosts)
+  withStranger.members.push({ nodeId: 'stranger', hostname: 's', dataPathAddress: '10.88.0.100', ingressIndex: 9 })
+  t.is((await lab.get(lab.outside, '10.0.1.11', 80)).error, 'TIMEOUT', 'no member')
+  await one.service.applyMembers(withStranger)
+  t.deepEqual((await lab.get(lab.outside, '10.0.1.11', 80)).answers, ['a 10.0.1.200'], 'a member')
+})
