@@ -93,10 +93,10 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
 
   app.get('/swarm', async () => swarmJson(await cluster()))
 
-  app.post('/swarm/init', async (request) => {
+  app.post('/swarm/init', async (request, reply) => {
     const b = object<InitBody>(request.body, INIT, 'swarm init')
     const spec = clusterSpecFrom(b.Spec ?? {})
-    return m.cluster.init({
+    const id = await m.cluster.init({
       listenAddress: b.ListenAddr || '0.0.0.0:2377',
       advertiseAddress: b.AdvertiseAddr ?? '',
       dataPathAddress: b.DataPathAddr ?? '',
@@ -107,6 +107,8 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
       availability: availabilities.from(b.Availability, NodeAvailability.ACTIVE),
       spec: { ...spec, autoLockManagers: spec.autoLockManagers || (b.AutoLockManagers ?? false) },
     })
+    // Fastify sends strings as they are; the answer is a JSON string.
+    return reply.type('application/json').send(JSON.stringify(id))
   })
 
   app.post('/swarm/join', async (request, reply) => {
