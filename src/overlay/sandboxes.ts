@@ -28,6 +28,8 @@ import { SandboxFiles } from './sandbox/sandbox-files.js'
 /** Chooses an interface's name; Docker's own word for it. */
 const IFNAME_OPTION = 'com.docker.network.endpoint.ifname'
 
+const NOT_SERVED = { resolver: null, table: null, namesInFile: null }
+
 /** Network namespaces of containers, their endpoints, published ports, names. All changes of one run in order. */
 export class Sandboxes {
   readonly #live = new Map<string, Live>()
@@ -59,7 +61,7 @@ export class Sandboxes {
   /** Takes the sandboxes of `keep` up again as they are; the others are taken down. Networks must be there. */
   async start(keep: ReadonlySet<string>): Promise<void> {
     await mkdir(this.#netnsDir, { recursive: true, mode: 0o700 })
-    for (const [id, record] of await this.#store.load()) this.#live.set(id, { ...record, resolver: null, table: null })
+    for (const [id, record] of await this.#store.load()) this.#live.set(id, { ...record, ...NOT_SERVED })
     const dead: string[] = []
     for (const [id, s] of this.#live) {
       const alive =
@@ -109,15 +111,17 @@ export class Sandboxes {
         netns: shared ? shared.netns : own,
         attachments: [],
         ports: [],
-        resolver: null,
-        table: null,
+        ...NOT_SERVED,
       }
       // On disk first: a namespace made just before a crash is then found and removed.
       await this.#save(live)
       try {
-        if (own) await this.ctx.native.netnsCreate(own, this.#birthSysctls(spec))
-        if (shared) await this.#files.copyFrom(spec, shared.spec)
-        else await this.#files.writeAll(spec, false, this.#hostGateway())
+        const steps = await Promise.allSettled([
+          own ? this.ctx.native.netnsCreate(own, this.#birthSysctls(spec)) : null,
+          shared ? this.#files.copyFrom(spec, shared.spec) : this.#files.writeAll(spec, false, this.#hostGateway()),
+        ])
+        for (const step of steps) if (step.status === 'rejected') throw step.reason
+        live.namesInFile = false
       } catch (e) {
         if (own) await this.ctx.native.netnsDelete(own)
         await this.#store.delete(spec.id)
@@ -448,12 +452,13 @@ export class Sandboxes {
       egress = undefined
     }
     const gateway = choice.by === 'attachment' ? choice.attachment : egress
-    await this.ctx.native.netLink(s.netns, [
+    const route = this.ctx.native.netLink(s.netns, [
       gateway
         ? { op: 'routeReplace', to: 'default', via: gateway.record.gateway, dev: gateway.record.interfaceName }
         : { op: 'routeDel', to: 'default', tolerate: ['ESRCH'] },
     ])
-    await this.#discovery.settle(s)
+    const steps = await Promise.allSettled([route, this.#discovery.settle(s)])
+    for (const step of steps) if (step.status === 'rejected') throw step.reason
     if (s.ports.length > 0) await this.#forward(s)
   }
 

@@ -70,20 +70,18 @@ export class BridgeDriver implements NetworkDriver {
   async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {
     const mtu = mtuOf(n, this.ctx.options.mtu)
     const e = a.record
-    await this.ctx.native.netLink(null, [
-      {
-        op: 'linkAdd',
-        name: a.hostLink,
-        kind: 'veth',
-        mtu,
-        peerName: e.interfaceName,
-        peerMac: e.macAddress,
-        peerMtu: mtu,
-        peerNetns: netns,
-      },
-    ])
     try {
       await this.ctx.native.netLink(null, [
+        {
+          op: 'linkAdd',
+          name: a.hostLink,
+          kind: 'veth',
+          mtu,
+          peerName: e.interfaceName,
+          peerMac: e.macAddress,
+          peerMtu: mtu,
+          peerNetns: netns,
+        },
         {
           op: 'linkSet',
           name: a.hostLink,

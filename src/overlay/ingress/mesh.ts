@@ -28,6 +28,8 @@ export class IngressMesh {
   #bridge: TableWriter | null = null
   /** Ports that this node publishes for the cluster, as reserved. */
   readonly #reserved = new Map<string, PortPublication>()
+  /** Ports that were reported as taken: once is enough. */
+  readonly #reported = new Set<string>()
   #ports: readonly MeshPort[] = []
   #members: readonly string[] = []
   #dataPathPort = 0
@@ -103,6 +105,7 @@ export class IngressMesh {
   /** The host's table: published ports. A port that a program of this host has taken is left to it, and said so. */
   async followPorts(wanted: readonly MeshPort[], died: readonly string[], revived: readonly string[]): Promise<void> {
     const keys = new Set(wanted.map(keyOf))
+    for (const key of this.#reported) if (!keys.has(key)) this.#reported.delete(key)
     for (const [key, p] of this.#reserved)
       if (!keys.has(key)) {
         this.reservations.release([p])
@@ -114,7 +117,10 @@ export class IngressMesh {
         const port = { containerPort: p.targetPort, protocol: p.protocol, hostIp: '', hostPort: p.publishedPort }
         const [held] = await this.reservations.reserve(OWNER, [port])
         this.#reserved.set(keyOf(p), held!)
+        this.#reported.delete(keyOf(p))
       } catch (e) {
+        if (this.#reported.has(keyOf(p))) continue
+        this.#reported.add(keyOf(p))
         this.ctx.log.error('a published port of a service is in use on this node and is not served here', {
           port: p.publishedPort,
           protocol: p.protocol,

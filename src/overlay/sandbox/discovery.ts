@@ -56,8 +56,13 @@ export class Discovery {
       s.resolver.close()
       s.resolver = null
     }
+    await Promise.all([this.balance(s, [], []), this.#writeResolvConf(s, wanted)])
+  }
+
+  async #writeResolvConf(s: Live, wanted: boolean): Promise<void> {
+    if (s.namesInFile === wanted) return
     await this.m.files.writeResolvConf(s.spec, wanted)
-    await this.balance(s, [], [])
+    s.namesInFile = wanted
   }
 
   /** The table in the sandbox's namespace: led-away DNS port, virtual addresses. */

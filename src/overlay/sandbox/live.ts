@@ -15,6 +15,8 @@ export interface SandboxRecord {
 export interface Live extends SandboxRecord {
   resolver: SandboxResolver | null
   table: TableWriter | null
+  /** What resolv.conf says as last written by this process: our name server or not; null: not written yet. */
+  namesInFile: boolean | null
 }
 
 /** It has a namespace of its own; one that shares another's is served with that one. */

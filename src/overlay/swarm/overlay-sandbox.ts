@@ -92,20 +92,18 @@ export class OverlaySandbox {
   /** Connects a container: outer end on the segment's bridge, which learns nothing, so no MAC can be taken over. */
   async attach(segment: Segment, a: Attachment, containerNetns: string): Promise<void> {
     const e = a.record
-    await this.ctx.native.netLink(this.netns, [
-      {
-        op: 'linkAdd',
-        name: a.hostLink,
-        kind: 'veth',
-        mtu: this.wire.mtu,
-        peerName: e.interfaceName,
-        peerMac: e.macAddress,
-        peerMtu: this.wire.mtu,
-        peerNetns: containerNetns,
-      },
-    ])
     try {
       await this.ctx.native.netLink(this.netns, [
+        {
+          op: 'linkAdd',
+          name: a.hostLink,
+          kind: 'veth',
+          mtu: this.wire.mtu,
+          peerName: e.interfaceName,
+          peerMac: e.macAddress,
+          peerMtu: this.wire.mtu,
+          peerNetns: containerNetns,
+        },
         { op: 'linkSet', name: a.hostLink, master: `br${segment.index}`, up: true },
         { op: 'bridgePort', name: a.hostLink, learning: false, flood: false },
         { op: 'fdbReplace', dev: a.hostLink, mac: e.macAddress },
