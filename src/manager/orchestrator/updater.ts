@@ -91,6 +91,7 @@ export function planUpdate(draft: ServiceDraft, keys: readonly string[], memory:
   const { service } = draft
   const status = service.updateStatus
   if (status?.state === UpdateState.UPDATE_PAUSED || status?.state === UpdateState.ROLLBACK_PAUSED) return
+  for (const key of keys) keepOneStale(draft, key)
   const slots = keys.map((key) => viewSlot(draft, key))
   const dirty = slots.filter((s) => s.clean.length === 0 && s.stale.length > 0)
   const mixed = slots.filter((s) => s.clean.length > 0 && s.stale.some(isWanted))
@@ -123,6 +124,20 @@ export function planUpdate(draft: ServiceDraft, keys: readonly string[], memory:
     replace(draft, slot, rules)
   }
   if (isActive && dirty.length + mixed.length + busy === 0) complete(draft, slots, memory, rules, isRollback)
+}
+
+/**
+ * An update that interrupts a start-first one finds an old and a half-new task in a slot, both out of date now: only the one that came
+ * further stays until the slot's turn.
+ */
+function keepOneStale(draft: ServiceDraft, key: string): void {
+  const slot = draft.slot(key)
+  if (slot.length < 2) return
+  const stale = slot.filter((t) => isWanted(t) && draft.isDirty(t))
+  if (stale.length < 2) return
+  const worth = (t: Task): number => (isTerminal(t) ? -1 : stateOf(t))
+  const best = stale.reduce((a, b) => (worth(b) > worth(a) ? b : a))
+  for (const task of stale) if (task !== best) draft.setDesired(task, TaskState.TASK_SHUTDOWN)
 }
 
 function viewSlot(draft: ServiceDraft, key: string): SlotView {
