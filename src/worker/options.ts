@@ -3,7 +3,7 @@ export const BEAT_MS = 1_000
 /** Between two looks whether the node's description (CPUs, labels, plugins) changed, in ms. */
 export const DESCRIBE_MS = 20_000
 /** A manager that has not answered a registration after so long is given up, in ms. */
-export const REGISTER_TIMEOUT_MS = 5_000
+export const REGISTER_TIMEOUT_MS = 2_500
 /** Wait before the next manager is tried: doubles from the least to the most, with jitter, in ms. */
 export const BACKOFF_MIN_MS = 100
 export const BACKOFF_MAX_MS = 8_000

@@ -237,8 +237,9 @@ export function dialGrpc(options: ClientOptions): grpc.Client {
   return new grpc.Client(options.address, credentials, {
     'grpc.max_receive_message_length': max,
     'grpc.max_send_message_length': max,
-    'grpc.keepalive_time_ms': 5000,
-    'grpc.keepalive_timeout_ms': 3000,
+    // A host that was switched off sends no reset: found within 4 s, half of what makes a node Down.
+    'grpc.keepalive_time_ms': 1500,
+    'grpc.keepalive_timeout_ms': 2500,
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.min_reconnect_backoff_ms': 100,

@@ -26,8 +26,10 @@ class SessionAgent implements Agent {
   readonly #dial: Dial
   /** Addresses that sessions told, latest list only. */
   #told: readonly string[] = []
-  /** Position in the list of managers to try. */
-  #turn = 0
+  /** Managers that a session failed with since the last good one. */
+  readonly #failed = new Set<string>()
+  /** The session is ended on purpose, to be opened anew with the same manager. */
+  #isReconnecting = false
   #session: Session | null = null
   #loop: Promise<void> | null = null
   #wait: AbortController | null = null
@@ -78,6 +80,7 @@ class SessionAgent implements Agent {
   }
 
   reconnect(): void {
+    this.#isReconnecting = this.#session !== null
     this.#wait?.abort()
     this.#session?.close()
   }
@@ -111,8 +114,10 @@ class SessionAgent implements Agent {
       if (this.#isStopped) return
       if (this.#wasRegistered && clock.monotonic() - startedMs >= GOOD_SESSION_MS) {
         backoffMs = BACKOFF_MIN_MS
-        this.#turn = 0
+        this.#failed.clear()
       }
+      if (address !== null && !this.#isReconnecting) this.#failed.add(address)
+      this.#isReconnecting = false
       await this.#pause(backoffMs)
       backoffMs = Math.min(BACKOFF_MAX_MS, backoffMs * 2)
     }
@@ -146,10 +151,14 @@ class SessionAgent implements Agent {
     this.modules.onSession(info)
   }
 
-  /** The owner's list first, in its order, then the others; one after the other, round and round. */
+  /**
+   * The owner's list first, in its order, then the others; those that failed only when all have. The manager that a
+   * session was just lost with is thus not asked again first: it may be switched off, and would cost a whole time-out.
+   */
   #nextManager(): string | null {
     const all = [...new Set([...this.modules.managers(), ...this.#told])].filter((a) => a !== '')
-    return all.length === 0 ? null : all[this.#turn++ % all.length]!
+    if (all.every((a) => this.#failed.has(a))) this.#failed.clear()
+    return all.find((a) => !this.#failed.has(a)) ?? null
   }
 
   /** Between half of `ms` and all of it, so that a thousand nodes that lost one manager do not come back in step. */
