@@ -26,6 +26,8 @@ import { createStore, type ReplicatedStore } from './store/index.js'
 
 /** A new member has this long to find the leader and be taken in. */
 const JOIN_DEADLINE_MS = 60_000
+/** From its start until it is a voter, with a leader and the cluster's state. */
+const SETTLE_DEADLINE_MS = 60_000
 const JOIN_CALL_MS = 15_000
 const JOIN_RETRY_MS = 300
 const ADDRESS_RETRY_MS = 500
@@ -436,17 +438,32 @@ class SwarmManager implements Manager {
     }
     // An old member starts without its quorum too: the others may come later.
     if (this.options.bootstrap.kind === 'restart') return
-    const giveUp = new AbortController()
-    const deadline = this.#clock.after(JOIN_DEADLINE_MS, () => giveUp.abort())
+    const { link } = this.#started()
+    const { signal } = this.#ending
+    const stops: (() => void)[] = []
     try {
-      while (!isSettled()) {
-        this.#ending.signal.throwIfAborted()
-        if (giveUp.signal.aborted)
-          throw unavailable('notSettled', `this manager found no leader within ${JOIN_DEADLINE_MS} ms of joining`)
-        await this.#clock.sleep(20)
-      }
+      await new Promise<void>((resolve, reject) => {
+        const look = (): void => {
+          if (signal.aborted) reject(signal.reason)
+          else if (isSettled()) resolve()
+        }
+        const late = this.#clock.after(SETTLE_DEADLINE_MS, () =>
+          reject(
+            unavailable('notSettled', `this manager found no leader within ${SETTLE_DEADLINE_MS} ms of its start`),
+          ),
+        )
+        signal.addEventListener('abort', look)
+        stops.push(
+          () => late.cancel(),
+          () => signal.removeEventListener('abort', look),
+          raft.onStatus(look),
+          this.#store.onCommit(look),
+          link.onChange(look),
+        )
+        look()
+      })
     } finally {
-      deadline.cancel()
+      for (const stop of stops) stop()
     }
   }
 
