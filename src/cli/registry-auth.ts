@@ -16,10 +16,17 @@ export function registryAuthHeader(reference: string): Record<string, string> {
   let auth: object = {}
   try {
     const file = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json')
-    const known = (JSON.parse(readFileSync(file, 'utf8')) as { auths?: Record<string, { auth?: string; identitytoken?: string }> }).auths?.[registry]
+    const known = (
+      JSON.parse(readFileSync(file, 'utf8')) as { auths?: Record<string, { auth?: string; identitytoken?: string }> }
+    ).auths?.[registry]
     if (known?.auth) {
       const [username = '', ...password] = Buffer.from(known.auth, 'base64').toString('utf8').split(':')
-      auth = { username, password: password.join(':'), serveraddress: registry, ...(known.identitytoken ? { identitytoken: known.identitytoken } : {}) }
+      auth = {
+        username,
+        password: password.join(':'),
+        serveraddress: registry,
+        ...(known.identitytoken ? { identitytoken: known.identitytoken } : {}),
+      }
     }
   } catch {
     // No configuration file: nobody logged in.

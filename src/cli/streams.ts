@@ -12,16 +12,20 @@ export interface Session {
  * Joins a hijacked connection with this terminal until the far side ends. With a tty the terminal is raw and its size
  * follows; what was typed before the connection stood is not lost.
  */
-export async function converse(api: Api, s: Session, resize: (width: number, height: number) => Promise<unknown>): Promise<void> {
+export async function converse(
+  api: Api,
+  s: Session,
+  resize: (width: number, height: number) => Promise<unknown>,
+): Promise<void> {
   const raw = s.tty && s.stdin && process.stdin.isTTY === true
   if (raw) process.stdin.setRawMode(true)
-  const fit = (): void => {
+  const resized = (): void => {
     const { columns, rows } = process.stdout
     if (columns && rows) resize(columns, rows).catch(() => {}) // The process may be gone already; its end tells.
   }
   if (s.tty && process.stdout.isTTY) {
-    fit()
-    process.stdout.on('resize', fit)
+    resized()
+    process.stdout.on('resize', resized)
   }
   try {
     if (s.tty) s.socket.pipe(process.stdout, { end: false })
@@ -32,7 +36,7 @@ export async function converse(api: Api, s: Session, resize: (width: number, hei
     }
     if (!s.socket.readableEnded) await Promise.race([once(s.socket, 'end'), once(s.socket, 'close')])
   } finally {
-    process.stdout.off('resize', fit)
+    process.stdout.off('resize', resized)
     if (raw) process.stdin.setRawMode(false)
     process.stdin.unpipe(s.socket)
     process.stdin.pause()
@@ -50,5 +54,7 @@ export function proxySignals(kill: (signal: string) => Promise<unknown>): () => 
     process.on(signal, handler)
     return () => process.off(signal, handler)
   })
-  return () => handlers.forEach((off) => off())
+  return () => {
+    for (const off of handlers) off()
+  }
 }

@@ -8,6 +8,18 @@ import type { Registry } from './registry.js'
 import type { SeccompFilters } from './seccomp.js'
 import type { Sweeper } from './sweeper.js'
 
+/** mount(2) and umount2(2), by the addon. */
+export interface HostMounts {
+  mount(request: {
+    readonly source: string
+    readonly target: string
+    readonly type: string
+    readonly flags: number
+    readonly data: string
+  }): Promise<void>
+  umount(target: string, flags: number): Promise<void>
+}
+
 /** What every part of the engine works with; made once in engine.ts. */
 export interface EngineContext extends EngineModules {
   readonly options: EngineOptions
@@ -18,6 +30,7 @@ export interface EngineContext extends EngineModules {
   readonly facts: HostFacts
   readonly seccomp: SeccompFilters
   readonly accounts: AccountFiles
+  readonly mounts: HostMounts
   readonly sweeper: Sweeper
   /** True once stop() began: exits are recorded but nothing is restarted. */
   readonly isStopping: () => boolean

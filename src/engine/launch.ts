@@ -8,6 +8,7 @@ import { deviceNumber, hostDevices, mappedDevices } from './host.js'
 import { shimLog } from './log-options.js'
 import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer, sharedWith } from './network.js'
 import { parseSecurity } from './security.js'
+import { releaseShm, shmSource } from './shared-memory.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
 import { generateSpec, type NamespaceSource, type SpecDevice } from './spec/index.js'
 import { UndoList } from './undo.js'
@@ -30,14 +31,16 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
   })
   try {
     undo.add('volumes', () => unmountAll(ctx, container))
+    undo.add('shared memory', () => releaseShm(ctx, container))
     undo.add('networks', () => disconnectNetworks(ctx, container))
     // None of these needs another. All are waited for, also after one failed, so that undoing finds them at rest.
-    const [mounts, sandbox, seccomp, user, devices] = await allSettled([
+    const [mounts, sandbox, seccomp, user, devices, shm] = await allSettled([
       mountAll(ctx, container),
       openSandbox(ctx, container),
       ctx.seccomp.filter(security.seccomp, capabilities),
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
+      shmSource(ctx, container),
     ])
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,
@@ -71,7 +74,8 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       devices,
       deviceNumber,
       namespaces,
-      shmSource: hostConfig.IpcMode === 'host' ? '/dev/shm' : null,
+      shmSource: shm,
+      hostHasMqueue: ctx.facts.hasMqueue,
       defaultUlimits: ctx.options.defaultUlimits,
     })
     undo.add('shim', () => ctx.runtime.delete(container.id))
@@ -88,7 +92,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
         cgroup,
         seccomp,
         initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
-        runtime: null,
+        runtime: runtimePath(ctx, hostConfig.Runtime),
       }),
       joinNetworks(ctx, container),
     ])
@@ -122,6 +126,9 @@ async function containerDevices(container: Container): Promise<readonly SpecDevi
   const own = new Set(mapped.map((d) => d.path))
   return [...(await hostDevices()).filter((d) => !own.has(d.path)), ...mapped]
 }
+
+/** A runtime that was added by path; the shim's own library otherwise. */
+const runtimePath = (ctx: EngineContext, name = ''): string | null => ctx.options.runtimes[name] ?? null
 
 function namespaceOf(ctx: EngineContext, mode: string | undefined, type: 'pid' | 'ipc'): NamespaceSource {
   if (mode === 'host') return 'host'

@@ -435,6 +435,66 @@ run('a seccomp profile of the user is obeyed', async (t) => {
   )
 })
 
+run('shared memory is shared with whom it may be, and limits of a process are set', async (t) => {
+  const donor = await started(sh('echo here > /dev/shm/f; sleep 60', { HostConfig: { IpcMode: 'shareable' } }), 'donor')
+  const { stdout } = await runToEnd(
+    sh('while [ ! -s /dev/shm/f ]; do :; done; cat /dev/shm/f', { HostConfig: { IpcMode: 'container:donor' } }),
+  )
+  t.is(stdout, 'here\n')
+  await rm(donor)
+  const closed = await started(sh('sleep 60'), 'closed')
+  const { id } = await lab.call('create', sh('true', { HostConfig: { IpcMode: 'container:closed' } }), { name: '' })
+  t.regex((await t.throwsAsync(lab.call('start', id)))!.message, /non-shareable IPC/)
+  await rm(id)
+  await rm(closed)
+  const limits = await runToEnd(
+    sh('ulimit -n; ulimit -c; ulimit -Hc; grep " /dev/shm " /proc/mounts', {
+      HostConfig: {
+        ShmSize: 2 ** 20,
+        Ulimits: [
+          { Name: 'nofile', Soft: 100, Hard: 200 },
+          { Name: 'core', Soft: -1, Hard: -1 },
+        ],
+      },
+    }),
+  )
+  t.regex(limits.stdout, /^100\nunlimited\nunlimited\n.*size=1024k/)
+})
+
+run('a volume is in use as long as a container mounts it, running or not', async (t) => {
+  const { id } = await lab.call('create', sh('true', { HostConfig: { Binds: ['kept:/data'] } }), { name: '' })
+  t.like(await t.throwsAsync(lab.call('removeVolume', 'kept')), {
+    kind: 'conflict',
+    message: `remove kept: volume is in use - [${id}]`,
+  })
+  await rm(id)
+  await lab.call('removeVolume', 'kept')
+  t.false((await lab.call('volumes')).some((v: { name: string }) => v.name === 'kept'))
+})
+
+run('many at once: forty containers run, print and go', async (t) => {
+  const outcomes = await Promise.all(
+    Array.from(
+      { length: 40 },
+      async (_, i) => (await runToEnd(sh(`echo ${i}; exit ${i}`))) as { stdout: string; exitCode: number },
+    ),
+  )
+  t.deepEqual(
+    outcomes.map((o) => [o.stdout, o.exitCode]),
+    outcomes.map((_, i) => [`${i}\n`, i]),
+  )
+})
+
+run('much output arrives whole at a client that reads, and in the log', async (t) => {
+  const { id } = await lab.call('create', sh('head -c 900000 /dev/zero | tr "\\0" x; echo'), { name: '' })
+  const a = await lab.call('attach', id, { stdin: false })
+  await lab.call('start', id)
+  t.is((await lab.call('output', a)).stdout.length, 900_001)
+  const lines = (await lab.call('logs', id, { follow: true }, 20_000)) as { text: string }[]
+  t.is(lines.map((l) => l.text).join('').length, 900_001)
+  await rm(id)
+})
+
 run('after all this nothing is left running', (t) => {
   t.deepEqual(
     lab.leftovers().filter((l) => !l.includes('/networks')),

@@ -171,6 +171,54 @@ run('killed at random moments of a busy time, the next daemon makes records and 
   }
 })
 
+run('many clients that work against each other leave records and kernel in agreement', async (t) => {
+  const lab = await open()
+  t.teardown(() => lab.close())
+  const rng = seededRng(Number(process.env.ENGINE_TEST_SEED ?? 7))
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(rng.random() * list.length)]!
+  const names = ['aa', 'bb', 'cc']
+  const refused = new Set<string>()
+  const act = async (): Promise<void> => {
+    const name = pick(names)
+    const force = { force: rng.random() < 0.5, volumes: true, link: false }
+    const policy = pick(['no', 'always'])
+    const body = sh(pick(['exit 1', 'sleep 0.02', 'while :; do sleep 1; done']), {
+      HostConfig: { RestartPolicy: { Name: policy }, AutoRemove: policy === 'no' && rng.random() < 0.3 },
+    })
+    const calls: [string, ...unknown[]][] = [
+      ['create', body, { name }],
+      ['start', name],
+      ['stop', name, { timeoutSeconds: 0 }],
+      ['restart', name, { timeoutSeconds: 0 }],
+      ['kill', name, 'KILL'],
+      ['pause', name],
+      ['unpause', name],
+      ['remove', name, force],
+      ['rename', name, pick(names)],
+      ['update', name, { RestartPolicy: { Name: 'no' } }],
+      ['exec', name, { cmd: ['true'] }, null],
+      ['connect', name, 'none', null],
+    ]
+    const [method, ...args] = pick(calls)
+    await lab.call(method, ...args).catch((e: { kind?: string; message: string }) => {
+      // Only refusals that say what is the matter: nothing internal may come of two clients that meet.
+      if (e.kind === 'internal' || !e.kind) refused.add(`${method}: ${e.message}`)
+    })
+  }
+  const client = async (): Promise<void> => {
+    for (let i = 0; i < 25; i++) await act()
+  }
+  await Promise.all(Array.from({ length: 8 }, client))
+  t.deepEqual([...refused], [])
+  for (const c of await lab.call('list'))
+    await lab.call('remove', c.id, { force: true, volumes: true, link: false }).catch(() => {})
+  await until('all are removed', async () => (await lab.call('list')).length === 0)
+  await until('nothing is left', () => lab.leftovers().length === 0)
+  await lab.killDaemon()
+  await lab.startDaemon()
+  t.deepEqual(await lab.call('list'), [], 'no record came back')
+})
+
 /** ps, shims, cgroups, mounts and directories tell the same story. */
 async function agree(t: import('ava').ExecutionContext, lab: EngineLab, where: string): Promise<void> {
   type View = { id: string; name: string; state: { status: string; pid: number } }

@@ -33,6 +33,7 @@ const input = (over: Partial<SpecInput> = {}): SpecInput => ({
   deviceNumber: noDevice,
   namespaces: { network: { path: '/ns/net' }, pid: 'private', ipc: 'private', uts: 'private', cgroup: 'host' },
   shmSource: null,
+  hostHasMqueue: true,
   defaultUlimits: [],
   ...over,
 })

@@ -8,6 +8,8 @@ export interface DiskFaults {
   /** A write fails; what of it is on disk is left open. */
   errorRate: number
   full: boolean
+  /** A planted fault of the disk itself: the last acknowledged batch is gone after a crash. */
+  lies: boolean
 }
 
 /** What survives the process. Keys of stores and paths of files are as the log names them. */
@@ -25,7 +27,8 @@ export class SimulatedDisk {
   #image: Image = { stores: new Map(), files: new Map(), directories: new Set() }
   #running: { readonly path: string; readonly ops: readonly StoreOp[] }[] = []
   #staleWitness: { readonly path: string; readonly before: Buffer | undefined } | null = null
-  readonly faults: DiskFaults = { slowMs: 0, errorRate: 0, full: false }
+  #lastBatch: (() => void) | null = null
+  readonly faults: DiskFaults = { slowMs: 0, errorRate: 0, full: false, lies: false }
 
   constructor(
     private readonly time: VirtualTime,
@@ -45,6 +48,8 @@ export class SimulatedDisk {
 
   /** The process ends; with `power` also what the machine had in memory only. */
   crash(power: boolean): void {
+    if (this.faults.lies) this.#lastBatch?.()
+    this.#lastBatch = null
     for (const { path, ops } of this.#running) if (this.rng.random() < 0.5) this.#apply(path, ops)
     this.#running = []
     const stale = this.#staleWitness
@@ -81,16 +86,30 @@ export class SimulatedDisk {
     }
   }
 
+  #undo(path: string): () => void {
+    const store = new Map(this.#image.stores.get(path))
+    const files = new Map(this.#image.files)
+    return () => {
+      this.#image.stores.set(path, store)
+      for (const [p, bytes] of files) this.#image.files.set(p, bytes)
+    }
+  }
+
   /** After the disk's own time; never, if the process dies before. */
   #later<T>(work: () => T, fails = false): Promise<T> {
     return new Promise((resolve, reject) => {
       const delay = 0.3 + this.rng.random() * (1 + this.faults.slowMs)
       const error = fails && this.rng.random() < this.faults.errorRate
       this.time.schedule(this.owner, delay, () => {
-        if (error) {
-          if (this.rng.random() < 0.5) work()
-          reject(new Error('EIO: i/o error, fdatasync'))
-        } else resolve(work())
+        try {
+          if (error) {
+            if (this.rng.random() < 0.5) work()
+            throw new Error('EIO: i/o error, fdatasync')
+          }
+          resolve(work())
+        } catch (e) {
+          reject(e)
+        }
       })
     })
   }
@@ -161,7 +180,9 @@ export class SimulatedDisk {
         const running = { path, ops }
         this.#running.push(running)
         try {
+          const undo = this.faults.lies ? this.#undo(path) : null
           await this.#later(() => this.#apply(path, ops), true)
+          this.#lastBatch = undo
         } finally {
           busy = false
           this.#running = this.#running.filter((r) => r !== running)

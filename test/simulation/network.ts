@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto'
 import type { Rng } from '../../src/common/index.js'
 import type { Message, RaftId } from '../../src/raft/core/index.js'
-import type { RaftInbox, RaftTransport, RaftTransportFactory } from '../../src/raft/index.js'
+import type { OutgoingSnapshot, RaftInbox, RaftTransport, RaftTransportFactory } from '../../src/raft/index.js'
 import type { Owner, VirtualTime } from './virtual-time.js'
 
 export interface NetworkFaults {
@@ -25,6 +26,9 @@ export class SimulatedNetwork {
   readonly #cut = new Set<string>()
   /** Each message on its way out, for the checker. */
   onSend: (m: Message) => void = () => {}
+  /** Planted bugs: what the sender's code would do wrong. */
+  distort: (m: Message) => Message = (m) => m
+  losePieces = false
 
   constructor(
     private readonly time: VirtualTime,
@@ -74,11 +78,12 @@ export class SimulatedNetwork {
   #send(from: Station, m: Message): void {
     this.onSend(m)
     freeze(m)
+    const sent = this.distort(m)
     if (from.removed.has(m.to)) return
     const { dropRate, duplicateRate } = this.faults
     if (this.rng.random() < dropRate) return
     const copies = this.rng.random() < duplicateRate ? 2 : 1
-    for (let i = 0; i < copies; i++) this.#deliver(from, m)
+    for (let i = 0; i < copies; i++) this.#deliver(from, sent)
   }
 
   #deliver(from: Station, m: Message): void {
@@ -98,12 +103,7 @@ export class SimulatedNetwork {
   }
 
   /** Piece by piece with the network's delays; a cut in the middle fails the transfer. */
-  async #sendSnapshot(
-    owner: Owner,
-    m: Message,
-    snapshot: Parameters<RaftTransport['sendSnapshot']>[1],
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #sendSnapshot(owner: Owner, m: Message, snapshot: OutgoingSnapshot, signal: AbortSignal): Promise<void> {
     const station = this.#alive(m.to)
     if (station === null) throw new Error('no such station')
     const wait = (who: Owner): Promise<void> =>
@@ -117,7 +117,7 @@ export class SimulatedNetwork {
     }
     await wait(owner)
     check()
-    const { pieces, ...described } = snapshot
+    const { pieces, ...described } = this.losePieces ? await withoutLast(snapshot) : snapshot
     const sink = await station.inbox.receiveSnapshot(m, described)
     try {
       for await (const piece of pieces()) {
@@ -132,6 +132,22 @@ export class SimulatedNetwork {
       throw e
     }
     await wait(owner)
+  }
+}
+
+/** As a sender would do that forgot the last piece before it counted. */
+async function withoutLast(snapshot: OutgoingSnapshot): Promise<OutgoingSnapshot> {
+  const all: Uint8Array[] = []
+  for await (const p of snapshot.pieces()) all.push(p)
+  const rest = all.slice(0, -1)
+  const whole = Buffer.concat(rest)
+  return {
+    ...snapshot,
+    size: whole.length,
+    sha256: createHash('sha256').update(whole).digest('hex'),
+    pieces: async function* () {
+      yield* rest
+    },
   }
 }
 

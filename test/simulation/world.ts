@@ -1,7 +1,7 @@
 import type { RaftMember } from '#proto'
 import { intBetween, nullLogger, type Rng, ShoalError, seededRng } from '../../src/common/index.js'
 import type { Logger } from '../../src/common/log.js'
-import type { RaftId } from '../../src/raft/core/index.js'
+import type { Message, MessageType, RaftId } from '../../src/raft/core/index.js'
 import type { RaftNodeOptions } from '../../src/raft/index.js'
 import { Member } from '../../src/raft/node.js'
 import { Checker, Histories, hold, Violation } from './checker.js'
@@ -35,7 +35,24 @@ export const FAULT_KINDS = [
 ] as const
 export type FaultKind = (typeof FAULT_KINDS)[number]
 
+/** Bugs put in on purpose, to see that the checkers find them. */
+export const PLANTS = [
+  'lyingDisk',
+  'readWithoutBarrier',
+  'changedEntry',
+  'grantedVote',
+  'acknowledgedAhead',
+  'committedAhead',
+  'skippedEntry',
+  'lostSnapshotPiece',
+  'forgottenWrite',
+] as const
+export type Plant = (typeof PLANTS)[number]
+
 export interface SimulationOptions {
+  readonly plant?: Plant
+  /** Absent: half of the kinds, drawn. */
+  readonly faults?: readonly FaultKind[]
   readonly seed: number
   readonly steps: number
   /** Absent: 3 or 5, drawn. */
@@ -111,13 +128,34 @@ class World {
     this.rng = seededRng(options.seed)
     this.network = new SimulatedNetwork(this.time, this.rng)
     this.#members = options.members ?? (this.rng.random() < 0.6 ? 3 : 5)
-    this.enabled = new Set(FAULT_KINDS.filter(() => this.rng.random() < 0.5))
+    const drawn = FAULT_KINDS.filter(() => this.rng.random() < 0.5)
+    this.enabled = new Set(options.faults ?? drawn)
+    this.#plant()
     this.logger = options.trace ? this.#traceLogger('') : nullLogger
     this.network.onSend = (m) => {
       const machine = this.machines.find((x) => x.raftId === m.from && x.member !== null)
       this.#note(`${m.type} ${m.from} ${m.to} ${m.term} ${m.index} ${m.entries.length}`)
       if (machine) this.#guard(() => this.checker.sent(m, machine.member!))
     }
+  }
+
+  #plant(): void {
+    const { plant } = this.options
+    const sometimes = (m: Message, type: MessageType, change: Partial<Message>): Message =>
+      m.type === type && this.rng.random() < 0.05 ? { ...m, ...change } : m
+    const { network } = this
+    if (plant === 'changedEntry')
+      network.distort = (m) =>
+        sometimes(m, 'MsgApp', {
+          entries: m.entries.map((e) => (e.type === 'normal' ? { ...e, data: new Uint8Array(0) } : e)),
+        })
+    if (plant === 'grantedVote')
+      network.distort = (m) =>
+        m.type === 'MsgVoteResp' ? { ...m, reject: false } : m.type === 'MsgPreVoteResp' ? { ...m, reject: false } : m
+    if (plant === 'acknowledgedAhead')
+      network.distort = (m) => sometimes(m, 'MsgAppResp', { index: m.index + 1, reject: false })
+    if (plant === 'committedAhead') network.distort = (m) => sometimes(m, 'MsgHeartbeat', { commit: m.commit + 1 })
+    network.losePieces = plant === 'lostSnapshotPiece'
   }
 
   #traceLogger(name: string): Logger {
@@ -217,6 +255,7 @@ class World {
 
   #machine(): Machine {
     const m = new Machine(`m${this.machines.length + 1}`, this)
+    m.disk.faults.lies = this.options.plant === 'lyingDisk'
     this.machines.push(m)
     return m
   }
@@ -245,6 +284,10 @@ class World {
       this.#note(`apply ${machine.raftId} ${index} ${chain}`)
       this.#guard(() => this.checker.applied(machine.raftId, index, chain, values))
     })
+    if (this.options.plant === 'skippedEntry') {
+      const apply = registers.apply.bind(registers)
+      registers.apply = (index, proposals) => apply(index, this.rng.random() < 0.01 ? [] : proposals)
+    }
     const restore = registers.restore.bind(registers)
     registers.restore = (index, data) => {
       restore(index, data)
@@ -449,6 +492,7 @@ class World {
             () => `${value} acknowledged at ${outcome.index}, applied at ${index}`,
           )
           this.histories.written(key, value, outcome.index, floor)
+          if (this.options.plant === 'forgottenWrite' && this.rng.random() < 0.2) target.registers!.values.delete(value)
         } else if (outcome.result === 'unknown') this.#unknown++
         else hold(this.checker.indexOf(value) === undefined, 'refused = nothing happened', () => value)
       })
@@ -461,7 +505,8 @@ class World {
     const floor = this.histories.floor(key)
     const life = target.life
     const { registers } = target
-    target.member!.readBarrier().then(
+    const barrier = this.options.plant === 'readWithoutBarrier' ? Promise.resolve() : target.member!.readBarrier()
+    barrier.then(
       () => {
         if (target.life !== life) return
         this.#reads++
@@ -548,6 +593,8 @@ class World {
       case 'bitFlip':
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
+        // And not at all with two voters, of which each is needed.
+        if ((this.#leader()?.member?.status().members.filter((m) => !m.learner).length ?? 0) < 3) break
         this.#crash(victim, false)
         victim.flipped = victim.disk.flip()
         this.logger.info('bit flipped', { machine: victim.name, place: victim.flipped })

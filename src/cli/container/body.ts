@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
-import { collect, decimal, duration, environment, Exit, pairs, size, whole } from '../command.js'
+import { collect, decimal, duration, Exit, environment, pairs, size, whole } from '../command.js'
 
 /** Flags of create and run; the names are docker's. */
 export function containerFlags(c: Command): Command {
@@ -100,7 +100,12 @@ export interface ContainerFlags {
 const strings = (v: unknown): string[] => (v as string[] | undefined) ?? []
 
 /** Body of POST /containers/create. `attached`: streams that this program will hold. */
-export function createBody(image: string, command: readonly string[], f: ContainerFlags, attached: { stdin: boolean; stdout: boolean; stderr: boolean }): object {
+export function createBody(
+  image: string,
+  command: readonly string[],
+  f: ContainerFlags,
+  attached: { stdin: boolean; stdout: boolean; stderr: boolean },
+): object {
   const { exposed, bindings } = ports(strings(f.publish), strings(f.expose))
   const networks = [...strings(f.network), ...strings(f.net)]
   const binds: string[] = []
@@ -140,7 +145,11 @@ export function createBody(image: string, command: readonly string[], f: Contain
     HostConfig: {
       Binds: binds,
       Mounts: strings(f.mount).map(parseMount),
-      Tmpfs: Object.fromEntries(strings(f.tmpfs).map((t) => (t.includes(':') ? [t.slice(0, t.indexOf(':')), t.slice(t.indexOf(':') + 1)] : [t, '']))),
+      Tmpfs: Object.fromEntries(
+        strings(f.tmpfs).map((t) =>
+          t.includes(':') ? [t.slice(0, t.indexOf(':')), t.slice(t.indexOf(':') + 1)] : [t, ''],
+        ),
+      ),
       VolumesFrom: strings(f.volumesFrom),
       PortBindings: bindings,
       PublishAllPorts: f.publishAll ?? false,
@@ -183,7 +192,9 @@ export function createBody(image: string, command: readonly string[], f: Contain
       OomScoreAdj: f.oomScoreAdj ?? 0,
       ...(f.pidsLimit !== undefined ? { PidsLimit: f.pidsLimit } : {}),
       ...(f.init !== undefined ? { Init: f.init } : {}),
-      ...(f.logDriver || strings(f.logOpt).length > 0 ? { LogConfig: { Type: f.logDriver ?? '', Config: pairs(strings(f.logOpt)) } } : {}),
+      ...(f.logDriver || strings(f.logOpt).length > 0
+        ? { LogConfig: { Type: f.logDriver ?? '', Config: pairs(strings(f.logOpt)) } }
+        : {}),
       ConsoleSize: process.stdout.isTTY ? [process.stdout.rows, process.stdout.columns] : [0, 0],
     },
     NetworkingConfig: { EndpointsConfig: Object.fromEntries(networks.map((n, i) => [n, i === 0 ? endpoint : {}])) },
@@ -199,17 +210,32 @@ function envFile(path: string): string[] {
 
 function healthcheck(f: ContainerFlags): object {
   if (f.healthcheck === false) return { Healthcheck: { Test: ['NONE'] } }
-  const given = { Interval: f.healthInterval, Timeout: f.healthTimeout, Retries: f.healthRetries, StartPeriod: f.healthStartPeriod, StartInterval: f.healthStartInterval }
+  const given = {
+    Interval: f.healthInterval,
+    Timeout: f.healthTimeout,
+    Retries: f.healthRetries,
+    StartPeriod: f.healthStartPeriod,
+    StartInterval: f.healthStartInterval,
+  }
   if (f.healthCmd === undefined && Object.values(given).every((v) => v === undefined)) return {}
-  return { Healthcheck: { ...(f.healthCmd !== undefined ? { Test: ['CMD-SHELL', f.healthCmd] } : {}), ...Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) } }
+  return {
+    Healthcheck: {
+      ...(f.healthCmd !== undefined ? { Test: ['CMD-SHELL', f.healthCmd] } : {}),
+      ...Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)),
+    },
+  }
 }
 
 /** "127.0.0.1:8080-8081:80-81/tcp" and its shorter forms. */
-export function ports(published: readonly string[], exposed: readonly string[]): { exposed: Record<string, object>; bindings: Record<string, { HostIp: string; HostPort: string }[]> } {
+export function ports(
+  published: readonly string[],
+  exposed: readonly string[],
+): { exposed: Record<string, object>; bindings: Record<string, { HostIp: string; HostPort: string }[]> } {
   const out: ReturnType<typeof ports> = { exposed: {}, bindings: {} }
   const range = (text: string, whole: string): [number, number] => {
     const m = /^(\d+)(?:-(\d+))?$/.exec(text)
-    if (!m || Number(m[2] ?? m[1]) < Number(m[1]) || Number(m[2] ?? m[1]) > 65535) throw new Exit(125, `invalid port specification: "${whole}"`)
+    if (!m || Number(m[2] ?? m[1]) < Number(m[1]) || Number(m[2] ?? m[1]) > 65535)
+      throw new Exit(125, `invalid port specification: "${whole}"`)
     return [Number(m[1]), Number(m[2] ?? m[1])]
   }
   for (const e of exposed) {
@@ -222,14 +248,17 @@ export function ports(published: readonly string[], exposed: readonly string[]):
     const m = /^(?:(\[[^\]]+\]|[^:]*):)?(?:([\d-]*):)?([\d-]+)$/.exec(left!) ?? /^()()([\d-]+)$/.exec(left!)
     if (!m || !['tcp', 'udp', 'sctp'].includes(proto)) throw new Exit(125, `invalid port specification: "${p}"`)
     // "8080:80" has no address: what matched as one is the host's port.
-    const [ip, host] = m[2] === undefined && m[1] !== undefined ? ['', m[1]] : [(m[1] ?? '').replace(/^\[|\]$/g, ''), m[2] ?? '']
+    const [ip, host] =
+      m[2] === undefined && m[1] !== undefined ? ['', m[1]] : [(m[1] ?? '').replace(/^\[|\]$/g, ''), m[2] ?? '']
     const [lo, hi] = range(m[3]!, p)
     const from = host === '' ? null : range(host, p)
-    if (from && from[1] - from[0] !== hi - lo && lo !== hi) throw new Exit(125, `invalid ranges specified for container and host Ports: ${p}`)
+    if (from && from[1] - from[0] !== hi - lo && lo !== hi)
+      throw new Exit(125, `invalid ranges specified for container and host Ports: ${p}`)
     for (let c = lo; c <= hi; c++) {
       const key = `${c}/${proto}`
       out.exposed[key] = {}
-      const hostPort = from === null ? '' : lo === hi && from[0] !== from[1] ? `${from[0]}-${from[1]}` : String(from[0] + c - lo)
+      const hostPort =
+        from === null ? '' : lo === hi && from[0] !== from[1] ? `${from[0]}-${from[1]}` : String(from[0] + c - lo)
       out.bindings[key] = [...(out.bindings[key] ?? []), { HostIp: ip, HostPort: hostPort }]
     }
   }
@@ -239,7 +268,10 @@ export function ports(published: readonly string[], exposed: readonly string[]):
 /** "type=bind,src=/a,dst=/b,readonly" as the API's mount object (run and service create). */
 export function parseMount(spec: string): Record<string, unknown> {
   const m: Record<string, unknown> = { Type: 'volume' }
-  const sub = (name: string): Record<string, unknown> => (m[name] ??= {}) as Record<string, unknown>
+  const sub = (name: string, of: Record<string, unknown> = m): Record<string, unknown> => {
+    of[name] ??= {}
+    return of[name] as Record<string, unknown>
+  }
   for (const part of spec.split(',')) {
     const i = part.indexOf('=')
     const key = (i < 0 ? part : part.slice(0, i)).trim().toLowerCase()
@@ -253,11 +285,12 @@ export function parseMount(spec: string): Record<string, unknown> {
     else if (key === 'bind-recursive') sub('BindOptions').NonRecursive = value === 'disabled'
     else if (key === 'volume-nocopy') sub('VolumeOptions').NoCopy = value !== 'false'
     else if (key === 'volume-subpath') sub('VolumeOptions').Subpath = value
-    else if (key === 'volume-driver') ((sub('VolumeOptions').DriverConfig ??= {}) as Record<string, unknown>).Name = value
+    else if (key === 'volume-driver') sub('DriverConfig', sub('VolumeOptions')).Name = value
     else if (key === 'volume-opt') {
-      const driver = (sub('VolumeOptions').DriverConfig ??= {}) as { Options?: Record<string, string> }
+      const driver = sub('DriverConfig', sub('VolumeOptions')) as { Options?: Record<string, string> }
       driver.Options = { ...driver.Options, ...pairs([value]) }
-    } else if (key === 'volume-label') sub('VolumeOptions').Labels = { ...(sub('VolumeOptions').Labels as object), ...pairs([value]) }
+    } else if (key === 'volume-label')
+      sub('VolumeOptions').Labels = { ...(sub('VolumeOptions').Labels as object), ...pairs([value]) }
     else if (key === 'tmpfs-size') sub('TmpfsOptions').SizeBytes = size(value)
     else if (key === 'tmpfs-mode') sub('TmpfsOptions').Mode = Number.parseInt(value, 8)
     else throw new Exit(125, `invalid argument "${spec}" for "--mount" flag: unexpected key '${key}' in '${part}'`)
@@ -269,7 +302,8 @@ export function parseMount(spec: string): Record<string, unknown> {
 function device(spec: string): object {
   const [host, second, third] = spec.split(':')
   const permissions = (p: string | undefined): boolean => p !== undefined && /^[rwm]{1,3}$/.test(p)
-  if (permissions(second) && third === undefined) return { PathOnHost: host, PathInContainer: host, CgroupPermissions: second }
+  if (permissions(second) && third === undefined)
+    return { PathOnHost: host, PathInContainer: host, CgroupPermissions: second }
   return { PathOnHost: host, PathInContainer: second ?? host, CgroupPermissions: third ?? 'rwm' }
 }
 

@@ -16,19 +16,42 @@ export function startStatus(message: string): number {
 
 const runFailure = (e: unknown): Exit => {
   const message = (e as Error).message
-  return e instanceof Exit ? e : new Exit(startStatus(message), `shoal: ${message}\n\nRun 'shoal run --help' for more information`)
+  return e instanceof Exit
+    ? e
+    : new Exit(startStatus(message), `shoal: ${message}\n\nRun 'shoal run --help' for more information`)
 }
 
-async function pull(cli: Cli, api: Api, image: string, f: { platform: string; quiet?: boolean }, out: 'stdout' | 'stderr'): Promise<void> {
-  const stream = await api.stream('POST', '/images/create', { query: { fromImage: image, tag: /[:@][^/]*$/.test(image) ? '' : 'latest', platform: f.platform }, headers: registryAuthHeader(image) })
+async function pull(
+  cli: Cli,
+  api: Api,
+  image: string,
+  f: { platform: string; quiet?: boolean },
+  out: 'stdout' | 'stderr',
+): Promise<void> {
+  const stream = await api.stream('POST', '/images/create', {
+    query: { fromImage: image, tag: /[:@][^/]*$/.test(image) ? '' : 'latest', platform: f.platform },
+    headers: registryAuthHeader(image),
+  })
   await showProgress(out === 'stderr' ? { ...cli, out: cli.err } : cli, stream, { quiet: f.quiet ?? false })
 }
 
 /** Creates, pulling what is missing. */
-async function create(cli: Cli, api: Api, image: string, command: string[], f: ContainerFlags, attached: { stdin: boolean; stdout: boolean; stderr: boolean }): Promise<string> {
-  if (f.cidfile && existsSync(f.cidfile)) throw new Exit(125, `container ID file found, make sure the other container isn't running or delete ${f.cidfile}`)
+async function create(
+  cli: Cli,
+  api: Api,
+  image: string,
+  command: string[],
+  f: ContainerFlags,
+  attached: { stdin: boolean; stdout: boolean; stderr: boolean },
+): Promise<string> {
+  if (f.cidfile && existsSync(f.cidfile))
+    throw new Exit(125, `container ID file found, make sure the other container isn't running or delete ${f.cidfile}`)
   if (f.pull === 'always') await pull(cli, api, image, f, 'stderr')
-  const attempt = () => api.post<{ Id: string; Warnings: string[] | null }>('/containers/create', { query: { name: f.name, platform: f.platform }, body: createBody(image, command, f, attached) })
+  const attempt = () =>
+    api.post<{ Id: string; Warnings: string[] | null }>('/containers/create', {
+      query: { name: f.name, platform: f.platform },
+      body: createBody(image, command, f, attached),
+    })
   let made: { Id: string; Warnings: string[] | null }
   try {
     made = await attempt()
@@ -48,7 +71,10 @@ async function exitCode(api: Api, id: string, condition: string): Promise<() => 
   return async () => {
     let text = ''
     for await (const b of stream) text += String(b)
-    const { StatusCode, Error: error } = JSON.parse(text || '{"StatusCode":125}') as { StatusCode: number; Error?: { Message: string } }
+    const { StatusCode, Error: error } = JSON.parse(text || '{"StatusCode":125}') as {
+      StatusCode: number
+      Error?: { Message: string }
+    }
     return error && StatusCode < 0 ? 125 : StatusCode
   }
 }
@@ -60,7 +86,9 @@ export function registerRun(parent: Command, cli: Cli): void {
     .passThroughOptions()
     .action(async (image: string, command: string[], f: ContainerFlags) => {
       try {
-        cli.out(`${await create(cli, await cli.api(), image, command, f, { stdin: f.interactive ?? false, stdout: true, stderr: true })}\n`)
+        cli.out(
+          `${await create(cli, await cli.api(), image, command, f, { stdin: f.interactive ?? false, stdout: true, stderr: true })}\n`,
+        )
       } catch (e) {
         throw runFailure(e)
       }
@@ -73,17 +101,29 @@ export function registerRun(parent: Command, cli: Cli): void {
     .argument('<image>')
     .argument('[command...]')
     .passThroughOptions()
-    .action(async (image: string, command: string[], f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean }) => {
-      try {
-        process.exitCode = await run(cli, image, command, f)
-      } catch (e) {
-        throw runFailure(e)
-      }
-    })
+    .action(
+      async (
+        image: string,
+        command: string[],
+        f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean },
+      ) => {
+        try {
+          process.exitCode = await run(cli, image, command, f)
+        } catch (e) {
+          throw runFailure(e)
+        }
+      },
+    )
 }
 
-async function run(cli: Cli, image: string, command: string[], f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean }): Promise<number> {
-  if (f.tty && f.interactive && !f.detach && process.stdin.isTTY !== true) throw new Exit(1, 'the input device is not a TTY')
+async function run(
+  cli: Cli,
+  image: string,
+  command: string[],
+  f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean },
+): Promise<number> {
+  if (f.tty && f.interactive && !f.detach && process.stdin.isTTY !== true)
+    throw new Exit(1, 'the input device is not a TTY')
   const api = await cli.api()
   const streams = (f.attach ?? []).map((s) => s.toLowerCase())
   const attached = f.detach
@@ -102,10 +142,15 @@ async function run(cli: Cli, image: string, command: string[], f: ContainerFlags
     stdin: attached.stdin,
   })
   const ended = await exitCode(api, id, f.rm ? 'removed' : 'next-exit')
-  const quiet = f.sigProxy && !f.tty ? proxySignals((signal) => api.post(`/containers/${id}/kill`, { query: { signal } })) : () => {}
+  const quiet =
+    f.sigProxy && !f.tty
+      ? proxySignals((signal) => api.post(`/containers/${id}/kill`, { query: { signal } }))
+      : () => {}
   try {
     await api.post(`/containers/${id}/start`)
-    await converse(api, { socket, tty: f.tty ?? false, stdin: attached.stdin }, (w, h) => api.post(`/containers/${id}/resize`, { query: { w, h } }))
+    await converse(api, { socket, tty: f.tty ?? false, stdin: attached.stdin }, (w, h) =>
+      api.post(`/containers/${id}/resize`, { query: { w, h } }),
+    )
     const state = await api.get<{ State: { Running: boolean } }>(`/containers/${id}/json`).catch(() => null)
     // The stream ended and the container runs on: the detach keys were typed.
     if (state?.State.Running) return 0

@@ -1,6 +1,16 @@
 import { createReadStream, createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
-import { type Cli, type Command, collect, Exit, filters, inspectAll, type ListFlags, listFlags, printList } from '../command.js'
+import {
+  type Cli,
+  type Command,
+  collect,
+  Exit,
+  filters,
+  inspectAll,
+  type ListFlags,
+  listFlags,
+  printList,
+} from '../command.js'
 import { humanDuration, humanSize } from '../format/units.js'
 import { showProgress } from '../progress.js'
 import { registryAuthHeader } from '../registry-auth.js'
@@ -13,12 +23,22 @@ interface Summary {
   Size: number
 }
 
-const COLUMNS = { Repository: 'REPOSITORY', Tag: 'TAG', Digest: 'DIGEST', ID: 'IMAGE ID', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', Size: 'SIZE' }
+const COLUMNS = {
+  Repository: 'REPOSITORY',
+  Tag: 'TAG',
+  Digest: 'DIGEST',
+  ID: 'IMAGE ID',
+  CreatedSince: 'CREATED',
+  CreatedAt: 'CREATED AT',
+  Size: 'SIZE',
+}
 
 /** "host:5000/a/b:tag" in its two parts. */
 export function splitTag(reference: string): { repository: string; tag: string } {
   const i = reference.lastIndexOf(':')
-  return i > reference.lastIndexOf('/') ? { repository: reference.slice(0, i), tag: reference.slice(i + 1) } : { repository: reference, tag: '' }
+  return i > reference.lastIndexOf('/')
+    ? { repository: reference.slice(0, i), tag: reference.slice(i + 1) }
+    : { repository: reference, tag: '' }
 }
 
 function registerImageLs(parent: Command, cli: Cli, name: string, aliases: readonly string[]): void {
@@ -27,25 +47,44 @@ function registerImageLs(parent: Command, cli: Cli, name: string, aliases: reado
     .option('-a, --all', 'all images')
     .option('--digests', 'with digests')
     .option('--no-trunc', 'whole ids')
-    .action(async (reference: string | undefined, f: ListFlags & { all?: boolean; digests?: boolean; trunc: boolean }) => {
-      const api = await cli.api()
-      const wanted = { ...filters(f.filter), ...(reference ? { reference: [reference] } : {}) }
-      const images = await api.get<Summary[]>('/images/json', { all: f.all ?? false, filters: Object.keys(wanted).length > 0 ? wanted : undefined })
-      const rows = images.flatMap((i) => {
-        const digests = new Map((i.RepoDigests ?? []).map((d) => [d.slice(0, d.indexOf('@')), d.slice(d.indexOf('@') + 1)]))
-        const tags = i.RepoTags && i.RepoTags.length > 0 ? i.RepoTags.map(splitTag) : [...digests.keys()].map((repository) => ({ repository, tag: '<none>' }))
-        return (tags.length > 0 ? tags : [{ repository: '<none>', tag: '<none>' }]).map((t) => ({
-          Repository: t.repository,
-          Tag: t.tag,
-          Digest: digests.get(t.repository) ?? '<none>',
-          ID: f.trunc ? i.Id.replace('sha256:', '').slice(0, 12) : i.Id,
-          CreatedSince: i.Created > 0 ? `${humanDuration(Date.now() - i.Created * 1000)} ago` : 'N/A',
-          CreatedAt: new Date(i.Created * 1000).toISOString().replace('T', ' ').replace('.000Z', ' +0000 UTC'),
-          Size: humanSize(i.Size),
-        }))
-      })
-      printList(cli, rows, { columns: COLUMNS, shown: ['Repository', 'Tag', ...(f.digests ? ['Digest'] : []), 'ID', 'CreatedSince', 'Size'], id: 'ID' }, f)
-    })
+    .action(
+      async (reference: string | undefined, f: ListFlags & { all?: boolean; digests?: boolean; trunc: boolean }) => {
+        const api = await cli.api()
+        const wanted = { ...filters(f.filter), ...(reference ? { reference: [reference] } : {}) }
+        const images = await api.get<Summary[]>('/images/json', {
+          all: f.all ?? false,
+          filters: Object.keys(wanted).length > 0 ? wanted : undefined,
+        })
+        const rows = images.flatMap((i) => {
+          const digests = new Map(
+            (i.RepoDigests ?? []).map((d) => [d.slice(0, d.indexOf('@')), d.slice(d.indexOf('@') + 1)]),
+          )
+          const tags =
+            i.RepoTags && i.RepoTags.length > 0
+              ? i.RepoTags.map(splitTag)
+              : [...digests.keys()].map((repository) => ({ repository, tag: '<none>' }))
+          return (tags.length > 0 ? tags : [{ repository: '<none>', tag: '<none>' }]).map((t) => ({
+            Repository: t.repository,
+            Tag: t.tag,
+            Digest: digests.get(t.repository) ?? '<none>',
+            ID: f.trunc ? i.Id.replace('sha256:', '').slice(0, 12) : i.Id,
+            CreatedSince: i.Created > 0 ? `${humanDuration(Date.now() - i.Created * 1000)} ago` : 'N/A',
+            CreatedAt: new Date(i.Created * 1000).toISOString().replace('T', ' ').replace('.000Z', ' +0000 UTC'),
+            Size: humanSize(i.Size),
+          }))
+        })
+        printList(
+          cli,
+          rows,
+          {
+            columns: COLUMNS,
+            shown: ['Repository', 'Tag', ...(f.digests ? ['Digest'] : []), 'ID', 'CreatedSince', 'Size'],
+            id: 'ID',
+          },
+          f,
+        )
+      },
+    )
 }
 
 export function registerPull(parent: Command, cli: Cli): void {
@@ -59,7 +98,7 @@ export function registerPull(parent: Command, cli: Cli): void {
     .action(async (reference: string, f: { allTags?: boolean; platform?: string; quiet?: boolean }) => {
       const api = await cli.api()
       const tagged = reference.includes('@') || splitTag(reference).tag !== ''
-      if (tagged && f.allTags) throw new Exit(1, 'tag can\'t be used with --all-tags/-a')
+      if (tagged && f.allTags) throw new Exit(1, "tag can't be used with --all-tags/-a")
       if (!tagged && !f.allTags && !f.quiet) cli.out('Using default tag: latest\n')
       const stream = await api.stream('POST', '/images/create', {
         query: { fromImage: reference, tag: tagged || f.allTags ? '' : 'latest', platform: f.platform },
@@ -84,7 +123,10 @@ export function registerPush(parent: Command, cli: Cli): void {
       const tags = f.allTags ? images.flatMap((i) => i.RepoTags ?? []).map((t) => splitTag(t).tag) : [tag || 'latest']
       if (!f.allTags && tag === '' && !f.quiet) cli.out('Using default tag: latest\n')
       for (const t of tags) {
-        const stream = await api.stream('POST', `/images/${repository}/push`, { query: { tag: t }, headers: registryAuthHeader(repository) })
+        const stream = await api.stream('POST', `/images/${repository}/push`, {
+          query: { tag: t },
+          headers: registryAuthHeader(repository),
+        })
         await showProgress(cli, stream, { quiet: f.quiet ?? false })
         if (f.quiet) cli.out(`${repository}:${t}\n`)
       }
@@ -104,7 +146,10 @@ export function registerRmi(parent: Command, cli: Cli, name: string, aliases: re
       const failures: string[] = []
       for (const r of references) {
         try {
-          for (const d of await api.delete<({ Untagged: string } | { Deleted: string })[]>(`/images/${r}`, { force: f.force ?? false, noprune: !f.prune }))
+          for (const d of await api.delete<({ Untagged: string } | { Deleted: string })[]>(`/images/${r}`, {
+            force: f.force ?? false,
+            noprune: !f.prune,
+          }))
             cli.out('Untagged' in d ? `Untagged: ${d.Untagged}\n` : `Deleted: ${d.Deleted}\n`)
         } catch (e) {
           failures.push((e as Error).message)
@@ -123,7 +168,11 @@ export function registerTransfer(parent: Command, cli: Cli): void {
     .action(async (f: { input?: string; quiet?: boolean }) => {
       if (!f.input && process.stdin.isTTY) throw new Exit(1, 'requested load from stdin, but stdin is empty')
       const api = await cli.api()
-      const stream = await api.stream('POST', '/images/load', { query: { quiet: f.quiet ?? false }, stream: f.input ? createReadStream(f.input) : process.stdin, headers: { 'Content-Type': 'application/x-tar' } })
+      const stream = await api.stream('POST', '/images/load', {
+        query: { quiet: f.quiet ?? false },
+        stream: f.input ? createReadStream(f.input) : process.stdin,
+        headers: { 'Content-Type': 'application/x-tar' },
+      })
       await showProgress(cli, stream, { quiet: false })
     })
   parent
@@ -132,7 +181,8 @@ export function registerTransfer(parent: Command, cli: Cli): void {
     .argument('<image...>')
     .option('-o, --output <file>', 'write to a file')
     .action(async (names: string[], f: { output?: string }) => {
-      if (!f.output && process.stdout.isTTY) throw new Exit(1, 'cowardly refusing to save to a terminal. Use the -o flag or redirect')
+      if (!f.output && process.stdout.isTTY)
+        throw new Exit(1, 'cowardly refusing to save to a terminal. Use the -o flag or redirect')
       const stream = await (await cli.api()).stream('GET', '/images/get', { query: { names } })
       await pipeline(stream, f.output ? createWriteStream(f.output) : process.stdout, { end: f.output !== undefined })
     })
@@ -144,15 +194,21 @@ export function registerTransfer(parent: Command, cli: Cli): void {
     .option('-c, --change <instruction>', 'Dockerfile instruction (repeatable)', collect)
     .option('-m, --message <text>', 'commit message')
     .option('--platform <platform>', 'OS/ARCH[/VARIANT]')
-    .action(async (file: string, reference: string | undefined, f: { change?: string[]; message?: string; platform?: string }) => {
-      const { repository, tag } = splitTag(reference ?? '')
-      const stream = await (await cli.api()).stream('POST', '/images/create', {
-        query: { fromSrc: '-', repo: repository, tag, changes: f.change, message: f.message, platform: f.platform },
-        stream: file === '-' ? process.stdin : createReadStream(file),
-        headers: { 'Content-Type': 'application/x-tar' },
-      })
-      await showProgress(cli, stream, { quiet: false })
-    })
+    .action(
+      async (
+        file: string,
+        reference: string | undefined,
+        f: { change?: string[]; message?: string; platform?: string },
+      ) => {
+        const { repository, tag } = splitTag(reference ?? '')
+        const stream = await (await cli.api()).stream('POST', '/images/create', {
+          query: { fromSrc: '-', repo: repository, tag, changes: f.change, message: f.message, platform: f.platform },
+          stream: file === '-' ? process.stdin : createReadStream(file),
+          headers: { 'Content-Type': 'application/x-tar' },
+        })
+        await showProgress(cli, stream, { quiet: false })
+      },
+    )
   parent
     .command('tag')
     .description('Create a tag that refers to an image')
@@ -190,7 +246,23 @@ export function registerHistory(parent: Command, cli: Cli): void {
         Size: humanSize(h.Size),
         Comment: h.Comment,
       }))
-      printList(cli, rows, { columns: { ID: 'IMAGE', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', CreatedBy: 'CREATED BY', Size: 'SIZE', Comment: 'COMMENT' }, shown: ['ID', 'CreatedSince', 'CreatedBy', 'Size', 'Comment'], id: 'ID' }, f)
+      printList(
+        cli,
+        rows,
+        {
+          columns: {
+            ID: 'IMAGE',
+            CreatedSince: 'CREATED',
+            CreatedAt: 'CREATED AT',
+            CreatedBy: 'CREATED BY',
+            Size: 'SIZE',
+            Comment: 'COMMENT',
+          },
+          shown: ['ID', 'CreatedSince', 'CreatedBy', 'Size', 'Comment'],
+          id: 'ID',
+        },
+        f,
+      )
     })
 }
 
@@ -217,10 +289,14 @@ export function registerImage(parent: Command, cli: Cli): void {
     .option('--filter <filter>', 'KEY=VALUE (repeatable)', collect)
     .option('-f, --force', 'do not ask')
     .action(async (f: { all?: boolean; filter?: string[] }) => {
-      const done = await (await cli.api()).post<{ ImagesDeleted: ({ Untagged?: string; Deleted?: string })[] | null; SpaceReclaimed: number }>('/images/prune', {
+      const done = await (await cli.api()).post<{
+        ImagesDeleted: { Untagged?: string; Deleted?: string }[] | null
+        SpaceReclaimed: number
+      }>('/images/prune', {
         query: { filters: { ...filters(f.filter), dangling: [f.all ? 'false' : 'true'] } },
       })
-      for (const d of done.ImagesDeleted ?? []) cli.out(d.Untagged ? `untagged: ${d.Untagged}\n` : `deleted: ${d.Deleted}\n`)
+      for (const d of done.ImagesDeleted ?? [])
+        cli.out(d.Untagged ? `untagged: ${d.Untagged}\n` : `deleted: ${d.Deleted}\n`)
       cli.out(`\nTotal reclaimed space: ${humanSize(done.SpaceReclaimed)}\n`)
     })
 }

@@ -1,4 +1,16 @@
-import { type Cli, type Command, collect, Exit, filters, forEach, inspectAll, type ListFlags, listFlags, pairs, printList } from '../command.js'
+import {
+  type Cli,
+  type Command,
+  collect,
+  Exit,
+  filters,
+  forEach,
+  inspectAll,
+  type ListFlags,
+  listFlags,
+  pairs,
+  printList,
+} from '../command.js'
 
 interface NetworkJson {
   Id: string
@@ -11,7 +23,16 @@ interface NetworkJson {
   Labels: Record<string, string>
 }
 
-const COLUMNS = { ID: 'NETWORK ID', Name: 'NAME', Driver: 'DRIVER', Scope: 'SCOPE', IPv6: 'IPV6', Internal: 'INTERNAL', Labels: 'LABELS', CreatedAt: 'CREATED AT' }
+const COLUMNS = {
+  ID: 'NETWORK ID',
+  Name: 'NAME',
+  Driver: 'DRIVER',
+  Scope: 'SCOPE',
+  IPv6: 'IPV6',
+  Internal: 'INTERNAL',
+  Labels: 'LABELS',
+  CreatedAt: 'CREATED AT',
+}
 
 export function registerNetwork(parent: Command, cli: Cli): void {
   listFlags(parent.command('ls').alias('list').description('List networks'))
@@ -27,7 +48,9 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           Scope: n.Scope,
           IPv6: String(n.EnableIPv6),
           Internal: String(n.Internal),
-          Labels: Object.entries(n.Labels ?? {}).map(([k, v]) => `${k}=${v}`).join(','),
+          Labels: Object.entries(n.Labels ?? {})
+            .map(([k, v]) => `${k}=${v}`)
+            .join(','),
           CreatedAt: n.Created,
         }))
       printList(cli, rows, { columns: COLUMNS, shown: ['ID', 'Name', 'Driver', 'Scope'], id: 'ID' }, f)
@@ -56,7 +79,8 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .action(async (name: string, f: Record<string, unknown>) => {
       const list = (v: unknown): string[] => (v as string[] | undefined) ?? []
       const subnets = list(f.subnet)
-      if (subnets.length === 0 && list(f.gateway).length + list(f.ipRange).length > 0) throw new Exit(1, 'every ip-range or gateway must have a corresponding subnet')
+      if (subnets.length === 0 && list(f.gateway).length + list(f.ipRange).length > 0)
+        throw new Exit(1, 'every ip-range or gateway must have a corresponding subnet')
       const made = await (await cli.api()).post<{ Id: string; Warning: string }>('/networks/create', {
         body: {
           Name: name,
@@ -71,7 +95,12 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           IPAM: {
             Driver: f.ipamDriver,
             Options: pairs(list(f.ipamOpt)),
-            Config: subnets.map((Subnet, i) => ({ Subnet, ...(list(f.gateway)[i] ? { Gateway: list(f.gateway)[i] } : {}), ...(list(f.ipRange)[i] ? { IPRange: list(f.ipRange)[i] } : {}), ...(i === 0 ? { AuxiliaryAddresses: pairs(list(f.auxAddress)) } : {}) })),
+            Config: subnets.map((Subnet, i) => ({
+              Subnet,
+              ...(list(f.gateway)[i] ? { Gateway: list(f.gateway)[i] } : {}),
+              ...(list(f.ipRange)[i] ? { IPRange: list(f.ipRange)[i] } : {}),
+              ...(i === 0 ? { AuxiliaryAddresses: pairs(list(f.auxAddress)) } : {}),
+            })),
           },
           Options: pairs(list(f.opt)),
           Labels: pairs(list(f.label)),
@@ -106,7 +135,12 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .option('-v, --verbose', 'with services and tasks')
     .action(async (names: string[], f: { format?: string; verbose?: boolean }) => {
       const api = await cli.api()
-      await inspectAll(cli, names, (n) => api.get(`/networks/${encodeURIComponent(n)}`, { verbose: f.verbose ?? false }), f.format)
+      await inspectAll(
+        cli,
+        names,
+        (n) => api.get(`/networks/${encodeURIComponent(n)}`, { verbose: f.verbose ?? false }),
+        f.format,
+      )
     })
 
   parent
@@ -118,7 +152,13 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .option('--ip <address>', 'IPv4 address')
     .action(async (network: string, Container: string, f: { alias?: string[]; ip?: string }) => {
       await (await cli.api()).post(`/networks/${encodeURIComponent(network)}/connect`, {
-        body: { Container, EndpointConfig: { ...(f.ip ? { IPAMConfig: { IPv4Address: f.ip } } : {}), ...(f.alias ? { Aliases: f.alias } : {}) } },
+        body: {
+          Container,
+          EndpointConfig: {
+            ...(f.ip ? { IPAMConfig: { IPv4Address: f.ip } } : {}),
+            ...(f.alias ? { Aliases: f.alias } : {}),
+          },
+        },
       })
     })
   parent
@@ -128,7 +168,9 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .argument('<container>')
     .option('-f, --force', 'even if it does not run')
     .action(async (network: string, Container: string, f: { force?: boolean }) => {
-      await (await cli.api()).post(`/networks/${encodeURIComponent(network)}/disconnect`, { body: { Container, Force: f.force ?? false } })
+      await (await cli.api()).post(`/networks/${encodeURIComponent(network)}/disconnect`, {
+        body: { Container, Force: f.force ?? false },
+      })
     })
   parent
     .command('prune')
@@ -136,7 +178,9 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .option('--filter <filter>', 'KEY=VALUE (repeatable)', collect)
     .option('-f, --force', 'do not ask')
     .action(async (f: { filter?: string[] }) => {
-      const done = await (await cli.api()).post<{ NetworksDeleted: string[] | null }>('/networks/prune', { query: { filters: filters(f.filter) } })
+      const done = await (await cli.api()).post<{ NetworksDeleted: string[] | null }>('/networks/prune', {
+        query: { filters: filters(f.filter) },
+      })
       if (done.NetworksDeleted) cli.out(`Deleted Networks:\n${done.NetworksDeleted.join('\n')}\n\n`)
     })
 }

@@ -1,4 +1,15 @@
-import { type Cli, type Command, collect, filters, forEach, inspectAll, type ListFlags, listFlags, pairs, printList } from '../command.js'
+import {
+  type Cli,
+  type Command,
+  collect,
+  filters,
+  forEach,
+  inspectAll,
+  type ListFlags,
+  listFlags,
+  pairs,
+  printList,
+} from '../command.js'
 import { humanSize } from '../format/units.js'
 
 interface VolumeJson {
@@ -11,11 +22,30 @@ interface VolumeJson {
 
 export function registerVolume(parent: Command, cli: Cli): void {
   listFlags(parent.command('ls').alias('list').description('List volumes')).action(async (f: ListFlags) => {
-    const { Volumes } = await (await cli.api()).get<{ Volumes: VolumeJson[] | null }>('/volumes', { filters: filters(f.filter) })
+    const { Volumes } = await (await cli.api()).get<{ Volumes: VolumeJson[] | null }>('/volumes', {
+      filters: filters(f.filter),
+    })
     const rows = (Volumes ?? [])
       .sort((a, b) => (a.Name < b.Name ? -1 : 1))
-      .map((v) => ({ Driver: v.Driver, Name: v.Name, Mountpoint: v.Mountpoint, Scope: v.Scope, Labels: Object.entries(v.Labels ?? {}).map(([k, x]) => `${k}=${x}`).join(',') }))
-    printList(cli, rows, { columns: { Driver: 'DRIVER', Name: 'VOLUME NAME', Mountpoint: 'MOUNTPOINT', Scope: 'SCOPE', Labels: 'LABELS' }, shown: ['Driver', 'Name'], id: 'Name' }, f)
+      .map((v) => ({
+        Driver: v.Driver,
+        Name: v.Name,
+        Mountpoint: v.Mountpoint,
+        Scope: v.Scope,
+        Labels: Object.entries(v.Labels ?? {})
+          .map(([k, x]) => `${k}=${x}`)
+          .join(','),
+      }))
+    printList(
+      cli,
+      rows,
+      {
+        columns: { Driver: 'DRIVER', Name: 'VOLUME NAME', Mountpoint: 'MOUNTPOINT', Scope: 'SCOPE', Labels: 'LABELS' },
+        shown: ['Driver', 'Name'],
+        id: 'Name',
+      },
+      f,
+    )
   })
   parent
     .command('create')
@@ -25,7 +55,9 @@ export function registerVolume(parent: Command, cli: Cli): void {
     .option('--label <key=value>', 'label (repeatable)', collect)
     .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect)
     .action(async (name: string | undefined, f: { driver: string; label?: string[]; opt?: string[] }) => {
-      const v = await (await cli.api()).post<VolumeJson>('/volumes/create', { body: { Name: name ?? '', Driver: f.driver, DriverOpts: pairs(f.opt), Labels: pairs(f.label) } })
+      const v = await (await cli.api()).post<VolumeJson>('/volumes/create', {
+        body: { Name: name ?? '', Driver: f.driver, DriverOpts: pairs(f.opt), Labels: pairs(f.label) },
+      })
       cli.out(`${v.Name}\n`)
     })
   parent
@@ -54,8 +86,12 @@ export function registerVolume(parent: Command, cli: Cli): void {
     .option('--filter <filter>', 'KEY=VALUE (repeatable)', collect)
     .option('-f, --force', 'do not ask')
     .action(async (f: { all?: boolean; filter?: string[] }) => {
-      const done = await (await cli.api()).post<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>('/volumes/prune', { query: { filters: { ...filters(f.filter), ...(f.all ? { all: ['true'] } : {}) } } })
-      if (done.VolumesDeleted && done.VolumesDeleted.length > 0) cli.out(`Deleted Volumes:\n${done.VolumesDeleted.join('\n')}\n\n`)
+      const done = await (await cli.api()).post<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>(
+        '/volumes/prune',
+        { query: { filters: { ...filters(f.filter), ...(f.all ? { all: ['true'] } : {}) } } },
+      )
+      if (done.VolumesDeleted && done.VolumesDeleted.length > 0)
+        cli.out(`Deleted Volumes:\n${done.VolumesDeleted.join('\n')}\n\n`)
       cli.out(`Total reclaimed space: ${humanSize(done.SpaceReclaimed)}\n`)
     })
 }

@@ -43,6 +43,7 @@ export class ShimContainer implements LiveContainer {
   #resolveExit!: (record: ExitRecord) => void
   #hasEnded = false
   readonly #oom = new Emitter<void>()
+  readonly #ended = new Emitter<void>()
   readonly #execExits = new Map<string, (exitCode: number) => void>()
 
   constructor(
@@ -85,11 +86,21 @@ export class ShimContainer implements LiveContainer {
   }
 
   async attach(request: AttachRequest): Promise<AttachedStreams> {
-    return attachStreams(await this.#openConnection(), request)
+    return attachStreams(await this.#openConnection(), request, { onEnded: (listener) => this.#ended.on(listener) })
   }
 
   async exec(spec: ExecSpec): Promise<ExecHandle> {
     const exited = new Promise<number>((resolve) => this.#execExits.set(spec.id, resolve))
+    // Opened while the shim makes the process: whoever runs one mostly wants its output.
+    let spare: Promise<ShimConnection> | null = this.#openConnection()
+    spare.catch(() => {}) // said by the attach that needs it
+    const dropSpare = (): void => {
+      void spare?.then(
+        (connection) => connection.close(),
+        () => {},
+      )
+      spare = null
+    }
     let pid: number
     try {
       const answer = await this.connection.request(
@@ -100,14 +111,26 @@ export class ShimContainer implements LiveContainer {
       pid = Number(answer.pid)
     } catch (caught) {
       this.#execExits.delete(spec.id)
+      dropSpare()
       throw caught
     }
     if (this.#hasEnded) this.#endExecs()
     return {
       pid,
       exited,
-      attach: async (request) => attachStreams(await this.#openConnection(), request, spec.id),
+      attach: async (request) => {
+        const opening = spare ?? this.#openConnection()
+        spare = null
+        return attachStreams(await opening, request, {
+          exec: spec.id,
+          onEnded: (listener) => {
+            void exited.then(listener)
+            return () => {}
+          },
+        })
+      },
       start: async () => {
+        dropSpare()
         try {
           await this.connection.request('execStart', { exec: spec.id }, SLOW_REQUEST_TIMEOUT_MS)
         } catch (caught) {
@@ -235,6 +258,7 @@ export class ShimContainer implements LiveContainer {
     if (this.#hasEnded) return
     this.#hasEnded = true
     this.#endExecs()
+    this.#ended.emit()
     this.#resolveExit(record)
     this.connection.close()
   }

@@ -232,8 +232,12 @@ for (const seed of [1, 2, 3])
           lost.add(id)
           await c.lose(id)
         }
-      } else if (dice < 0.9) await c.changeLeader()
-      else {
+      } else if (dice < 0.85) await c.changeLeader()
+      else if (dice < 0.93) {
+        c.log.late = 1 + Math.floor(c.rng.random() * 3)
+        await c.clock.advance(1_000)
+        c.log.late = 0
+      } else {
         c.log.refuse = true
         await c.clock.advance(500)
         c.log.refuse = false

@@ -97,10 +97,14 @@ for (const seed of [11, 12, 13, 14])
           availability: pick([NodeAvailability.ACTIVE, NodeAvailability.DRAIN]),
         })
       else if (dice < 0.95) await c.changeLeader()
-      else {
+      else if (dice < 0.97) {
         c.log.refuse = true
         await c.clock.advance(1_000)
         c.log.refuse = false
+      } else {
+        c.log.late = 1 + Math.floor(c.rng.random() * 3)
+        await c.clock.advance(1_000)
+        c.log.late = 0
       }
     }
     for (const id of lost) await c.comeBack(id)
