@@ -18,7 +18,7 @@ stamp=build/.setup
 
 # Program or file that shows a package is there : package
 wanted='/usr/bin/g++:g++ /usr/bin/make:make /usr/bin/musl-gcc:musl-tools /usr/include/seccomp.h:libseccomp-dev /usr/include/archive.h:libarchive-dev
-/usr/include/nftables/libnftables.h:libnftables-dev /usr/include/openssl/evp.h:libssl-dev /sbin/ip:iproute2 /usr/sbin/nft:nftables /bin/busybox:busybox-static
+/usr/include/nftables/libnftables.h:libnftables-dev /usr/include/openssl/evp.h:libssl-dev /usr/include/zlib.h:zlib1g-dev /sbin/ip:iproute2 /usr/sbin/nft:nftables /bin/busybox:busybox-static
 /usr/bin/docker-registry:docker-registry /usr/bin/nsenter:util-linux /bin/ps:procps /usr/bin/curl:curl'
 missing=''
 for pair in $wanted; do

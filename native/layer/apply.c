@@ -38,6 +38,7 @@ struct apply {
 	struct tree tree;
 	struct source source;
 	struct archive *packed, *tar;
+	bool is_empty; /* the stream had no byte */
 	struct sink sink; /* hashes the plain tar; writes the blob when it is recompressed */
 	uint64_t unpacked_bytes, entries, checked_bytes, skipped;
 	struct directory_time *times;
@@ -105,6 +106,8 @@ static la_ssize_t tar_read(struct archive *a, void *data, const void **out)
 	struct apply *ap = data;
 	size_t size = 0;
 	la_int64_t offset;
+	if (ap->is_empty)
+		return 0;
 	for (;;) {
 		int r = archive_read_data_block(ap->packed, out, &size, &offset);
 		if (r == ARCHIVE_EOF)
@@ -422,6 +425,7 @@ static void open_streams(struct apply *ap)
 	int r = archive_read_next_header(p, &e);
 	if (r < ARCHIVE_WARN)
 		report_fail(EINVAL, NULL, "cannot read the stream: %s", archive_error_string(p));
+	ap->is_empty = r == ARCHIVE_EOF;
 	if (archive_read_open(t, ap, NULL, tar_read, NULL) < ARCHIVE_WARN)
 		report_fail(EINVAL, NULL, "cannot read the tar: %s", archive_error_string(t));
 }
@@ -488,8 +492,9 @@ int command_apply(const struct apply_options *o)
 	uint64_t tar_bytes = ap.sink.plain.bytes;
 	sink_end(&ap.sink, diff_id, packed);
 	uint64_t packed_bytes = ap.sink.packed.bytes;
-	if (ap.source.blob >= 0 && (fdatasync(ap.source.blob) != 0 || close(ap.source.blob) != 0))
-		report_fail(errno, o->blob, "cannot write the blob to disk");
+	/* Not synced: the caller flushes the file system once, when all layers of an image are there. */
+	if (ap.source.blob >= 0 && close(ap.source.blob) != 0)
+		report_fail(errno, o->blob, "cannot close the blob");
 	fprintf(stderr,
 	        "{\"diffId\":\"%s\",\"tarBytes\":%llu,\"sizeBytes\":%llu,\"compressedDigest\":\"%s\",\"compressedBytes\":%llu,"
 	        "\"compression\":\"%s\",\"entries\":%llu,\"skippedAttributes\":%llu}\n",

@@ -1,7 +1,7 @@
 import { lstat, readlink, stat } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
 import type { Readable } from 'node:stream'
-import { conflict, forbidden, invalid, notFound } from '../common/index.js'
+import { conflict, forbidden, invalid, newHexId, notFound } from '../common/index.js'
 import { LayerTool } from '../runtime/index.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
@@ -68,12 +68,13 @@ async function withPlace<T>(
     const isWritable = mount ? mount.rw : record.hostConfig.ReadonlyRootfs !== true
     if (isLive || !mount || mount.type === 'tmpfs') return fn({ root, path: resolved, isWritable })
     const below = inside.slice(mount.destination.length)
-    const source = mount.type === 'volume' ? await ctx.volumes.mount(mount.name, container.id) : mount.source
+    const user = `${container.id}:copy ${newHexId()}` // the container may start meanwhile and hold it too
+    const source = mount.type === 'volume' ? await ctx.volumes.mount(mount.name, user) : mount.source
     try {
       if (!(await stat(source)).isDirectory()) return await fn({ root: source, path: source, isWritable })
       return await fn({ root: source, path: await resolveInRoot(source, below, followLast), isWritable })
     } finally {
-      if (mount.type === 'volume') await ctx.volumes.unmount(mount.name, container.id)
+      if (mount.type === 'volume') await ctx.volumes.unmount(mount.name, user)
     }
   }
   const { live } = container
@@ -184,7 +185,12 @@ export async function putArchive(
       throw missing(container, path, cause)
     }
     if (!isDirectory) throw invalid('notADirectory', 'extraction point is not a directory', { path })
-    if (!place.isWritable) throw forbidden('readOnly', 'container rootfs is marked read-only', { path })
+    if (!place.isWritable)
+      throw forbidden(
+        'readOnly',
+        `cannot write to ${path}: the container's root or the volume there is marked read-only`,
+        { path },
+      )
     await layerTool(ctx)
       .apply({
         root: place.root,

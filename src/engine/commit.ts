@@ -12,7 +12,7 @@ export async function commitContainer(
   container: Container,
   options: Parameters<ContainerService['commit']>[1],
 ): Promise<Digest> {
-  return container.lock.run(async () => {
+  return container.locked(async () => {
     const { record, live } = container
     const config = applyChanges(imageConfig({ ...record.config, ...options.config }), options.changes)
     const pauses = options.pause && live !== null && record.status === 'running'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Emitter, type Timer } from '../common/index.js'
+import { Emitter, notFound, type Timer } from '../common/index.js'
 import type { Sandbox } from '../overlay/index.js'
 import type { LiveContainer, RootfsPlan } from '../runtime/index.js'
 import type { ContainerView, MountPoint } from './contract.js'
@@ -7,7 +7,6 @@ import type { ExecInstance } from './exec.js'
 import type { HealthMonitor } from './health.js'
 import { Mutex } from './mutex.js'
 import type { PendingAttachment } from './pending-attachment.js'
-import { publications } from './ports.js'
 import type { ContainerRecord, MountRecord } from './record.js'
 
 export interface Ending {
@@ -29,6 +28,8 @@ export class Container {
   isStopWanted = false
   /** restart() is between its stop and its start: no auto-remove, no policy. */
   isRestarting = false
+  /** Removed: its record is off the disk and must not be written again. */
+  isGone = false
   readonly execs = new Map<string, ExecInstance>()
   readonly pendingAttachments = new Set<PendingAttachment>()
   /** Each time the process has ended and the record says so. */
@@ -41,6 +42,14 @@ export class Container {
     /** Holds its log and files; below the data root. */
     readonly dir: string,
   ) {}
+
+  /** Like the lock, for what a user asked: refused once the container was removed meanwhile, so that no record comes back. */
+  locked<T>(critical: () => Promise<T>): Promise<T> {
+    return this.lock.run(() => {
+      if (this.isGone) throw notFound('noSuchContainer', `No such container: ${this.id}`, { reference: this.id })
+      return critical()
+    })
+  }
 
   get id(): string {
     return this.record.id
@@ -94,7 +103,7 @@ export class Container {
           { settings, record: records.get(settings.NetworkID ?? '') ?? null },
         ]),
       ),
-      ports: this.sandbox?.ports ?? publications(r.config, r.hostConfig),
+      ports: this.sandbox?.ports ?? [],
       sandboxKey: this.sandbox?.netnsPath ?? '',
       logPath: this.hasReadableLog ? this.logPath : '',
       hostnamePath: join(this.dir, 'hostname'),

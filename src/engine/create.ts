@@ -36,6 +36,7 @@ export async function createContainer(
   const id = newHexId()
   const host = withDefaults(HostConfig ?? {}, ctx.options, ctx.facts.cgroupVersion)
   const config = mergeConfig(userConfig, image.config.config)
+  if (config.NetworkDisabled) host.NetworkMode = 'none'
   const warnings = checkConfig(config, host, ctx.options)
   parseSecurity(host)
   const [path, ...args] = commandOf(config)

@@ -1,10 +1,16 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ShoalError } from '../common/index.js'
-import { type ContainerRuntime, type ExitRecord, isExitRecord, type LiveContainer } from '../runtime/index.js'
+import {
+  type ContainerRuntime,
+  type ExitRecord,
+  isExitRecord,
+  type LiveContainer,
+  type RootfsPlan,
+} from '../runtime/index.js'
 import { AccountFiles } from './account-files.js'
 import { Container } from './container.js'
-import type { EngineContext } from './context.js'
+import type { EngineContext, HostMounts } from './context.js'
 import type { Engine, EngineModules, EngineOptions } from './contract.js'
 import { containerDir } from './create.js'
 import { EventHub } from './events.js'
@@ -16,6 +22,9 @@ import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
 import { type CompileSeccomp, SeccompFilters } from './seccomp.js'
 import { Containers } from './service.js'
+import { sweepShm } from './shared-memory.js'
+import { Sweeper } from './sweeper.js'
+import { guardVolumes } from './volume-guard.js'
 
 /** Containers that are started or ended at the same time when the daemon comes and goes. */
 const PARALLEL = 16
@@ -24,6 +33,7 @@ const PARALLEL = 16
 export interface EngineParts {
   readonly runtime: ContainerRuntime
   readonly compileSeccomp: CompileSeccomp
+  readonly mounts: HostMounts
   /** Changes when the compiler or the default profile does. */
   readonly seccompVersion: string
 }
@@ -43,6 +53,8 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     hub,
     facts: readHostFacts(),
     accounts: new AccountFiles(modules.snapshots),
+    mounts: parts.mounts,
+    sweeper: new Sweeper(modules.clock, logger),
     seccomp: new SeccompFilters(join(options.dataRoot, 'cache', 'seccomp'), parts.seccompVersion, parts.compileSeccomp),
     isStopping: () => isStopping,
   }
@@ -52,7 +64,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     containers: new Containers(ctx),
     events: hub,
     images: modules.images,
-    volumes: modules.volumes,
+    volumes: guardVolumes(modules.volumes, ctx.registry),
     networks: modules.networks,
 
     async start() {
@@ -84,7 +96,10 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
         container.health?.stop()
       }
       if (!options.liveRestore) await stopAll(ctx)
+      // What their ends set going: cleaning up, and removals of their own accord.
+      await Promise.all(ctx.registry.all().map((c) => c.lock.run(async () => {})))
       offImages?.()
+      await ctx.sweeper.idle()
       await modules.networks.stop()
       await ctx.store.close()
     },
@@ -116,15 +131,20 @@ async function recover(ctx: EngineContext): Promise<void> {
   await ctx.networks.start(new Set(live.keys()))
 
   await forEach(records, async (record) => {
-    const container = new Container(
-      record,
-      await ctx.snapshots.prepare(record.id, record.image),
-      containerDir(ctx.options.dataRoot, record.id),
-    )
+    let rootfs: RootfsPlan = { lower: [], upper: '', work: '' }
+    try {
+      rootfs = await ctx.snapshots.prepare(record.id, record.image)
+    } catch (caught) {
+      // Its layers are lost (a disk fault, or a hand in our directory). It can still be seen and removed.
+      logger.error('the layers of a container are gone', { containerId: record.id, error: String(caught) })
+      if (!live.has(record.id) && record.status !== 'removing') record.status = 'dead'
+    }
+    const container = new Container(record, rootfs, containerDir(ctx.options.dataRoot, record.id))
     ctx.registry.reserve(record.name, record.id)
     ctx.registry.add(container)
   })
   await removeStrays(ctx, ids)
+  await sweepShm(ctx, live)
 
   await forEach(ctx.registry.all(), async (container) => {
     try {
@@ -139,7 +159,7 @@ async function recover(ctx: EngineContext): Promise<void> {
 
   const toStart = ctx.registry
     .all()
-    .filter((c) => !c.isRunning && c.restartTimer === null && c.record.status !== 'created')
+    .filter((c) => !c.isRunning && c.restartTimer === null && c.record.status === 'exited')
     .filter((c) =>
       startsWithDaemon({
         policy: {
@@ -185,6 +205,11 @@ async function recoverOne(
     return
   }
   const wasRunning = container.isRunning
+  if (exit && !wasRunning && record.finishedAtMs === exit.finishedAtMs) {
+    // Recorded already; only its run directory was not removed any more.
+    await ctx.runtime.delete(container.id)
+    exit = null
+  }
   if (exit || wasRunning) {
     // It ended while no daemon watched; or, with no trace of a shim, the machine went down under it.
     record.startedAtMs ||= ctx.clock.now()

@@ -1,11 +1,12 @@
 import { conflict, newHexId, notFound } from '../common/index.js'
-import type { ExecHandle } from '../runtime/index.js'
+import type { AttachedStreams, ExecHandle } from '../runtime/index.js'
 import { makeAttachment } from './attachment.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import type { Attachment, ExecConfig, ExecView } from './contract.js'
 import { execProcess } from './exec-process.js'
+import { SIGKILL } from './signals.js'
 import { execError } from './start-error.js'
 
 /** Ended execs whose exit code can still be asked for, per engine; docker forgets them after some minutes. */
@@ -53,6 +54,8 @@ export class ExecInstance {
 export class Execs {
   readonly #byId = new Map<string, ExecInstance>()
   readonly #ended: string[] = []
+  /** Containers whose removal takes their execs along. */
+  readonly #watched = new WeakSet<Container>()
 
   constructor(private readonly ctx: EngineContext) {}
 
@@ -68,6 +71,10 @@ export class Execs {
     const exec = new ExecInstance(container, config)
     this.#byId.set(exec.id, exec)
     container.execs.set(exec.id, exec)
+    if (!this.#watched.has(container)) {
+      this.#watched.add(container)
+      container.removed.on(() => this.#forget(container))
+    }
     containerEvent(this.ctx, container, `exec_create: ${config.cmd.join(' ')}`, { execID: exec.id })
     return exec.id
   }
@@ -88,10 +95,11 @@ export class Execs {
       throw conflict('execRunning', `Error: Exec command ${exec.id} is already running`, { id: exec.id })
     checkRunning(container)
     exec.hasBeenStarted = true
+    let streams: Promise<AttachedStreams> | null = null
     try {
       const handle = await this.#prepare(exec)
       exec.handle = handle
-      const streams = attach
+      streams = attach
         ? handle.attach({ stdin: config.attachStdin, stdout: config.attachStdout, stderr: config.attachStderr })
         : null
       const [height = 0, width = 0] = attach?.consoleSize ?? config.consoleSize ?? []
@@ -113,6 +121,12 @@ export class Execs {
         })
       )
     } catch (caught) {
+      // Whatever was made so far must not stay behind, stopped before its first instruction.
+      void streams?.then(
+        (s) => s.close(),
+        () => {},
+      )
+      exec.handle?.signal(SIGKILL).catch(() => {})
       const error = execError(caught, config.cmd[0] ?? '')
       this.#end(exec, Number(error.fields.exitCode ?? 126))
       throw error
@@ -143,7 +157,7 @@ export class Execs {
   }
 
   /** Execs of a container that goes. */
-  forget(container: Container): void {
+  #forget(container: Container): void {
     for (const id of container.execs.keys()) this.#byId.delete(id)
     container.execs.clear()
   }

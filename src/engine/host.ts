@@ -10,6 +10,8 @@ import type { DeviceMapping } from './types.js'
 /** What this machine and this daemon's place on it allow. */
 export interface HostFacts {
   readonly cgroupVersion: 1 | 2
+  /** /dev/mqueue is there to be shared. */
+  readonly hasMqueue: boolean
   /** The capabilities this daemon may hand on. */
   readonly boundingCapabilities: readonly string[]
 }
@@ -18,6 +20,7 @@ export interface HostFacts {
 export function readHostFacts(): HostFacts {
   const status = readFileSync('/proc/self/status', 'utf8')
   return {
+    hasMqueue: existsSync('/dev/mqueue'),
     cgroupVersion: existsSync('/sys/fs/cgroup/cgroup.controllers') ? 2 : 1,
     boundingCapabilities: parseCapabilityMask(/^CapBnd:\s*([0-9a-f]+)$/m.exec(status)![1]!),
   }

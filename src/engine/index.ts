@@ -16,6 +16,7 @@ export function createEngine(options: EngineOptions, modules: EngineModules): En
       { execRoot: options.execRoot, shimPath: join(options.nativeDir, 'shoal-shim') },
       { clock: modules.clock, logger: modules.logger.child({ room: 'shims' }), native: calls },
     ),
+    mounts: calls,
     compileSeccomp: (profile, capabilities) =>
       calls.seccompCompile(
         JSON.stringify(profile === 'default' ? defaultSeccompProfile(capabilities) : profile),

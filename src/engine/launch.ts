@@ -6,8 +6,9 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
 import { shimLog } from './log-options.js'
-import { connectNetworks, disconnectNetworks, hostnameOf, runningContainer, sharedWith } from './network.js'
+import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer, sharedWith } from './network.js'
 import { parseSecurity } from './security.js'
+import { releaseShm, shmSource } from './shared-memory.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
 import { generateSpec, type NamespaceSource, type SpecDevice } from './spec/index.js'
 import { UndoList } from './undo.js'
@@ -30,16 +31,17 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
   })
   try {
     undo.add('volumes', () => unmountAll(ctx, container))
+    undo.add('shared memory', () => releaseShm(ctx, container))
     undo.add('networks', () => disconnectNetworks(ctx, container))
     // None of these needs another. All are waited for, also after one failed, so that undoing finds them at rest.
-    const [mounts, sandbox, seccomp, user, devices] = await allSettled([
+    const [mounts, sandbox, seccomp, user, devices, shm] = await allSettled([
       mountAll(ctx, container),
-      connectNetworks(ctx, container),
+      openSandbox(ctx, container),
       ctx.seccomp.filter(security.seccomp, capabilities),
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
+      shmSource(ctx, container),
     ])
-    container.sandbox = sandbox
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,
       pid: namespaceOf(ctx, hostConfig.PidMode, 'pid'),
@@ -72,23 +74,29 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       devices,
       deviceNumber,
       namespaces,
-      shmSource: hostConfig.IpcMode === 'host' ? '/dev/shm' : null,
+      shmSource: shm,
+      hostHasMqueue: ctx.facts.hasMqueue,
       defaultUlimits: ctx.options.defaultUlimits,
     })
     undo.add('shim', () => ctx.runtime.delete(container.id))
-    const live = await ctx.runtime.create({
-      id: container.id,
-      spec,
-      rootfs: container.rootfs,
-      tty: config.Tty === true,
-      stdin: config.OpenStdin === true,
-      stdinOnce: config.StdinOnce === true,
-      log: shimLog(container),
-      cgroup,
-      seccomp,
-      initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
-      runtime: null,
-    })
+    // The shim needs the namespace, not yet what is in it.
+    const [live, joined] = await allSettled([
+      ctx.runtime.create({
+        id: container.id,
+        spec,
+        rootfs: container.rootfs,
+        tty: config.Tty === true,
+        stdin: config.OpenStdin === true,
+        stdinOnce: config.StdinOnce === true,
+        log: shimLog(container),
+        cgroup,
+        seccomp,
+        initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
+        runtime: runtimePath(ctx, hostConfig.Runtime),
+      }),
+      joinNetworks(ctx, container),
+    ])
+    container.sandbox = joined
     const [height = 0, width = 0] = hostConfig.ConsoleSize ?? []
     if (config.Tty && height > 0 && width > 0) await live.resize(width, height)
     await Promise.all([...container.pendingAttachments].map((p) => p.connect(live)))
@@ -118,6 +126,9 @@ async function containerDevices(container: Container): Promise<readonly SpecDevi
   const own = new Set(mapped.map((d) => d.path))
   return [...(await hostDevices()).filter((d) => !own.has(d.path)), ...mapped]
 }
+
+/** A runtime that was added by path; the shim's own library otherwise. */
+const runtimePath = (ctx: EngineContext, name = ''): string | null => ctx.options.runtimes[name] ?? null
 
 function namespaceOf(ctx: EngineContext, mode: string | undefined, type: 'pid' | 'ipc'): NamespaceSource {
   if (mode === 'host') return 'host'

@@ -8,6 +8,7 @@ import { startHealth } from './health.js'
 import { launch } from './launch.js'
 import { disconnectNetworks } from './network.js'
 import { decideRestart } from './restart-policy.js'
+import { releaseShm } from './shared-memory.js'
 import { parseSignal, SIGKILL, SIGTERM } from './signals.js'
 import { EXIT_START_FAILED, startError } from './start-error.js'
 import { removeAnonymousVolumes, unmountAll } from './volumes.js'
@@ -25,7 +26,7 @@ const policyOf = (container: Container) => ({
 })
 
 export async function startContainer(ctx: EngineContext, container: Container): Promise<void> {
-  await container.lock.run(async () => {
+  await container.locked(async () => {
     const { record } = container
     if (record.status === 'paused')
       throw conflict('paused', 'cannot start a paused container, try unpause instead', { id: container.id })
@@ -58,7 +59,8 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
     await ctx.store.put(record)
     for (const pending of container.pendingAttachments) pending.cancel()
     container.pendingAttachments.clear()
-    container.ended.emit({ exitCode: record.exitCode, error: record.error })
+    // Whoever asked for the start is told why; those who wait would only say it a second time.
+    container.ended.emit({ exitCode: record.exitCode, error: '' })
     if (record.hostConfig.AutoRemove && !container.isRestarting) void removeLater(ctx, container)
     throw error
   }
@@ -86,7 +88,7 @@ export function watch(ctx: EngineContext, container: Container, live: LiveContai
   void live.exited.then((exit) =>
     container.lock
       .run(async () => {
-        if (container.live === live) await handleExit(ctx, container, exit)
+        if (container.live === live && !container.isGone) await handleExit(ctx, container, exit)
       })
       .catch((caught) => {
         ctx.logger.error('handling the end of a container failed', { containerId: container.id, error: String(caught) })
@@ -94,13 +96,15 @@ export function watch(ctx: EngineContext, container: Container, live: LiveContai
   )
 }
 
-/** The lock is held. Everything of the process is taken away before anyone learns of its end, so that a start may follow. */
+/**
+ * The lock is held until everything of the process is taken away, so that a start may follow. Whoever waits for the end is
+ * told as soon as it is on disk and its ports and names are free.
+ */
 export async function handleExit(ctx: EngineContext, container: Container, exit: ExitRecord): Promise<void> {
   const { record } = container
   container.live = null
   container.health?.stop()
   for (const exec of container.execs.values()) exec.containerEnded()
-  await cleanUp(ctx, container)
   const ranMs = Math.max(0, exit.finishedAtMs - record.startedAtMs)
   record.pid = 0
   record.exitCode = exit.exitCode
@@ -119,7 +123,13 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
       })
   record.status = decision.restart ? 'restarting' : 'exited'
   const isLeaving = !decision.restart && record.hostConfig.AutoRemove === true && !container.isRestarting
-  await (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))
+  const shim = attempt(ctx, container, 'shim', () => ctx.runtime.delete(container.id))
+  await Promise.all([
+    attempt(ctx, container, 'networks', () => disconnectNetworks(ctx, container)),
+    attempt(ctx, container, 'volumes', () => unmountAll(ctx, container)),
+    attempt(ctx, container, 'shared memory', () => releaseShm(ctx, container)),
+    attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))),
+  ])
   containerEvent(ctx, container, 'die', {
     exitCode: String(exit.exitCode),
     execDuration: String(Math.floor(ranMs / 1000)),
@@ -127,23 +137,25 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
   if (decision.restart) restartLater(ctx, container, decision.delayMs)
   container.ended.emit({ exitCode: exit.exitCode, error: exit.error })
   if (isLeaving) void removeLater(ctx, container)
+  await shim
 }
 
-async function cleanUp(ctx: EngineContext, container: Container): Promise<void> {
-  const steps: [string, Promise<unknown>][] = [
-    ['shim', ctx.runtime.delete(container.id)],
-    ['networks', disconnectNetworks(ctx, container)],
-    ['volumes', unmountAll(ctx, container)],
-  ]
-  const results = await Promise.allSettled(steps.map(([, promise]) => promise))
-  results.forEach((result, i) => {
-    if (result.status === 'rejected')
-      ctx.logger.error('cleaning up after a container failed', {
-        containerId: container.id,
-        step: steps[i]![0],
-        error: String(result.reason),
-      })
-  })
+/** One step of cleaning up: that it failed must not keep the others, nor the end, from being known. */
+async function attempt(
+  ctx: EngineContext,
+  container: Container,
+  step: string,
+  run: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    await run()
+  } catch (caught) {
+    ctx.logger.error('cleaning up after a container failed', {
+      containerId: container.id,
+      step,
+      error: ShoalError.from(caught).message,
+    })
+  }
 }
 
 function restartLater(ctx: EngineContext, container: Container, delayMs: number): void {
@@ -152,7 +164,7 @@ function restartLater(ctx: EngineContext, container: Container, delayMs: number)
     container.restartTimer = null
     void container.lock
       .run(async () => {
-        if (container.record.status !== 'restarting' || ctx.isStopping()) return
+        if (container.record.status !== 'restarting' || ctx.isStopping() || container.isGone) return
         container.record.restartCount++
         await run(ctx, container)
       })
@@ -171,7 +183,7 @@ export function cancelRestart(container: Container): void {
 /** When the daemon comes up: a container that should run and does not. */
 export async function startWithDaemon(ctx: EngineContext, container: Container): Promise<void> {
   await container.lock.run(async () => {
-    if (container.isRunning || container.restartTimer) return
+    if (container.isRunning || container.restartTimer || container.isGone) return
     await run(ctx, container)
   })
 }
@@ -212,7 +224,7 @@ export async function stopContainer(
 ): Promise<void> {
   const { record } = container
   const signal = parseSignal(options.signal || record.config.StopSignal || 'SIGTERM')
-  const waiting = await container.lock.run(async () => {
+  const waiting = await container.locked(async () => {
     if (options.byHand && (container.isRunning || record.status === 'restarting')) {
       record.hasBeenManuallyStopped = true
       await (container.isRunning ? ctx.store.putSoon(record) : Promise.resolve())
@@ -310,7 +322,7 @@ export async function restartContainer(
 }
 
 export async function pauseContainer(ctx: EngineContext, container: Container, pause: boolean): Promise<void> {
-  await container.lock.run(async () => {
+  await container.locked(async () => {
     const { record, live } = container
     if (!live || !container.isRunning) throw conflict('notRunning', `Container ${container.id} is not running`)
     if (pause && record.status === 'paused') throw conflict('paused', `Container ${container.id} is already paused`)
@@ -349,7 +361,11 @@ export async function removeContainer(
     }
   }
   await container.lock.run(async () => {
-    if (ctx.registry.byId(container.id) !== container) return // removed while we waited
+    if (container.isGone) return // removed while we waited
+    if (container.isRunning && !options.force)
+      throw conflict('running', `cannot remove container "/${container.name}": container is running`, {
+        id: container.id,
+      })
     cancelRestart(container)
     record.status = 'removing'
     await ctx.store.putSoon(record)
@@ -361,15 +377,20 @@ export async function removeContainer(
 /** Also for what a crash left half removed. Idempotent. */
 export async function finishRemoval(ctx: EngineContext, container: Container, volumes: boolean): Promise<void> {
   const { record } = container
-  await Promise.all([
-    ctx.runtime.delete(container.id),
-    ctx.networks.deleteSandbox(container.id),
-    ctx.snapshots.remove(container.id),
-    rm(container.dir, { recursive: true, force: true }),
-  ])
+  // A restart may have come between its end and here: that end is not handled any more.
+  const wasLive = container.live !== null
+  container.live = null
+  container.health?.stop()
+  await ctx.runtime.delete(container.id)
+  if (ctx.networks.sandbox(container.id)) await ctx.networks.deleteSandbox(container.id)
+  if (wasLive) await Promise.all([unmountAll(ctx, container), releaseShm(ctx, container)])
   if (volumes) await removeAnonymousVolumes(ctx, container)
   await ctx.store.remove(container.id)
+  container.isGone = true
+  // Without its record the layer and the directory are strays: if they are not gone by then, the next start sees to it.
+  ctx.sweeper.add(`layer ${container.id}`, () => ctx.snapshots.remove(container.id))
+  ctx.sweeper.add(`directory ${container.dir}`, () => rm(container.dir, { recursive: true, force: true }))
   ctx.registry.delete(container)
   containerEvent(ctx, container, 'destroy')
-  container.removed.emit({ exitCode: record.exitCode, error: record.error })
+  container.removed.emit({ exitCode: record.exitCode, error: record.startedAtMs > 0 ? record.error : '' })
 }

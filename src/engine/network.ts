@@ -145,9 +145,12 @@ export function runningContainer(ctx: EngineContext, reference: string, what: st
   return other
 }
 
-/** Namespace, interfaces, names and published ports of a container about to start. Undone by deleteSandbox. */
-export async function connectNetworks(ctx: EngineContext, container: Container): Promise<Sandbox> {
-  await ctx.networks.createSandbox(sandboxSpec(ctx, container))
+/** The namespace and the files of a container about to start. Undone by deleteSandbox. */
+export const openSandbox = (ctx: EngineContext, container: Container): Promise<Sandbox> =>
+  ctx.networks.createSandbox(sandboxSpec(ctx, container))
+
+/** Its interfaces, names and published ports. */
+export async function joinNetworks(ctx: EngineContext, container: Container): Promise<Sandbox> {
   for (const [name, settings] of Object.entries(container.record.endpoints)) {
     // The network may have been removed and made anew under its name since.
     const network = ctx.networks.findNetwork(name)

@@ -1,4 +1,5 @@
 import { Level } from 'level'
+import { unavailable } from '../common/index.js'
 import type { Digest } from '../runtime/index.js'
 import type { ContainerConfig, ContainerStatus, EndpointSettings, HostConfig } from './types.js'
 
@@ -56,12 +57,23 @@ export interface ContainerRecord {
 export class RecordStore {
   readonly #db: Level<string, ContainerRecord>
 
-  constructor(path: string) {
+  constructor(private readonly path: string) {
     this.#db = new Level(path, { valueEncoding: 'json', writeBufferSize: 1 << 20, cacheSize: 1 << 20 })
   }
 
-  open(): Promise<void> {
-    return this.#db.open()
+  /** @throws unavailable `dataRootInUse` when another daemon has it open. */
+  async open(): Promise<void> {
+    try {
+      await this.#db.open()
+    } catch (caught) {
+      if ((caught as { cause?: { code?: string } }).cause?.code !== 'LEVEL_LOCKED') throw caught
+      throw unavailable(
+        'dataRootInUse',
+        `cannot open ${this.path}: another daemon uses this data root; stop it or give this one another --data-root`,
+        { path: this.path },
+        { cause: caught },
+      )
+    }
   }
 
   close(): Promise<void> {

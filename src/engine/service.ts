@@ -90,7 +90,7 @@ export class Containers implements ContainerService {
   async rename(reference: string, name: string): Promise<void> {
     const container = this.#find(reference)
     const newName = checkName(name)
-    await container.lock.run(async () => {
+    await container.locked(async () => {
       const { record } = container
       const oldName = record.name
       if (newName === oldName)
@@ -121,7 +121,6 @@ export class Containers implements ContainerService {
     const container = this.#find(reference)
     if (options.link) return this.#removeLink(reference)
     await removeContainer(this.ctx, container, options)
-    this.#execs.forget(container)
   }
 
   /** Links are lines of /etc/hosts here; there is no separate thing to remove. */
@@ -227,7 +226,8 @@ export class Containers implements ContainerService {
 
   async top(reference: string, psArgs: string) {
     const container = this.#find(reference)
-    checkRunning(container)
+    // A frozen one still has its processes.
+    if (container.record.status !== 'paused') checkRunning(container)
     containerEvent(this.ctx, container, 'top')
     return processTable(container.live!.cgroup, psArgs)
   }
@@ -289,12 +289,12 @@ export class Containers implements ContainerService {
 
   async connect(reference: string, networkId: string, settings: EndpointSettings | null): Promise<void> {
     const container = this.#find(reference)
-    await container.lock.run(() => connect(this.ctx, container, networkId, settings))
+    await container.locked(() => connect(this.ctx, container, networkId, settings))
   }
 
   async disconnect(reference: string, networkId: string, force: boolean): Promise<void> {
     const container = this.#find(reference)
-    await container.lock.run(() => disconnect(this.ctx, container, networkId, force))
+    await container.locked(() => disconnect(this.ctx, container, networkId, force))
   }
 
   async commit(reference: string, options: Parameters<ContainerService['commit']>[1]): Promise<Digest> {

@@ -42,8 +42,9 @@ function execFailure(error: ShoalError, program: string): { readonly exitCode: n
           ? `exec: "${program}": stat ${program}: no such file or directory`
           : `exec: "${program}": executable file not found in $PATH`,
       }
+    if (errno === 'EISDIR' || (errno === 'EACCES' && detail?.endsWith('is a directory')))
+      return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": is a directory` }
     if (errno === 'EACCES') return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": permission denied` }
-    if (errno === 'EISDIR') return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": is a directory` }
     if (errno === 'ENOTDIR')
       return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": stat ${program}: not a directory` }
     if (errno === 'ENOEXEC') return { exitCode: EXIT_CANNOT_INVOKE, text: `exec ${program}: exec format error` }

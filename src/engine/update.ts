@@ -35,7 +35,7 @@ export async function updateContainer(
   container: Container,
   changes: HostConfig,
 ): Promise<{ readonly warnings: readonly string[] }> {
-  return container.lock.run(async () => {
+  return container.locked(async () => {
     const { record } = container
     if (record.status === 'removing' || record.status === 'dead')
       throw conflict(

@@ -107,7 +107,7 @@ export async function populateVolumes(
         continue // the image has nothing there
       }
       if (!source.isDirectory()) continue
-      const to = await ctx.volumes.mount(mount.name, containerId)
+      const to = await ctx.volumes.mount(mount.name, `${containerId}:populate`)
       try {
         if ((await readdir(to)).length > 0) continue
         // Not on the way of a start, and `cp` keeps owners, xattrs, hard links, holes and device nodes.
@@ -115,7 +115,7 @@ export async function populateVolumes(
         await chown(to, source.uid, source.gid)
         await chmod(to, source.mode & 0o7777)
       } finally {
-        await ctx.volumes.unmount(mount.name, containerId)
+        await ctx.volumes.unmount(mount.name, `${containerId}:populate`)
       }
     }
   })

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync, rmdirSync } from 'node:fs'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -94,6 +94,7 @@ export function planLab(o: LabOptions): LabPlan {
 /** A running or halted lab. All its state is in its directory and in the kernel, so any process can go on with it. */
 export class Lab {
   #pids: Record<string, { pid: number; startTicks: number }>
+  #saving: Promise<void> = Promise.resolve()
 
   private constructor(
     readonly plan: LabPlan,
@@ -359,11 +360,14 @@ add rule inet shoal_lab incoming ip saddr @cut drop
     }
   }
 
-  async #save(): Promise<void> {
-    await writeFile(
-      join(this.plan.dir, 'lab.json'),
-      JSON.stringify({ plan: this.plan, pids: this.#pids, engine: this.engine }, null, 1),
-    )
+  /** One write at a time, replaced whole: hosts boot side by side, and a torn record would leave a lab that `down` cannot read. */
+  #save(): Promise<void> {
+    const file = join(this.plan.dir, 'lab.json')
+    this.#saving = this.#saving.then(async () => {
+      await writeFile(`${file}.tmp`, JSON.stringify({ plan: this.plan, pids: this.#pids, engine: this.engine }, null, 1))
+      await rename(`${file}.tmp`, file)
+    })
+    return this.#saving
   }
 }
 

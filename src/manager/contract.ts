@@ -97,6 +97,8 @@ export interface Manager {
   self(): Node | null
   /** The leader's host:port, or null. */
   leaderAddress(): string | null
+  /** The cluster's unlock key as all managers share it; empty when managers are not locked. */
+  unlockKey(): Promise<Uint8Array>
 }
 
 /** What a joining or renewing node needs of the CA (proto/ca.proto), used by the daemon. */

@@ -4,7 +4,7 @@ import { type Clock, Emitter, isKind, type ShoalError } from '../common/index.js
 import type { RaftNode } from '../raft/index.js'
 import { noLeader } from './control/errors.js'
 
-/** How long a call waits for a leader before it fails with Docker's sentence. */
+/** How long a call waits for a leader before it fails with Docker's sentence; at once when there was none for so long. */
 export const NO_LEADER_MS = 10_000
 /** Between two looks at who leads, besides the looks that Raft's own events cause. */
 const LOOK_MS = 100
@@ -18,6 +18,9 @@ export class LeaderLink {
   readonly #changed = new Emitter<void>()
   readonly #stops: (() => void)[]
   #leading = false
+  /** A leader is known now; if not, when one was last. */
+  #known = false
+  #leaderSeenAt: number
   #closed = false
 
   constructor(
@@ -25,7 +28,14 @@ export class LeaderLink {
     private readonly identity: () => TlsIdentity,
     private readonly clock: Clock,
   ) {
-    this.#stops = [raft.onStatus(() => this.#changed.emit())]
+    this.#leaderSeenAt = clock.monotonic()
+    this.#stops = [
+      raft.onStatus((status) => {
+        if (this.#known || status.leader !== 0) this.#leaderSeenAt = clock.monotonic()
+        this.#known = status.leader !== 0
+        this.#changed.emit()
+      }),
+    ]
   }
 
   /** The leader's parts run here and may be called. */
@@ -62,7 +72,8 @@ export class LeaderLink {
   async call<T>(local: () => Promise<T>, remote: (client: grpc.Client) => Promise<T>): Promise<T> {
     const giveUp = this.clock.monotonic() + NO_LEADER_MS
     for (;;) {
-      const left = giveUp - this.clock.monotonic()
+      const now = this.clock.monotonic()
+      const left = (this.#known ? giveUp : Math.min(giveUp, this.#leaderSeenAt + NO_LEADER_MS)) - now
       if (left <= 0 || this.#closed) throw noLeader()
       try {
         if (this.#leading) return await local()

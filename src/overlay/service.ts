@@ -1,18 +1,22 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { invalid, notFound, unimplemented } from '../common/index.js'
-import type { ClusterSide } from './cluster-side.js'
+import { invalid, notFound } from '../common/index.js'
 import type { OverlayContext, OverlayModules } from './context.js'
 import type { NetworkRecord, NetworkService } from './contract.js'
 import { bridgeName } from './drivers/bridge-options.js'
+import { linkAlias } from './drivers/link-alias.js'
+import { warnOfForeignDrop } from './firewall/foreign-drop.js'
 import { HostFirewall } from './firewall/host-firewall.js'
 import { PortReservations } from './firewall/port-reservations.js'
+import { IngressMesh } from './ingress/mesh.js'
 import { KeyedLock } from './keyed-lock.js'
 import { LocalNetworks } from './local-networks.js'
 import { loadNetNative } from './native.js'
 import { type OverlayOptionsInput, overlayOptions } from './options.js'
 import { Sandboxes } from './sandboxes.js'
+import { ClusterNetworks } from './swarm/cluster-networks.js'
+import { isUnbornVxlan } from './swarm/overlay-sandbox.js'
 
 /**
  * All networking of one host. Everything happens in the network namespace that this process runs in, and in namespaces
@@ -29,25 +33,27 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     kernelIpv6: existsSync('/proc/sys/net/ipv6'),
   }
   const firewall = new HostFirewall(ctx)
-  const cluster: ClusterSide = {
-    driver: { attach: async () => {}, detach: async () => {} },
-    list: () => [],
-    get: () => null,
-    names: () => {},
-    services: () => [],
-    egress: () => Promise.reject(unimplemented('swarm', 'later')),
-  }
-  const local = new LocalNetworks(ctx, firewall, () => cluster.list().flatMap((n) => n.ipam.pools.map((p) => p.subnet)))
-  const sandboxes = new Sandboxes(ctx, local, cluster, firewall, new PortReservations(ctx.native))
+  const reservations = new PortReservations(ctx.native)
+  // Each side knows the other through a narrow interface: local networks leave the cluster's subnets alone, and the
+  // cluster makes its way out as a local network.
+  const local: LocalNetworks = new LocalNetworks(ctx, firewall, () =>
+    cluster.list().flatMap((n) => n.ipam.pools.map((p) => p.subnet)),
+  )
+  const cluster = new ClusterNetworks(ctx, local, new IngressMesh(ctx, reservations))
+  const sandboxes = new Sandboxes(ctx, local, cluster, firewall, reservations)
 
   const networks = (): NetworkRecord[] => [...local.list(), ...cluster.list()]
 
   /** Removes what a crash left in the kernel: links and namespaces that carry our mark and belong to nobody. */
   async function sweep(): Promise<void> {
-    const { netns, links } = sandboxes.belongings()
-    const wanted = new Set([...links, ...local.list().flatMap((n) => (n.driver === 'bridge' ? [bridgeName(n)] : []))])
+    const own = sandboxes.belongings()
+    const clusters = cluster.belongings()
+    const bridges = local.list().flatMap((n) => (n.driver === 'bridge' && !n.configOnly ? [bridgeName(n)] : []))
+    const netns = new Set([...own.netns, ...clusters.netns])
+    const wanted = new Set([...own.links, ...clusters.links, ...bridges])
     for (const l of await ctx.native.netLinks(null)) {
-      if (!l.alias.startsWith(`${ctx.options.instance}:`) || wanted.has(l.name)) continue
+      const ours = l.alias.startsWith(linkAlias(ctx, '')) || isUnbornVxlan(ctx, l.name, l.kind)
+      if (!ours || wanted.has(l.name)) continue
       ctx.log.info('removing a leftover link', { link: l.name, alias: l.alias })
       await ctx.native.netLink(null, [{ op: 'linkDel', name: l.name, tolerate: ['ENODEV'] }])
     }
@@ -66,12 +72,16 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await mkdir(ctx.options.runDir, { recursive: true, mode: 0o711 })
       await ctx.native.netSysctl(null, { 'net.ipv4.ip_forward': '1' })
       await local.start()
+      await cluster.load(sandboxes)
       await sandboxes.start(keep)
+      await cluster.resume()
       await sweep()
+      await warnOfForeignDrop(ctx)
     },
     async stop() {
       await ctx.locks.idle()
       await sandboxes.stop()
+      cluster.stop()
     },
     createNetwork: (spec) => local.create(spec),
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
@@ -95,10 +105,10 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     deleteSandbox: (id) => sandboxes.delete(id),
     stats: (id) => sandboxes.stats(id),
     rename: (id, name) => sandboxes.rename(id, name),
-    clusterJoined: () => Promise.reject(unimplemented('swarm', 'later')),
-    clusterLeft: () => Promise.reject(unimplemented('swarm', 'later')),
-    applyMembers: () => Promise.reject(unimplemented('swarm', 'later')),
-    applyNetworkUpdate: () => Promise.reject(unimplemented('swarm', 'later')),
-    ensureSwarmNetwork: () => Promise.reject(unimplemented('swarm', 'later')),
+    clusterJoined: (self) => cluster.clusterJoined(self),
+    clusterLeft: () => cluster.clusterLeft(),
+    applyMembers: (members) => cluster.applyMembers(members),
+    applyNetworkUpdate: (update) => cluster.applyNetworkUpdate(update),
+    ensureSwarmNetwork: (network) => cluster.ensureSwarmNetwork(network),
   }
 }

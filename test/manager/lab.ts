@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -194,6 +194,12 @@ export class ManagerLab {
   async cluster(m = this.managers[0]!) {
     const answer = await m.manager.control.get(GetRequest.create({ kind: ObjectKind.KIND_CLUSTER }))
     return answer.object!.cluster!
+  }
+
+  /** Is the key in this manager's state directory wrapped? */
+  async isLocked(m: LabManager): Promise<boolean> {
+    // Replaced by renaming: always there, and whole.
+    return (await readFile(join(m.dir, 'raft', 'keys.json'), 'latin1')).includes('"nonce":"')
   }
 
   async worker(at = this.managers[0]!): Promise<FakeAgent> {

@@ -3,6 +3,7 @@ import { GetRequest, ObjectKind, TaskState, UpdateRequest } from '#proto'
 import { createService, EMPTY_SPEC, list, ManagerLab, serviceSpec, until } from './lab.js'
 
 test('three managers: a service created at a follower runs, scales, and survives the loss of the leader', async (t) => {
+  t.timeout(90_000)
   const lab = await ManagerLab.create(3)
   try {
     const follower = lab.followers()[0]!

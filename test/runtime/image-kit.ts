@@ -213,13 +213,13 @@ export interface Proxy {
   readonly server: Server
 }
 
-/** In front of a registry. `before` may answer itself (return true); `onData` may cut the connection (return false). */
+/** In front of a registry. `before` may answer itself (return true); `onData` may cut the connection (false) or hold it for ever ('hold'). */
 export async function startProxy(
   t: ExecutionContext,
   registry: Registry,
   hooks: {
     readonly before?: (x: Exchange) => boolean | Promise<boolean>
-    readonly onData?: (x: Exchange, chunk: Buffer) => boolean
+    readonly onData?: (x: Exchange, chunk: Buffer) => boolean | 'hold'
     readonly map?: (x: Exchange, body: Buffer) => Buffer
   },
 ): Promise<Proxy> {
@@ -252,9 +252,14 @@ export async function startProxy(
         }
         res.writeHead(up.statusCode!, up.headers)
         up.on('data', (c: Buffer) => {
-          if (hooks.onData && !hooks.onData(x, c)) {
+          const verdict = hooks.onData?.(x, c) ?? true
+          if (verdict === false) {
             req.socket.destroy()
             upstream.destroy()
+            return
+          }
+          if (verdict === 'hold') {
+            up.pause()
             return
           }
           x.passed += c.length

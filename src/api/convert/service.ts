@@ -122,7 +122,7 @@ const updateFrom = (u: UpdateConfigJson | null | undefined): UpdateConfig | null
         delay: u.Delay ?? 0,
         failureAction: failureActions.from(u.FailureAction, UpdateFailureAction.FAILURE_PAUSE),
         monitor: u.Monitor ?? null,
-        maxFailureRatio: u.MaxFailureRatio ?? 0,
+        maxFailureRatio: Math.fround(u.MaxFailureRatio ?? 0),
         order: orders.from(u.Order, UpdateOrder.STOP_FIRST),
       }
     : null

@@ -212,7 +212,8 @@ export function containerSpecFrom(c: ContainerSpecJson): ContainerSpec {
       configName: s.ConfigName ?? '',
       target: fileFrom(s),
     })),
-    isolation: c.Isolation ?? '',
+    // "default" is what inspect shows for none: both must be stored alike, or an update that changes nothing would.
+    isolation: c.Isolation === 'default' ? '' : (c.Isolation ?? ''),
     init: c.Init ?? null,
     sysctls: c.Sysctls ?? {},
     capabilityAdd: c.CapabilityAdd ?? [],
@@ -263,13 +264,15 @@ export function containerSpecJson(c: ContainerSpec): ContainerSpecJson {
           }) as HealthJsonOut,
         }
       : {}),
-    DNSConfig: c.dnsConfig
-      ? (omitEmpty({
-          Nameservers: c.dnsConfig.nameservers,
-          Search: c.dnsConfig.search,
-          Options: c.dnsConfig.options,
-        }) as object)
-      : {},
+    ...(c.dnsConfig
+      ? {
+          DNSConfig: omitEmpty({
+            Nameservers: c.dnsConfig.nameservers,
+            Search: c.dnsConfig.search,
+            Options: c.dnsConfig.options,
+          }) as object,
+        }
+      : {}),
     ...(c.init !== null ? { Init: c.init } : {}),
     Isolation: c.isolation || 'default',
   }
@@ -350,7 +353,7 @@ export function taskSpecFrom(t: TaskSpecJson): TaskSpec {
         }
       : null,
     forceUpdate: t.ForceUpdate ?? 0,
-    runtime: t.Runtime ?? '',
+    runtime: t.Runtime === 'container' ? '' : (t.Runtime ?? ''),
     networks: (t.Networks ?? []).map(attachmentFrom),
     logDriver: driverFrom(t.LogDriver),
   }
@@ -363,8 +366,8 @@ export function taskSpecJson(t: TaskSpec): TaskSpecJson {
     ...(t.resources
       ? {
           Resources: {
-            Limits: resourcesJson(t.resources.limits) ?? {},
-            Reservations: resourcesJson(t.resources.reservations) ?? {},
+            ...(t.resources.limits ? { Limits: resourcesJson(t.resources.limits) } : {}),
+            ...(t.resources.reservations ? { Reservations: resourcesJson(t.resources.reservations) } : {}),
             ...(t.resources.swapBytes !== null ? { SwapBytes: t.resources.swapBytes } : {}),
             ...(t.resources.memorySwappiness !== null ? { MemorySwappiness: t.resources.memorySwappiness } : {}),
           },

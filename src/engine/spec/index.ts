@@ -52,6 +52,7 @@ export interface SpecInput {
   }
   /** /dev/shm of another container or the host, in place of a tmpfs of its own; null = own. */
   readonly shmSource: string | null
+  readonly hostHasMqueue: boolean
   readonly defaultUlimits: readonly { readonly Name: string; readonly Soft: number; readonly Hard: number }[]
 }
 
@@ -101,8 +102,7 @@ export function generateSpec(input: SpecInput): OciSpec {
       baseMounts({
         privileged,
         shm: host.IpcMode === 'none' || input.shmSource ? null : { bytes: shmBytes(host) },
-        ipcHost: input.namespaces.ipc === 'host',
-        pidHost: input.namespaces.pid === 'host',
+        mqueue: input.namespaces.ipc !== 'host' ? 'own' : input.hostHasMqueue ? 'host' : 'none',
       }),
       input.files ? fileMounts(input.files) : [],
       mounts,

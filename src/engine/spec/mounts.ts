@@ -60,8 +60,8 @@ const m = (destination: string, type: string, source: string, options: readonly 
 export function baseMounts(options: {
   readonly privileged: boolean
   readonly shm: { readonly bytes: number } | null
-  readonly ipcHost: boolean
-  readonly pidHost: boolean
+  /** "host": bound from there; "none": left out (the host has none to share). */
+  readonly mqueue: 'own' | 'host' | 'none'
 }): OciMount[] {
   const writable = options.privileged ? [] : ['ro']
   return [
@@ -70,9 +70,11 @@ export function baseMounts(options: {
     m('/dev/pts', 'devpts', 'devpts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5']),
     m('/sys', 'sysfs', 'sysfs', ['nosuid', 'noexec', 'nodev', ...writable]),
     m('/sys/fs/cgroup', 'cgroup', 'cgroup', [...writable, 'nosuid', 'noexec', 'nodev']),
-    options.ipcHost
-      ? m('/dev/mqueue', 'bind', '/dev/mqueue', ['rbind', 'rprivate'])
-      : m('/dev/mqueue', 'mqueue', 'mqueue', ['nosuid', 'noexec', 'nodev']),
+    ...(options.mqueue === 'own'
+      ? [m('/dev/mqueue', 'mqueue', 'mqueue', ['nosuid', 'noexec', 'nodev'])]
+      : options.mqueue === 'host'
+        ? [m('/dev/mqueue', 'bind', '/dev/mqueue', ['rbind', 'rprivate'])]
+        : []),
     ...(options.shm
       ? [m('/dev/shm', 'tmpfs', 'shm', ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${options.shm.bytes}`])]
       : []),

@@ -70,7 +70,10 @@ export class AttachmentControl {
     return new Promise((resolve, reject) => {
       const look = (): void => {
         const task = this.store.view().get('task', id)
-        if (!task) return end(() => reject(objectNotFound('task', id)))
+        if (!task) {
+          end(() => reject(objectNotFound('task', id)))
+          return
+        }
         const attachment = task.networks[0]
         if (attachment && attachment.addresses.length > 0 && (task.status?.state ?? 0) >= TaskState.TASK_PENDING)
           end(() => resolve(AttachNetworkResponse.create({ taskId: id, attachment })))

@@ -25,6 +25,17 @@ export class NameTableBuilder {
     else if (!list.includes(address)) list.push(address)
   }
 
+  /** The name is ours although it has no address just now: nobody else is asked about it. */
+  declare(name: string): void {
+    const key = name.toLowerCase()
+    if (!this.#addresses.has(key)) this.#addresses.set(key, [])
+  }
+
+  /** The names so far, in lower case. */
+  defined(): ReadonlySet<string> {
+    return new Set(this.#addresses.keys())
+  }
+
   /** The first name given for an address counts. */
   reverse(address: string, name: string): void {
     if (!this.#names.has(address)) this.#names.set(address, name.toLowerCase())

@@ -88,10 +88,18 @@ export class PortReservations {
     const key = keyOf(p.protocol, hostIp, port)
     if (this.#held.has(key)) throw portInUse(hostIp, port, p.protocol)
     this.#held.set(key, { owner, fd: null }) // taken from here on, also while the system call is under way
+    const socket = { protocol: p.protocol, address: hostIp, port }
     try {
-      const tcp = p.protocol !== 'udp'
-      const socket = { protocol: p.protocol, address: hostIp, port, listen: tcp, reuseAddress: tcp }
-      this.#held.set(key, { owner, fd: await this.native.netSocket(null, socket) })
+      let fd: number
+      try {
+        // Bound without SO_REUSEADDR and not listening: nobody else can bind it, and strays get a reset.
+        fd = await this.native.netSocket(null, socket)
+      } catch (e) {
+        if (p.protocol === 'udp' || !hasErrno(e, 'EADDRINUSE')) throw e
+        // Perhaps only connections of a past server in TIME_WAIT: a listener would be refused like any other.
+        fd = await this.native.netSocket(null, { ...socket, listen: true, reuseAddress: true })
+      }
+      this.#held.set(key, { owner, fd })
     } catch (e) {
       // A kernel without SCTP has no listener that could be in the way.
       if (p.protocol === 'sctp' && hasErrno(e, 'EPROTONOSUPPORT', 'ESOCKTNOSUPPORT')) return

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../common/index.js'
@@ -37,8 +38,9 @@ const isGone = (caught: unknown): boolean => ['ENOENT', 'ENODEV'].includes((caug
  */
 export async function destroyCgroup(clock: Clock, path: string, timeoutMs: number): Promise<void> {
   const deadline = clock.monotonic() + timeoutMs
-  for (const mount of await cgroupMounts()) {
-    const dir = join(mount.path, path)
+  // After an ordinary end the shim has removed it everywhere: then this is one look a hierarchy.
+  const dirs = (await cgroupMounts()).map((mount) => join(mount.path, path)).filter((dir) => existsSync(dir))
+  for (const dir of dirs) {
     for (;;) {
       const killed = await killAll(dir)
       if (killed === 0 && (await removeTree(dir))) break

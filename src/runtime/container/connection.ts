@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
+import { constants } from 'node:os'
 import { basename, dirname } from 'node:path'
 import { type Clock, Emitter, internal, type ShoalError, unavailable } from '../../common/index.js'
 import { encodeJson, FrameError, FrameReader, frameHeader, MAX_PAYLOAD_BYTES } from './frames.js'
@@ -9,14 +10,20 @@ import { REQUEST_TIMEOUT_MS } from './options.js'
 export interface NativeFailure {
   readonly stage?: string
   readonly syscall?: string
-  readonly errno?: string
+  /** The number, or its name. */
+  readonly errno?: number | string
   readonly path?: string
   readonly message?: string
 }
 
+const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno).map(([name, number]) => [number, name]),
+)
+
 /** Kind internal: the engine, which knows what was wanted, gives the user's kind. */
 export function nativeError(what: string, failure: NativeFailure): ShoalError {
-  const { stage = '', syscall = '', errno = '', path = '', message = '' } = failure
+  const { stage = '', syscall = '', path = '', message = '' } = failure
+  const errno = typeof failure.errno === 'number' ? (ERRNO_NAMES.get(failure.errno) ?? '') : (failure.errno ?? '')
   const detail = message || [syscall, path, errno].filter(Boolean).join(' ')
   return internal('nativeFailure', `${what}: ${stage ? `${stage}: ` : ''}${detail}`, {
     stage,

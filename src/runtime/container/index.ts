@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { internal, ShoalError, unavailable } from '../../common/index.js'
@@ -39,32 +40,33 @@ class ShimRuntime implements ContainerRuntime {
 
   async create(launch: LaunchSpec): Promise<LiveContainer> {
     const dir = new RunDir(this.#root, launch.id)
-    await dir.write(launch)
+    dir.write(launch)
     let shim: { readonly pid: number; readonly ticks: number | null } | null = null
     try {
-      const log = await dir.openLog()
+      const logFd = dir.openLog()
       let status: StatusPipe
       try {
         const spawned = this.modules.native.spawnShim({
           path: this.options.shimPath,
           args: ['--wait-start', dir.path],
           cwd: dir.path,
-          logFd: log.fd,
+          logFd,
         })
         status = new StatusPipe(spawned.statusFd)
         shim = { pid: spawned.pid, ticks: await startTicksOf(spawned.pid) }
       } finally {
-        await log.close()
+        closeSync(logFd)
       }
       const pid = await this.#untilCreated(launch.id, status, dir)
       const connection = await ShimConnection.connect(dir.socket, this.modules.clock, launch.id)
-      const hello = connection.request('hello', { version: 1 })
-      await Promise.all([hello, connection.request('subscribe')])
+      // Answered in order, before the answer to start: nothing is gained by waiting here.
+      const greeted = Promise.all([connection.request('hello', { version: 1 }), connection.request('subscribe')])
       const live = new ShimContainer(
         this.modules,
         dir,
         { pid, shimPid: shim.pid, shimStartTicks: shim.ticks ?? 0, cgroup: launch.cgroup, startedAtMs: 0 },
         connection,
+        greeted,
       )
       this.#remember(live)
       return live
@@ -107,13 +109,13 @@ class ShimRuntime implements ContainerRuntime {
   async delete(id: string): Promise<void> {
     const dir = new RunDir(this.#root, id)
     const live = this.#live.get(id)
-    const [state, shimJson] = await Promise.all([dir.state(), dir.shimJson()])
+    const [state, shimJson] = live ? [null, null] : await Promise.all([dir.state(), dir.shimJson()])
+    if (!live && !state && !shimJson && !(await dir.exists())) return
     if (live) {
       // After its exit the shim goes by itself; this only hurries one that still has a process.
       const gone = live.shimGone
       await Promise.race([live.exited, live.requestDelete()])
-      if (!(await this.#within(gone, DELETE_TIMEOUT_MS)) && state)
-        await this.#endShim(state.shimPid, state.shimStartTicks)
+      if (!(await this.#within(gone, DELETE_TIMEOUT_MS))) await this.#endShim(live.shimPid, live.shimStartTicks)
       // It reads exit.json, so it must be done before the directory goes.
       await live.exited
       this.#live.delete(id)

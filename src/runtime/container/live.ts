@@ -43,6 +43,7 @@ export class ShimContainer implements LiveContainer {
   #resolveExit!: (record: ExitRecord) => void
   #hasEnded = false
   readonly #oom = new Emitter<void>()
+  readonly #ended = new Emitter<void>()
   readonly #execExits = new Map<string, (exitCode: number) => void>()
 
   constructor(
@@ -50,7 +51,10 @@ export class ShimContainer implements LiveContainer {
     private readonly dir: RunDir,
     private readonly identity: Identity,
     private connection: ShimConnection,
+    /** That the events are subscribed to; start waits for it. */
+    private readonly greeted: Promise<unknown> = Promise.resolve(),
   ) {
+    greeted.catch(() => {}) // start, or the closing of the connection, tells
     this.id = dir.id
     this.pid = identity.pid
     this.cgroup = identity.cgroup
@@ -66,21 +70,37 @@ export class ShimContainer implements LiveContainer {
     return this.#startedAtMs
   }
 
+  get shimStartTicks(): number {
+    return this.identity.shimStartTicks
+  }
+
   get shimPid(): number {
     return this.identity.shimPid
   }
 
   async start(): Promise<void> {
-    const answer = await this.connection.request('start', {}, SLOW_REQUEST_TIMEOUT_MS)
-    this.#startedAtMs = typeof answer.startedAtMs === 'number' ? answer.startedAtMs : this.modules.clock.now()
+    const [answer] = await Promise.all([this.connection.request('start', {}, SLOW_REQUEST_TIMEOUT_MS), this.greeted])
+    // The shim's own time of it, which is also what an adopting daemon will read.
+    this.#startedAtMs =
+      Number(answer.startedAtMs ?? 0) || (await this.dir.state())?.startedAtMs || this.modules.clock.now()
   }
 
   async attach(request: AttachRequest): Promise<AttachedStreams> {
-    return attachStreams(await this.#openConnection(), request)
+    return attachStreams(await this.#openConnection(), request, { onEnded: (listener) => this.#ended.on(listener) })
   }
 
   async exec(spec: ExecSpec): Promise<ExecHandle> {
     const exited = new Promise<number>((resolve) => this.#execExits.set(spec.id, resolve))
+    // Opened while the shim makes the process: whoever runs one mostly wants its output.
+    let spare: Promise<ShimConnection> | null = this.#openConnection()
+    spare.catch(() => {}) // said by the attach that needs it
+    const dropSpare = (): void => {
+      void spare?.then(
+        (connection) => connection.close(),
+        () => {},
+      )
+      spare = null
+    }
     let pid: number
     try {
       const answer = await this.connection.request(
@@ -91,14 +111,26 @@ export class ShimContainer implements LiveContainer {
       pid = Number(answer.pid)
     } catch (caught) {
       this.#execExits.delete(spec.id)
+      dropSpare()
       throw caught
     }
     if (this.#hasEnded) this.#endExecs()
     return {
       pid,
       exited,
-      attach: async (request) => attachStreams(await this.#openConnection(), request, spec.id),
+      attach: async (request) => {
+        const opening = spare ?? this.#openConnection()
+        spare = null
+        return attachStreams(await opening, request, {
+          exec: spec.id,
+          onEnded: (listener) => {
+            void exited.then(listener)
+            return () => {}
+          },
+        })
+      },
       start: async () => {
+        dropSpare()
         try {
           await this.connection.request('execStart', { exec: spec.id }, SLOW_REQUEST_TIMEOUT_MS)
         } catch (caught) {
@@ -226,6 +258,7 @@ export class ShimContainer implements LiveContainer {
     if (this.#hasEnded) return
     this.#hasEnded = true
     this.#endExecs()
+    this.#ended.emit()
     this.#resolveExit(record)
     this.connection.close()
   }

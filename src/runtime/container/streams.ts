@@ -12,11 +12,16 @@ type Chunk = { readonly stream: 'stdout' | 'stderr'; readonly data: Uint8Array }
 export async function attachStreams(
   connection: ShimConnection,
   request: AttachRequest,
-  exec?: string,
+  process: {
+    readonly exec?: string
+    /** Calls back at the process's end; returns what unsubscribes. */
+    readonly onEnded: (listener: () => void) => () => void
+  },
 ): Promise<AttachedStreams> {
   const chunks: Chunk[] = []
   let heldBytes = 0
   let isOver = false
+  let hasEnded = false
   let wake: (() => void) | null = null
   const over = (): void => {
     isOver = true
@@ -25,7 +30,7 @@ export async function attachStreams(
   connection.onData = (stream, data) => {
     chunks.push({ stream, data: Buffer.from(data) })
     heldBytes += data.length
-    if (heldBytes > OUTPUT_HIGH_WATER_BYTES) connection.pauseReading()
+    if (heldBytes > OUTPUT_HIGH_WATER_BYTES && !hasEnded) connection.pauseReading()
     wake?.()
   }
   connection.events.on((event) => {
@@ -34,9 +39,17 @@ export async function attachStreams(
       connection.close()
     }
   })
-  void connection.closed.then(over)
+  // The shim goes soon after its process: what it still holds (1 MiB at most) is taken over at once.
+  const off = process.onEnded(() => {
+    hasEnded = true
+    connection.resumeReading()
+  })
+  void connection.closed.then(() => {
+    off()
+    over()
+  })
   try {
-    await connection.request('attach', exec === undefined ? { ...request } : { ...request, exec })
+    await connection.request('attach', process.exec === undefined ? { ...request } : { ...request, exec: process.exec })
   } catch (caught) {
     connection.close()
     throw caught

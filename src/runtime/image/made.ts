@@ -57,7 +57,7 @@ export async function ingestLayer(store: ImageStore, lease: Lease, tar: AsyncIte
   const { directory, process } = await store.layers.unpack({ blob: path, recompress: true })
   try {
     const result = (await process.consume(tar)) as unknown as LayerResult
-    lease.pin(result.compressedDigest)
+    await lease.pin(result.compressedDigest)
     await store.blobs.adopt(path, result.compressedDigest)
     return { unpacked: { directory, result }, blob: layerDescriptor(result) }
   } catch (e) {
@@ -84,7 +84,7 @@ export async function installMade(
   const raw = o.rawConfig ?? encodeJson(o.config)
   const id = digestOf(raw)
   const { data, descriptor } = makeManifest({ mediaType: MEDIA.dockerConfig, digest: id, size: raw.length }, o.blobs)
-  lease.pin(id, descriptor.digest)
+  await lease.pin(id, descriptor.digest)
   await store.blobs.put(raw, id)
   await store.blobs.put(data, descriptor.digest)
   await installImage(store, lease, {
@@ -157,7 +157,8 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
   if (!base) throw noSuchImage(o.image)
   const { config: baseConfig } = await store.config(base.id)
   return store.leased(async (lease) => {
-    lease.pin(base.id, ...base.layers, ...base.blobs.map((b) => b.digest))
+    await lease.pin(base.id, ...base.layers, ...base.blobs.map((b) => b.digest))
+    if (!store.db.images.has(base.id)) throw noSuchImage(o.image)
     const path = store.blobs.temporaryPath()
     const packed = await store.tool.packLayer(upper, path).catch(async (e: unknown) => {
       await rm(path, { force: true })
@@ -165,7 +166,7 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
     })
     const isEmpty = packed.entries === 0
     const blob = layerDescriptor({ ...packed, compression: 'gzip' })
-    lease.pin(blob.digest)
+    await lease.pin(blob.digest)
     if (isEmpty) await rm(path)
     else await store.blobs.adopt(path, blob.digest)
     const created = rfc3339(store.modules.clock.now())

@@ -81,7 +81,8 @@ export async function saveImages(store: ImageStore, references: readonly string[
 async function* write(store: ImageStore, chosen: readonly Chosen[]): AsyncGenerator<Uint8Array> {
   const lease = store.lease()
   try {
-    for (const { record } of chosen) lease.pin(record.id, record.manifest.digest, ...record.blobs.map((b) => b.digest))
+    for (const { record } of chosen)
+      await lease.pin(record.id, record.manifest.digest, ...record.blobs.map((b) => b.digest))
     yield tarHeader('blobs/', 0, true)
     yield tarHeader('blobs/sha256/', 0, true)
     const documents = new Documents()

@@ -53,8 +53,18 @@ class Service implements LocalImageService {
     return saveImages(this.store, references)
   }
 
-  list(): Promise<readonly Image[]> {
-    return Promise.all([...this.store.db.images.keys()].map((id) => this.store.image(id)))
+  /** The newest first, as docker lists them. */
+  async list(): Promise<readonly Image[]> {
+    const images = await Promise.all(
+      [...this.store.db.images.keys()].map((id) =>
+        this.store.image(id).catch((e: unknown) => {
+          // Removed while its config was read.
+          if (!this.store.db.images.has(id)) return null
+          throw e
+        }),
+      ),
+    )
+    return images.filter((i) => i !== null).sort((a, b) => b.createdMs - a.createdMs || (a.id < b.id ? -1 : 1))
   }
 
   async get(referenceOrId: string): Promise<Image> {
@@ -103,9 +113,5 @@ class Service implements LocalImageService {
 
 /** `start` must have resolved before anything else is asked; `stop` waits for records being written. */
 export function createImageService(options: ImageOptions, modules: RuntimeModules): LocalImageService {
-  const store = new ImageStore(resolveImageOptions(options), {
-    ...modules,
-    logger: modules.logger.child({ room: 'images' }),
-  })
-  return new Service(store)
+  return new Service(new ImageStore(resolveImageOptions(options), modules))
 }

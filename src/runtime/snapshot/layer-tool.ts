@@ -1,5 +1,4 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { type ErrorKind, ShoalError } from '../../common/index.js'
 
@@ -54,11 +53,16 @@ const STDERR_BYTES_MAX = 64 * 1024
 export class LayerProcess {
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>
   readonly #done: Promise<Record<string, unknown>>
+  /** Set while a writer waits. */
+  #wake: () => void = () => {}
 
   constructor(tool: string, args: readonly string[]) {
     this.#child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'] })
     // EPIPE: it stopped reading, and its last line says why.
-    this.#child.stdin.on('error', () => {})
+    this.#child.stdin
+      .on('error', () => {})
+      .on('drain', () => this.#wake())
+      .on('close', () => this.#wake())
     let stderr = ''
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-STDERR_BYTES_MAX)
@@ -102,19 +106,16 @@ export class LayerProcess {
     return this.#done
   }
 
-  /** Resolves when there is room for more. Rejects when the process ended. */
+  /** Resolves when there is room for more. Rejects with what the process reported when it ended before its input. */
   async write(chunk: Uint8Array): Promise<void> {
-    if (this.#child.stdin.destroyed || this.#child.exitCode !== null) {
-      await this.#done
-      throw new ShoalError('internal', 'layerTool', 'the layer tool ended before its input')
-    }
-    if (!this.#child.stdin.write(chunk))
-      await Promise.race([
-        once(this.#child.stdin, 'drain'),
-        this.#done.then(() => {
-          throw new ShoalError('internal', 'layerTool', 'the layer tool ended before its input')
-        }),
-      ])
+    const { stdin } = this.#child
+    if (!stdin.destroyed && !stdin.write(chunk))
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    if (!stdin.destroyed) return
+    await this.#done
+    throw new ShoalError('internal', 'layerTool', 'the layer tool ended before its input')
   }
 
   /** Writes all of it, then awaits the result. */

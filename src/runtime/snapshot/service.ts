@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { chmod, lchown, lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { internal } from '../../common/index.js'
@@ -44,15 +44,20 @@ class Snapshots implements SnapshotService {
       const path = this.store.containerPath(containerId)
       await mkdir(join(path, 'upper'), { recursive: true, mode: 0o755 })
       await mkdir(join(path, 'work'), { recursive: true, mode: 0o700 })
-      // From here on the collector spares the layers, whatever happens to the image.
-      await this.store.exclusive(async () => {
-        const record = this.store.db.images.get(image)
-        if (!record) throw noSuchImage(image)
-        await this.store.db.commit([
-          { put: 'snapshot', record: { container: containerId, image, layers: record.layers } },
-        ])
+      return this.store.leased(async (lease) => {
+        const layers = this.store.db.images.get(image)?.layers ?? []
+        await lease.pin(image, ...layers)
+        if (!this.store.db.images.has(image)) throw noSuchImage(image)
+        // The merged root is the upper directory itself: it has to look like the image's.
+        const root = await lstat(await this.store.layers.initLayer(layers))
+        await lchown(join(path, 'upper'), root.uid, root.gid)
+        await chmod(join(path, 'upper'), root.mode & 0o7777)
+        // From here on the collector spares the layers, whatever happens to the image.
+        await this.store.exclusive(() =>
+          this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),
+        )
+        return this.get(containerId)
       })
-      return this.get(containerId)
     })
   }
 

@@ -164,6 +164,7 @@ const own: Record<string, (...args: never[]) => unknown> = {
     return { ...view, endpoints: Object.fromEntries(view.endpoints) }
   },
   volumes: () => engine.volumes.list(),
+  removeVolume: (name: string) => engine.volumes.remove(name, { force: false }),
   createNetwork: (name: string) =>
     engine.networks.createNetwork({
       name,

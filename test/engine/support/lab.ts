@@ -9,6 +9,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -37,7 +38,7 @@ export function busyboxTar(dir: string): string {
   execFileSync('cp', ['/bin/busybox', join(tree, 'bin/busybox')])
   execFileSync('chmod', ['1777', join(tree, 'tmp')])
   for (const applet of execFileSync('/bin/busybox', ['--list'], { encoding: 'utf8' }).split('\n').filter(Boolean))
-    if (applet !== 'busybox') execFileSync('ln', ['-sf', 'busybox', join(tree, 'bin', applet)])
+    if (applet !== 'busybox') symlinkSync('busybox', join(tree, 'bin', applet))
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nbin:x:2:2:bin:/bin:/bin/false\n')
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nbin:x:2:\nextra:x:77:bin\n')
   writeFileSync(join(tree, 'data/seed'), 'seed\n')

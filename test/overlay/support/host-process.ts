@@ -10,6 +10,9 @@ interface Call {
   readonly args: unknown[]
 }
 
+// The test ended, however it did.
+process.on('disconnect', () => process.exit(0))
+
 process.on('message', (call: Call) => {
   void handle(call).then(
     (value) => process.send?.({ id: call.id, value: value ?? null }),

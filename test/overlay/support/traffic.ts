@@ -3,13 +3,20 @@
 //   get ADDRESS PORT COUNT        TCP: COUNT connections one after another; prints JSON of answers, or the error
 //   udp ADDRESS PORT COUNT [KEEP] UDP: COUNT questions, each from a new socket unless KEEP; prints JSON of answers
 //   hold ADDRESS PORT             TCP: connects, prints the answer, then echoes lines from stdin through it
+//   chat ADDRESS PORT             UDP: each line from stdin is sent from one socket; prints what comes back
 //   dns NAME [TYPE] [tcp]         asks 127.0.0.11; prints JSON {rcode, answers}
+//   nameserver ADDRESS ANSWER     answers every A question with ANSWER
 import { createSocket } from 'node:dgram'
 import { Resolver } from 'node:dns/promises'
 import { connect, createServer } from 'node:net'
+import { encodeResponse, parseQuery } from '../../../src/overlay/dns/packet.js'
 
 const [mode, ...args] = process.argv.slice(2)
 const PATIENCE_MS = 4000
+
+// The test holds the other end of stdin: its end, however it came, ends this program.
+process.stdin.on('end', () => process.exit(0))
+process.stdin.resume()
 
 function once(address: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -78,6 +85,20 @@ if (mode === 'serve') {
     process.exit(0)
   })
   process.stdin.on('data', (d) => s.write(d))
+} else if (mode === 'chat') {
+  const udp = createSocket('udp4')
+  udp.on('message', (m) => process.stdout.write(`${m}\n`))
+  udp.on('error', (e) => process.stdout.write(`${e}\n`))
+  process.stdin.on('data', (d) => udp.send(d, Number(args[1]), args[0]))
+} else if (mode === 'nameserver') {
+  const udp = createSocket('udp4')
+  udp.on('message', (m, from) => {
+    const q = parseQuery(m)
+    if (!q) return
+    const data = Uint8Array.from(args[1]!.split('.').map(Number))
+    udp.send(encodeResponse(q, 0, [{ type: q.question.type, ttl: 60, data }], 512), from.port, from.address)
+  })
+  udp.bind(53, args[0], () => console.log('ready'))
 } else if (mode === 'dns') {
   const resolver = new Resolver({ timeout: PATIENCE_MS, tries: 1 })
   resolver.setServers([`${process.env.DNS_SERVER ?? '127.0.0.11'}:53`])

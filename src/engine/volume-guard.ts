@@ -1,0 +1,32 @@
+import { conflict } from '../common/index.js'
+import type { VolumeService } from '../runtime/index.js'
+import type { Registry } from './registry.js'
+
+/** The volumes as others see them: one is in use as long as there is a container that mounts it, running or not. */
+export function guardVolumes(volumes: VolumeService, registry: Registry): VolumeService {
+  const users = (name: string): readonly string[] => [
+    ...new Set([
+      ...registry
+        .all()
+        .filter((c) => c.record.mounts.some((m) => m.type === 'volume' && m.name === name))
+        .map((c) => c.id),
+      ...volumes.users(name),
+    ]),
+  ]
+  return {
+    start: () => volumes.start(),
+    create: (spec) => volumes.create(spec),
+    get: (name) => volumes.get(name),
+    list: () => volumes.list(),
+    async remove(name, options) {
+      const by = users(name)
+      if (by.length > 0)
+        throw conflict('volumeInUse', `remove ${name}: volume is in use - [${by.join(', ')}]`, { name, users: by })
+      await volumes.remove(name, options)
+    },
+    mount: (name, containerId) => volumes.mount(name, containerId),
+    unmount: (name, containerId) => volumes.unmount(name, containerId),
+    usage: (name) => volumes.usage(name),
+    users,
+  }
+}

@@ -1,0 +1,91 @@
+import test from 'ava'
+import { serviceSpecFrom, serviceSpecJson } from '../../src/api/convert/service.js'
+import type { ServiceSpecJson } from '../../src/api/convert/service-json.js'
+
+const FULL: ServiceSpecJson = {
+  Name: 'web',
+  Labels: { a: '1' },
+  TaskTemplate: {
+    ContainerSpec: {
+      Image: 'nginx:latest@sha256:0000000000000000000000000000000000000000000000000000000000000000',
+      Labels: { l: 'v' },
+      Command: ['a'],
+      Args: ['b', 'c'],
+      Hostname: '{{.Node.Hostname}}',
+      Env: ['A=B'],
+      Dir: '/d',
+      User: 'u',
+      Groups: ['g'],
+      Privileges: { CredentialSpec: null, SELinuxContext: null, NoNewPrivileges: true },
+      TTY: true,
+      OpenStdin: true,
+      ReadOnly: true,
+      Mounts: [
+        { Type: 'bind', Source: '/s', Target: '/t', ReadOnly: true, BindOptions: { Propagation: 'rslave' } },
+        { Type: 'volume', Source: 'v', Target: '/v', VolumeOptions: { NoCopy: true, Labels: { x: 'y' }, DriverConfig: { Name: 'local', Options: { o: 'p' } } } },
+        { Type: 'tmpfs', Target: '/tmp', TmpfsOptions: { SizeBytes: 1024, Mode: 511 } },
+      ],
+      StopSignal: 'SIGINT',
+      StopGracePeriod: 5e9,
+      Healthcheck: { Test: ['CMD', 'true'], Interval: 1e9, Timeout: 2e9, Retries: 3, StartPeriod: 4e9, StartInterval: 5e9 },
+      Hosts: ['10.0.0.1 a b'],
+      DNSConfig: { Nameservers: ['1.1.1.1'], Search: ['s'], Options: ['ndots:1'] },
+      Secrets: [{ File: { Name: 'f', UID: '0', GID: '0', Mode: 292 }, SecretID: 'id', SecretName: 'n' }],
+      Configs: [{ File: { Name: 'f', UID: '1', GID: '2', Mode: 292 }, ConfigID: 'id', ConfigName: 'n' }],
+      Init: true,
+      Sysctls: { 'net.core.somaxconn': '1' },
+      CapabilityAdd: ['CAP_NET_ADMIN'],
+      CapabilityDrop: ['CAP_MKNOD'],
+      Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 2 }],
+      OomScoreAdj: 5,
+    },
+    Resources: {
+      Limits: { NanoCPUs: 5e8, MemoryBytes: 1 << 20, Pids: 10 },
+      Reservations: { NanoCPUs: 1e8, GenericResources: [{ DiscreteResourceSpec: { Kind: 'gpu', Value: 1 } }, { NamedResourceSpec: { Kind: 'fpga', Value: 'f1' } }] },
+      SwapBytes: 5,
+    },
+    RestartPolicy: { Condition: 'on-failure', Delay: 1e9, MaxAttempts: 3, Window: 2e9 },
+    Placement: { Constraints: ['node.role==worker'], Preferences: [{ Spread: { SpreadDescriptor: 'node.labels.z' } }], MaxReplicas: 2, Platforms: [{ Architecture: 'amd64', OS: 'linux' }] },
+    ForceUpdate: 1,
+    Networks: [{ Target: 'n', Aliases: ['x'], DriverOpts: { k: 'v' } }],
+    LogDriver: { Name: 'json-file', Options: { 'max-size': '1m' } },
+  },
+  Mode: { Replicated: { Replicas: 3 } },
+  UpdateConfig: { Parallelism: 2, Delay: 1e9, FailureAction: 'rollback', Monitor: 5e9, MaxFailureRatio: 0.1, Order: 'start-first' },
+  RollbackConfig: { Parallelism: 1, FailureAction: 'pause', MaxFailureRatio: 0, Order: 'stop-first' },
+  EndpointSpec: { Mode: 'vip', Ports: [{ Name: 'p', Protocol: 'udp', TargetPort: 53, PublishedPort: 5353, PublishMode: 'host' }] },
+}
+
+for (const [name, body] of Object.entries({
+  'a full specification': FULL,
+  'the least specification': { Name: 'a', TaskTemplate: { ContainerSpec: { Image: 'b' } } },
+  'what the docker command sends for a plain service': {
+    Name: 'a',
+    Labels: {},
+    TaskTemplate: {
+      ContainerSpec: { Image: 'b', Init: false, DNSConfig: {}, Isolation: 'default' },
+      Resources: { Limits: {}, Reservations: {} },
+      Placement: {},
+      ForceUpdate: 0,
+    },
+    Mode: { Replicated: {} },
+    EndpointSpec: { Mode: 'vip' },
+  },
+  'a global job': { Name: 'a', TaskTemplate: { ContainerSpec: { Image: 'b' }, Resources: {} }, Mode: { GlobalJob: {} } },
+} satisfies Record<string, ServiceSpecJson>)) {
+  test(`${name}, read back from inspect, is stored as it was: an update that changes nothing restarts nothing`, (t) => {
+    const once = serviceSpecFrom(body, '')
+    const shown = serviceSpecJson(once) as ServiceSpecJson
+    t.deepEqual(serviceSpecFrom(shown, ''), once)
+    t.deepEqual(serviceSpecJson(serviceSpecFrom(shown, '')), shown)
+  })
+}
+
+test('every field of a full specification is shown again', (t) => {
+  t.like(serviceSpecJson(serviceSpecFrom(FULL, '')), { ...FULL, UpdateConfig: { ...FULL.UpdateConfig, MaxFailureRatio: 0.1 } })
+})
+
+test('an unknown word names itself and the known ones', (t) => {
+  const body = { Name: 'a', TaskTemplate: { ContainerSpec: { Image: 'b' }, RestartPolicy: { Condition: 'sometimes' } } }
+  t.throws(() => serviceSpecFrom(body, ''), { message: /restart condition "sometimes": use one of any, none, on-failure/ })
+})

@@ -1,0 +1,183 @@
+// The engine's decisions, without any container.
+import test from 'ava'
+import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
+import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
+import type { EngineOptions } from '../../src/engine/index.js'
+import { parseTime } from '../../src/engine/logs/entry.js'
+import { mergeConfig } from '../../src/engine/merge-config.js'
+import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
+import { publications } from '../../src/engine/ports.js'
+import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
+import { parseSignal } from '../../src/engine/signals.js'
+import { parseBlkio, parseIoStat, parseProcStat } from '../../src/engine/stats/parse.js'
+import { parseProcessTable } from '../../src/engine/top.js'
+import { checkConfig, checkName } from '../../src/engine/validate.js'
+
+test('an own entrypoint drops the image command, an own command keeps the image entrypoint', (t) => {
+  const image = { Entrypoint: ['/entry'], Cmd: ['a'], Env: ['A=1', 'B=2'], Labels: { x: '1' }, WorkingDir: '/w/' }
+  t.like(mergeConfig({ Entrypoint: ['/mine'] }, image), { Entrypoint: ['/mine'], Cmd: null })
+  t.like(mergeConfig({ Cmd: ['b'] }, image), { Entrypoint: ['/entry'], Cmd: ['b'] })
+  t.like(mergeConfig({}, image), { Entrypoint: ['/entry'], Cmd: ['a'], WorkingDir: '/w' })
+  t.deepEqual(mergeConfig({ Env: ['B=3', 'C=4'] }, image).Env, ['A=1', 'B=3', 'C=4'])
+  t.deepEqual(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, [])
+})
+
+test('restarts back off from 100 ms to a minute, and begin anew after ten good seconds', (t) => {
+  const ask = (o: Partial<Parameters<typeof decideRestart>[0]>) =>
+    decideRestart({
+      policy: { name: 'always', maximumRetryCount: 0 },
+      exitCode: 1,
+      restartCount: 0,
+      isStopWanted: false,
+      ranMs: 5,
+      lastDelayMs: 0,
+      ...o,
+    })
+  t.deepEqual(ask({}), { restart: true, delayMs: 100 })
+  t.deepEqual(ask({ lastDelayMs: 100 }), { restart: true, delayMs: 200 })
+  t.deepEqual(ask({ lastDelayMs: 51_200 }), { restart: true, delayMs: 60_000 })
+  t.deepEqual(ask({ lastDelayMs: 51_200, ranMs: 10_000 }), { restart: true, delayMs: 100 })
+  t.deepEqual(ask({ isStopWanted: true }), { restart: false })
+  const onFailure = { name: 'on-failure', maximumRetryCount: 2 }
+  t.deepEqual(ask({ policy: onFailure, exitCode: 0 }), { restart: false })
+  t.true(ask({ policy: onFailure, restartCount: 1 }).restart)
+  t.deepEqual(ask({ policy: onFailure, restartCount: 2 }), { restart: false })
+})
+
+test('with the daemon come back: always, and unless-stopped when nobody stopped it', (t) => {
+  const comes = (name: string, hasBeenManuallyStopped: boolean, hasBeenStartedBefore = true): boolean =>
+    startsWithDaemon({ policy: { name, maximumRetryCount: 0 }, hasBeenManuallyStopped, hasBeenStartedBefore })
+  t.deepEqual(
+    [comes('always', true), comes('unless-stopped', true), comes('unless-stopped', false)],
+    [true, false, true],
+  )
+  t.deepEqual([comes('no', false), comes('on-failure', false), comes('always', false, false)], [false, false, false])
+})
+
+test('detach keys are found across writes, and a broken beginning of them is passed on', (t) => {
+  const filter = new DetachFilter(parseDetachKeys(''))
+  const push = (s: string) => {
+    const { pass, detached } = filter.push(Buffer.from(s, 'latin1'))
+    return [Buffer.from(pass).toString('latin1'), detached]
+  }
+  t.deepEqual(push('ab\x10'), ['ab', false])
+  t.deepEqual(push('c'), ['\x10c', false])
+  t.deepEqual(push('\x10\x10\x11x'), ['\x10', true])
+  t.deepEqual([...parseDetachKeys('a,ctrl-[,ctrl-@')], [97, 27, 0])
+  t.throws(() => parseDetachKeys('ctrl-1'), { code: 'invalidDetachKeys' } as never)
+})
+
+test('signals by name, number and distance from the real-time ends', (t) => {
+  t.is(parseSignal('SIGTERM'), 15)
+  t.is(parseSignal('hup'), 1)
+  t.is(parseSignal('9'), 9)
+  t.is(parseSignal('RTMIN+3'), 37)
+  t.is(parseSignal('SIGRTMAX-1'), 63)
+  for (const bad of ['', 'FOO', '0', '65', 'RTMAX+1']) t.throws(() => parseSignal(bad), undefined, bad)
+})
+
+test('ports: bindings, ranges, and all exposed ones not bound', (t) => {
+  t.deepEqual(
+    publications(
+      { ExposedPorts: { '80/tcp': {}, '53/udp': {} } },
+      { PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '8080' }] }, PublishAllPorts: true },
+    ),
+    [
+      { containerPort: 80, protocol: 'tcp', hostIp: '127.0.0.1', hostPort: 8080 },
+      { containerPort: 53, protocol: 'udp', hostIp: '', hostPort: 0 },
+    ],
+  )
+  t.deepEqual(publications({}, { PortBindings: { '80': [{ HostPort: '8000-8005' }] } })[0], {
+    containerPort: 80,
+    protocol: 'tcp',
+    hostIp: '',
+    hostPort: 8000,
+    hostPortEnd: 8005,
+  })
+  t.throws(() => publications({}, { PortBindings: { '99999/tcp': [] } }))
+})
+
+test('binds are told from volumes, and one place has one mount', (t) => {
+  t.like(parseBind('/src:/dst:ro,rslave', ''), { type: 'bind', rw: false, propagation: 'rslave', createSource: true })
+  t.like(parseBind('name:/dst:nocopy', ''), { type: 'volume', source: 'name', copy: false, mode: 'nocopy' })
+  t.like(parseBind('/data', ''), { type: 'volume', source: '', destination: '/data' })
+  for (const bad of ['a:b', '/a:/b:zz', '/a:/', 'x/y:/b', '::', '/a:/b:ro:rw'])
+    t.throws(() => parseBind(bad, ''), undefined, bad)
+  t.throws(() => wantedMounts({}, { Binds: ['/a:/x'], Tmpfs: { '/x': '' } }, []), {
+    message: 'Duplicate mount point: /x',
+  })
+  t.deepEqual(
+    wantedMounts({ Volumes: { '/x': {}, '/y': {} } }, { Binds: ['/a:/x'] }, []).map((m) => [m.type, m.destination]),
+    [
+      ['bind', '/x'],
+      ['volume', '/y'],
+    ],
+  )
+})
+
+test('health: failures count after the start period, a success ends it', (t) => {
+  const plan = healthPlan({ Test: ['CMD-SHELL', 'x'], Retries: 2, StartPeriod: 60e9, Interval: 10e9 }, null)!
+  t.deepEqual(plan.command, ['/bin/sh', '-c', 'x'])
+  t.is(healthPlan({ Test: ['NONE'] }, null), null)
+  const bad = { startMs: 0, endMs: 1, exitCode: 1, output: '' }
+  let state = afterProbe(INITIAL_HEALTH, bad, plan, 1000)
+  t.like(state, { status: 'starting', failingStreak: 0 })
+  t.is(nextProbeMs(state, plan, 1000), 5000)
+  state = afterProbe(state, { ...bad, exitCode: 0 }, plan, 2000)
+  t.like(state, { status: 'healthy', failingStreak: 0 })
+  state = afterProbe(state, bad, plan, 3000)
+  t.like(state, { status: 'healthy', failingStreak: 1 })
+  state = afterProbe(state, bad, plan, 4000)
+  t.like(state, { status: 'unhealthy', failingStreak: 2 })
+  for (let i = 0; i < 9; i++) state = afterProbe(state, bad, plan, 5000)
+  t.is(state.log.length, 5)
+})
+
+const options = { defaultRuntime: 'shoal', runtimes: {} } as unknown as EngineOptions
+test('mistakes in a configuration are refused with docker sentences', (t) => {
+  const refused = (config: object, host: object): string =>
+    t.throws(() => checkConfig(config, host, options), undefined, JSON.stringify([config, host]))!.message
+  t.is(refused({}, { Memory: 1024 }), 'Minimum memory limit allowed is 6MB')
+  t.is(refused({ WorkingDir: 'x' }, {}), "the working directory 'x' is invalid, it needs to be an absolute path")
+  t.is(refused({}, { CapAdd: ['nope'] }), 'invalid CapAdd: unknown capability: "CAP_NOPE"')
+  t.regex(refused({}, { RestartPolicy: { Name: 'sometimes' } }), /unknown policy 'sometimes'/)
+  t.is(
+    refused({}, { AutoRemove: true, RestartPolicy: { Name: 'always' } }),
+    "can't create 'AutoRemove' container with restart policy",
+  )
+  t.regex(refused({}, { LogConfig: { Type: 'gelf' } }), /no log driver named 'gelf'/)
+  t.regex(refused({}, { NanoCpus: 1e9, CpuQuota: 5000 }), /Conflicting options/)
+  t.regex(refused({ StopSignal: 'SIGX' }, {}), /invalid signal/)
+  t.is(checkName('/abc'), 'abc')
+  for (const bad of ['a', '-ab', 'a/b', '']) t.throws(() => checkName(bad), { code: 'invalidName' } as never, bad)
+})
+
+test('times of log lines keep their nanoseconds', (t) => {
+  t.is(parseTime('1970-01-01T00:00:01.5Z'), 1500)
+  t.true(Math.abs(parseTime('1970-01-01T00:00:00.000000123Z') - 0.000123) < 1e-9)
+  t.is(parseTime('1970-01-01T01:00:00+01:00'), 0)
+  t.true(Number.isNaN(parseTime('yesterday')))
+})
+
+test('counters of both cgroup versions and of /proc/stat', (t) => {
+  t.deepEqual(parseIoStat('8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n'), [
+    { major: 8, minor: 0, op: 'read', bytes: 1, ops: 3 },
+    { major: 8, minor: 0, op: 'write', bytes: 2, ops: 4 },
+  ])
+  t.deepEqual(parseBlkio('8:0 Read 10\nTotal 10\n', '8:0 Read 2\nTotal 2\n'), [
+    { major: 8, minor: 0, op: 'read', bytes: 10, ops: 2 },
+  ])
+  t.deepEqual(parseProcStat('cpu  1 2 3 4 5 6 7 8 9 9\ncpu0 1 1\ncpu1 1 1\nintr 5\n'), {
+    systemNs: 28e7,
+    onlineCpus: 2,
+  })
+})
+
+test('a process table is cut down to the container, the command kept whole', (t) => {
+  const table = 'UID          PID CMD\nroot           1 init\nroot          22 sh -c  sleep 5\n'
+  t.deepEqual(parseProcessTable(table, new Set([22])), {
+    titles: ['UID', 'PID', 'CMD'],
+    processes: [['root', '22', 'sh -c sleep 5']],
+  })
+  t.throws(() => parseProcessTable('A B\n1 2\n', new Set()), { message: "Couldn't find PID field in ps output" })
+})
