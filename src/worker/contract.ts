@@ -24,11 +24,14 @@ export interface Dependencies {
 }
 
 /**
- * One task's container, as the task's state machine drives it. Calls never overlap. An error that says the task can
+ * One task's container, as the task's state machine drives it. Calls never overlap, but for `status` and `logs`. An error that says the task can
  * never run (bad mount, no such image) is a ShoalError with fields {rejected: true}; others mean FAILED.
  */
 export interface TaskController {
-  /** Image, networks, container created. Idempotent: a container left by an earlier daemon is adopted. */
+  /**
+   * Image, networks, container created. Idempotent: a container left by an earlier daemon is adopted. For a task that was
+   * running then, it is followed by `wait`, never by another `start`.
+   */
   prepare(signal: AbortSignal): Promise<void>
   /** Resolves when it runs and, with a health check, is healthy. */
   start(signal: AbortSignal): Promise<void>

@@ -208,13 +208,17 @@ export class Allocator {
     this.#planNodes(view, writes)
     const networks = this.#planNetworks(view, writes)
     // Services and tasks of this pass must see the networks that it has just filled in.
+    let list: readonly Network[] | null = null
     const reads = {
       get: ((kind: 'network', id: string) => networks.get(id) ?? view.get(kind, id)) as ReadView['get'],
       byName: ((kind: 'network', name: string) => {
         const found = view.byName(kind, name)
         return found ? (networks.get(found.id) ?? found) : null
       }) as ReadView['byName'],
-      list: ((kind: 'network') => view.list(kind).map((n) => networks.get(n.id) ?? n)) as ReadView['list'],
+      list: ((kind: 'network') => {
+        list ??= view.list(kind).map((n) => networks.get(n.id) ?? n)
+        return list
+      }) as ReadView['list'],
     }
     const endpoints = this.#planServices(view, reads, writes)
     this.#planTasks(view, reads, endpoints, writes, nowMs)

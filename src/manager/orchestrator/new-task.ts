@@ -1,4 +1,4 @@
-import type { Cluster, Node, Service, Task } from '#proto'
+import type { Cluster, Node, Service, Task, TaskSpec } from '#proto'
 import { Annotations, Endpoint, Meta, TaskState, TaskStatus, Task as TaskType } from '#proto'
 import type { Rng } from '../../common/index.js'
 import { equal, isJob, stateOf, timestamp } from '../objects/index.js'
@@ -46,6 +46,18 @@ export function newTask(options: {
   })
 }
 
+/** Task's spec → the service's spec that it was last compared with, and whether they were the same. */
+const compared = new WeakMap<TaskSpec, { readonly to: TaskSpec; readonly isSame: boolean }>()
+
+/** Objects of the store never change, and a service's tasks are compared with one spec again and again. */
+function isSameSpec(want: TaskSpec, have: TaskSpec): boolean {
+  const known = compared.get(have)
+  if (known?.to === want) return known.isSame
+  const isSame = equal(want, have)
+  compared.set(have, { to: want, isSame })
+  return isSame
+}
+
 /**
  * The task is not what the service's spec asks for now and has to be replaced. Not dirty: a task whose node meets
  * changed constraints already, and one that has its image when only the registry's credentials changed.
@@ -57,6 +69,7 @@ export function isDirty(task: Task, service: Service, node: Node | null): boolea
   if (want === null || have === null) return want !== have
   const endpointWant = service.spec?.endpoint ?? null
   if (task.endpoint !== null && !equal(task.endpoint.spec, endpointWant)) return true
+  if (isSameSpec(want, have)) return false
   const state = stateOf(task)
   const hasImage = state >= TaskState.TASK_READY && state <= TaskState.TASK_RUNNING
   const withoutAuth = (spec: typeof want) =>

@@ -162,3 +162,52 @@ test('a leader without a quorum goes on when it has one again', async (t) => {
   t.is(Object.keys(c.spread(web)).length, 1)
   await c.stop()
 })
+
+test('a service goes although one of its tasks sits on a lost node; that task goes when the node is back', async (t) => {
+  const c = await cluster(2)
+  const web = await c.createService('web', { replicas: 2 })
+  await c.clock.advance(1_000)
+  await c.lose('n1')
+  await c.removeService(web)
+  await c.clock.advance(1_000)
+  t.is(c.store.view().get('service', web), null)
+  t.deepEqual(
+    c.tasks(web).map((x) => x.nodeId),
+    ['n1'],
+  )
+  await c.comeBack('n1')
+  await c.clock.advance(1_000)
+  t.is(c.tasks(web).length, 0)
+  await c.stop()
+})
+
+test('tasks of a node that is deleted are orphaned and replaced', async (t) => {
+  const c = await cluster(2)
+  const web = await c.createService('web', { replicas: 2 })
+  await c.clock.advance(1_000)
+  await c.lose('n1')
+  await c.store.update((tx) => tx.remove('node', 'n1'))
+  await c.clock.advance(1_000)
+  t.deepEqual(c.spread(web), { n2: 2 })
+  t.true(
+    c
+      .tasks(web)
+      .filter((x) => x.nodeId === 'n1')
+      .every((x) => stateOf(x) === TaskState.TASK_ORPHANED),
+  )
+  await c.stop()
+})
+
+test('a thousand replicas appear in a few entries of the log and run', async (t) => {
+  t.timeout(60_000)
+  const c = await cluster(20)
+  const before = c.log.entries
+  const web = await c.createService('web', { replicas: 1_000 })
+  await c.clock.settle(20)
+  t.is(c.tasks(web).length, 1_000)
+  t.true(c.log.entries - before < 60, `${c.log.entries - before} entries`)
+  await c.clock.advance(2_000)
+  t.is(c.running(web).length, 1_000)
+  t.true(Object.values(c.spread(web)).every((n) => n === 50))
+  await c.stop()
+})
