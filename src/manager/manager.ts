@@ -26,13 +26,22 @@ import { createStore, type ReplicatedStore } from './store/index.js'
 
 /** A new member has this long to find the leader and be taken in. */
 const JOIN_DEADLINE_MS = 60_000
+/** From its start until it is a voter, with a leader and the cluster's state. */
+const SETTLE_DEADLINE_MS = 60_000
 const JOIN_CALL_MS = 15_000
 const JOIN_RETRY_MS = 300
+const ADDRESS_RETRY_MS = 500
 /** Handing leadership over when stopping may take this long. */
 const TRANSFER_MS = 3_000
 
 export const createManager = (options: ManagerOptions, modules: ManagerModules): Manager =>
   new SwarmManager(options, modules)
+
+/** Who leads, as the manager that refused a call said beside its refusal. */
+function leaderIn(e: unknown): string | null {
+  const leader = (ShoalError.from(e).cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
+  return typeof leader === 'string' ? leader : null
+}
 
 /** What exists once this member has its Raft id. */
 interface Parts {
@@ -64,6 +73,9 @@ class SwarmManager implements Manager {
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
   #raftRuns = false
+  /** Ends waits and calls of a manager that stops. */
+  readonly #ending = new AbortController()
+  #correcting: Promise<void> = Promise.resolve()
   /** Wraps the data key on disk when the member starts. */
   #unlockKey: Uint8Array | null
 
@@ -96,6 +108,7 @@ class SwarmManager implements Manager {
       await raft.start()
       this.#raftRuns = true
       this.#hub.attach(raft)
+      if (bootstrap.kind !== 'join') this.#correcting = this.#correctAddress(raft)
       await this.#settled(raft)
     } catch (e) {
       await this.stop()
@@ -104,6 +117,7 @@ class SwarmManager implements Manager {
   }
 
   stop(): Promise<void> {
+    this.#ending.abort(unavailable('stopping', 'this manager stops'))
     this.#stopping ??= this.#stop()
     return this.#stopping
   }
@@ -117,6 +131,7 @@ class SwarmManager implements Manager {
       parts.reporter.stop()
       parts.link.close()
       await parts.leadership.stop()
+      await this.#correcting
       this.#hub.attach(null)
       await raft.stop()
       await parts.autolock.stop()
@@ -285,28 +300,20 @@ class SwarmManager implements Manager {
    */
   async #join(remote: string): Promise<{ readonly answer: RaftJoinResponse; readonly unlockKey: Uint8Array | null }> {
     const giveUp = this.#clock.monotonic() + JOIN_DEADLINE_MS
-    const request = RaftJoinRequest.create({
-      nodeId: this.#identity.nodeId,
-      address: this.options.advertiseAddress,
-    })
     let address = remote
     for (;;) {
-      if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it joined')
-      const client = dialGrpc({ address, identity: this.#identity })
+      this.#ending.signal.throwIfAborted()
       try {
-        const answer = await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
-        const { unlockKey } = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS })
-        return { answer, unlockKey: unlockKey.length > 0 ? unlockKey : null }
+        const answer = await this.#askToJoin(address)
+        return { answer, unlockKey: await this.#unlockKeyOf(address) }
       } catch (e) {
         const error = ShoalError.from(e)
-        const leader = (error.cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
-        const moved = typeof leader === 'string' && leader !== address
+        const leader = leaderIn(e)
+        const moved = leader !== null && leader !== address
         if (!isKind(e, 'unavailable') || this.#clock.monotonic() > giveUp) throw e
         address = moved ? leader : remote
         this.#logger.debug('not taken in yet, asked again', { address, error: error.message })
-        if (!moved) await this.#clock.sleep(JOIN_RETRY_MS)
-      } finally {
-        client.close()
+        if (!moved) await this.#clock.sleep(JOIN_RETRY_MS, this.#ending.signal)
       }
     }
   }
@@ -359,6 +366,68 @@ class SwarmManager implements Manager {
     leadership.start()
   }
 
+  /**
+   * This host may have another address than when it last ran. The others cannot reach it there, so it hears of no leader:
+   * it asks each member it knows, and they say who leads. Of two managers both are needed for that, and the quorum is lost
+   * until the old address is back or the other one forces a new cluster.
+   */
+  async #correctAddress(raft: RaftNode): Promise<void> {
+    const { advertiseAddress: address } = this.options
+    while (!this.#ending.signal.aborted) {
+      const { members } = raft.membership()
+      const own = members.find((m) => m.raftId === raft.raftId)
+      if (own?.address === address) return
+      const others = members.filter((m) => m !== own).map((m) => m.address)
+      try {
+        // Not in its own log yet: asking might add it a second time. It waits for the others to reach it.
+        if (!own) this.#logger.debug('this member has not read of itself yet')
+        else if (raft.status().leading) await raft.updateAddress(address)
+        else await this.#askInTurn(others)
+      } catch (e) {
+        this.#logger.debug('the new address is not known to the others yet', { error: ShoalError.from(e).message })
+      }
+      // Aborted: the loop ends.
+      await this.#clock.sleep(ADDRESS_RETRY_MS, this.#ending.signal).catch(() => {})
+    }
+  }
+
+  async #askInTurn(addresses: readonly string[]): Promise<void> {
+    for (const address of addresses) {
+      try {
+        await this.#askToJoin(address)
+        return
+      } catch (e) {
+        const leader = leaderIn(e)
+        if (leader !== null && leader !== address) {
+          await this.#askToJoin(leader)
+          return
+        }
+      }
+    }
+  }
+
+  /** Of a member that is known already, this changes the address only. */
+  async #askToJoin(at: string): Promise<RaftJoinResponse> {
+    const { nodeId } = this.#identity
+    const request = RaftJoinRequest.create({ nodeId, address: this.options.advertiseAddress })
+    const client = dialGrpc({ address: at, identity: this.#identity })
+    try {
+      return await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS, signal: this.#ending.signal })
+    } finally {
+      client.close()
+    }
+  }
+
+  async #unlockKeyOf(at: string): Promise<Uint8Array | null> {
+    const client = dialGrpc({ address: at, identity: this.#identity })
+    try {
+      const answer = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS })
+      return answer.unlockKey.length > 0 ? answer.unlockKey : null
+    } finally {
+      client.close()
+    }
+  }
+
   /** A voter, with a leader known and the cluster's state here. */
   async #settled(raft: RaftNode): Promise<void> {
     const isSettled = (): boolean => {
@@ -369,17 +438,32 @@ class SwarmManager implements Manager {
     }
     // An old member starts without its quorum too: the others may come later.
     if (this.options.bootstrap.kind === 'restart') return
-    const giveUp = new AbortController()
-    const deadline = this.#clock.after(JOIN_DEADLINE_MS, () => giveUp.abort())
+    const { link } = this.#started()
+    const { signal } = this.#ending
+    const stops: (() => void)[] = []
     try {
-      while (!isSettled()) {
-        if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it started')
-        if (giveUp.signal.aborted)
-          throw unavailable('notSettled', `this manager found no leader within ${JOIN_DEADLINE_MS} ms of joining`)
-        await this.#clock.sleep(20)
-      }
+      await new Promise<void>((resolve, reject) => {
+        const look = (): void => {
+          if (signal.aborted) reject(signal.reason)
+          else if (isSettled()) resolve()
+        }
+        const late = this.#clock.after(SETTLE_DEADLINE_MS, () =>
+          reject(
+            unavailable('notSettled', `this manager found no leader within ${SETTLE_DEADLINE_MS} ms of its start`),
+          ),
+        )
+        signal.addEventListener('abort', look)
+        stops.push(
+          () => late.cancel(),
+          () => signal.removeEventListener('abort', look),
+          raft.onStatus(look),
+          this.#store.onCommit(look),
+          link.onChange(look),
+        )
+        look()
+      })
     } finally {
-      deadline.cancel()
+      for (const stop of stops) stop()
     }
   }
 

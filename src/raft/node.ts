@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { RaftMember, RaftMembership, StoreAction } from '#proto'
-import { conflict, Emitter, invariant, notFound, ShoalError, type Timer, unavailable } from '../common/index.js'
+import { conflict, Emitter, invariant, ShoalError, type Timer, unavailable } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type {
   LeadershipEvent,
@@ -15,7 +15,6 @@ import type {
 import {
   APPEND_THREAD,
   APPLY_THREAD,
-  type ConfChange,
   createCore,
   decodeConfChange,
   type Entry,
@@ -26,8 +25,9 @@ import {
   type Ready,
 } from './core/index.js'
 import { type Disk, DurableLog } from './log/index.js'
-import { forceNewCluster, initialLog, newRaftId } from './node-bootstrap.js'
-import { LearnerWatch, Members, memberChange, removal } from './node-membership.js'
+import { forceNewCluster, initialLog } from './node-bootstrap.js'
+import { Changes } from './node-changes.js'
+import { Members } from './node-membership.js'
 import { Proposals } from './node-proposals.js'
 import { Reads } from './node-reads.js'
 import { readWhole, Snapshots } from './node-snapshots.js'
@@ -35,6 +35,7 @@ import { AppendWorker } from './node-storage.js'
 import {
   APPEND_MESSAGE_BYTES,
   APPLY_BYTES,
+  CHANGE_DEADLINE_ELECTIONS,
   ENTRY_BYTES_WANTED,
   FREE_BYTES_FLOOR,
   FREE_CHECK_MS,
@@ -55,15 +56,6 @@ export interface RaftPlatform {
   readonly randomBytes?: (length: number) => Uint8Array
 }
 
-/** A change of leadership or membership that does not come in time is given up; it may still happen. */
-const CHANGE_DEADLINE_ELECTIONS = 10
-
-interface ChangeWaiter {
-  readonly change: ConfChange
-  readonly resolve: () => void
-  readonly reject: (error: ShoalError) => void
-}
-
 /**
  * One member of the cluster: the loop that joins core, log and transport (raft.md §6). Everything that happens is put
  * somewhere and the loop is woken; one turn of it steps the inbox, then ticks, proposes, asks reads, and does what the
@@ -80,7 +72,7 @@ export class Member implements RaftNode {
   #reads!: Reads
   #appends!: AppendWorker
   #snapshots!: Snapshots
-  readonly #learners = new LearnerWatch()
+  #changes!: Changes
 
   #inbox: Message[] = []
   #inboxBytes = 0
@@ -109,10 +101,6 @@ export class Member implements RaftNode {
   readonly #statusBell = new Emitter<RaftNodeStatus>()
   readonly #turned = new Emitter<void>()
   #lastStatus = ''
-  #change: ChangeWaiter | null = null
-  #changing: Promise<unknown> = Promise.resolve()
-  #changesQueued = 0
-  #address: string
 
   constructor(
     private readonly options: RaftNodeOptions,
@@ -120,7 +108,6 @@ export class Member implements RaftNode {
     private readonly platform: RaftPlatform,
   ) {
     this.#logger = modules.logger.child({ room: 'raft' })
-    this.#address = options.advertiseAddress
   }
 
   get raftId(): RaftId {
@@ -142,7 +129,7 @@ export class Member implements RaftNode {
       ...(platform.randomBytes ? { randomBytes: platform.randomBytes } : {}),
     })
     try {
-      const self: RaftMember = { raftId: log.raftId, nodeId: options.nodeId, address: this.#address }
+      const self: RaftMember = { raftId: log.raftId, nodeId: options.nodeId, address: options.advertiseAddress }
       if (options.bootstrap?.kind === 'forceNewCluster') await forceNewCluster(log, self, this.#logger)
       this.#log = log
       await this.#assemble(self)
@@ -185,6 +172,20 @@ export class Member implements RaftNode {
     })
     this.#proposals = new Proposals(log.raftId, log.boots, clock)
     this.#reads = new Reads(log.raftId, log.boots, options.electionTick * READ_RETRY_FACTOR)
+    this.#changes = new Changes({
+      own: log.raftId,
+      core: this.#core,
+      members: this.#members,
+      clock,
+      rng: modules.rng,
+      logger: this.#logger,
+      deadlineMs: options.tickMs * options.electionTick * CHANGE_DEADLINE_ELECTIONS,
+      reachable: (id) => this.#transport.reachable(id),
+      leading: () => this.#announced,
+      leaderAddress: () => this.leaderAddress(),
+      transferLeadership: () => this.transferLeadership(),
+      proposed: () => this.#wake(),
+    })
     this.#snapshots = new Snapshots({
       log,
       members: this.#members,
@@ -256,8 +257,7 @@ export class Member implements RaftNode {
     }
     this.#proposals.stop()
     this.#reads.fail(reason)
-    this.#change?.reject(reason)
-    this.#change = null
+    this.#changes.fail(reason)
     this.#turned.emit()
     await this.#transport.close()
     await this.#snapshots.stop()
@@ -384,14 +384,7 @@ export class Member implements RaftNode {
       }
       this.#proposals.lose('leadershipLost')
       this.#snapshots.abortSending()
-      this.#learners.clear()
-      this.#change?.reject(
-        unavailable(
-          'leadershipLost',
-          'leadership was lost before the membership change was applied; it may still happen',
-        ),
-      )
-      this.#change = null
+      this.#changes.lost()
     }
     if (leading && this.#leadTerm === 0) {
       this.#leadTerm = this.#term
@@ -425,11 +418,7 @@ export class Member implements RaftNode {
     this.#members.apply(change, this.#core.applyConfChange(change))
     this.#applied = e.index
     this.#membersChanged()
-    const waiter = this.#change
-    if (waiter && sameChange(waiter.change, change)) {
-      this.#change = null
-      waiter.resolve()
-    }
+    this.#changes.applied(change)
     const { raftId } = this.#log
     if (this.#members.isRemoved(raftId)) this.#tellRemoved()
     // The only voter need not wait for an election timeout.
@@ -467,7 +456,7 @@ export class Member implements RaftNode {
     for (const m of this.#members.list)
       if (!this.#transport.reachable(m.raftId)) this.#reachableSince.delete(m.raftId)
       else if (!this.#reachableSince.has(m.raftId)) this.#reachableSince.set(m.raftId, now)
-    if (this.#announced) this.#lookAtLearners(now)
+    if (this.#announced) this.#changes.lookAtLearners(now)
   }
 
   #checkSpace(): void {
@@ -572,117 +561,24 @@ export class Member implements RaftNode {
   // ------------------------------------------------------------ membership
 
   addMember(nodeId: string, address: string): Promise<RaftMember> {
-    return this.#oneChange(async () => {
-      const known = this.#members.byNode(nodeId)
-      if (known) {
-        const moved = { ...known, address }
-        if (known.address !== address) await this.#changeMembers(memberChange('updateNode', moved))
-        return moved
-      }
-      const member = { raftId: newRaftId(this.modules.rng, (id) => this.#members.isKnown(id)), nodeId, address }
-      await this.#changeMembers(memberChange('addLearnerNode', member))
-      return member
-    })
+    return this.#whileRunning(() => this.#changes.add(nodeId, address))
   }
 
   removeMember(raftId: RaftId, options?: { readonly force?: boolean }): Promise<void> {
-    return this.#oneChange(async () => {
-      const member = this.#members.get(raftId)
-      if (member === undefined) {
-        if (this.#members.isRemoved(raftId)) return
-        throw notFound('notMember', `raft member ${raftId} is not in the cluster`)
-      }
-      const { voters } = this.#members.confState
-      if (voters.length === 1 && voters[0] === raftId)
-        throw conflict('lastManager', 'attempting to demote the last manager of the swarm')
-      if (!options?.force && !this.canRemove(raftId))
-        throw conflict('quorumLoss', "can't remove member from the raft: this would result in a loss of quorum")
-      if (raftId === this.#log.raftId) {
-        await this.transferLeadership()
-        throw unavailable(
-          'leadershipMoved',
-          'the leader handed leadership over before its removal; ask the new leader to remove it',
-        )
-      }
-      await this.#changeMembers(removal(raftId))
-    })
+    return this.#whileRunning(() => this.#changes.remove(raftId, options?.force ?? false))
   }
 
   canRemove(raftId: RaftId): boolean {
-    return this.#members.quorumWithout(raftId, (id) => this.#transport.reachable(id))
+    return this.#state === 'running' && this.#changes.canRemove(raftId)
   }
 
-  async updateAddress(address: string): Promise<void> {
-    await this.#oneChange(async () => {
-      const own = this.#members.get(this.#log.raftId)
-      if (own === undefined)
-        throw unavailable('notMember', 'this member is not in its own log yet; wait until it has caught up')
-      if (own.address !== address) await this.#changeMembers(memberChange('updateNode', { ...own, address }))
-    })
-    this.#address = address
+  updateAddress(address: string): Promise<void> {
+    return this.#whileRunning(() => this.#changes.updateAddress(address))
   }
 
-  /** Membership changes of this leader run one after another: Raft allows one unapplied change (raft.md §2 rule 8). */
-  #oneChange<T>(work: () => Promise<T>): Promise<T> {
-    const run = async (): Promise<T> => {
-      if (this.#state !== 'running') throw unavailable('raftStopped', 'this raft member is not running')
-      if (!this.#announced)
-        throw unavailable(
-          'notLeader',
-          `only the leader changes the membership; it is at ${this.leaderAddress() ?? 'no known address'}`,
-        )
-      return work()
-    }
-    this.#changesQueued++
-    const done = this.#changing.then(run, run).finally(() => this.#changesQueued--)
-    // The next one runs whether this one failed or not; the failure goes to its caller.
-    this.#changing = done.catch(() => {})
-    return done
-  }
-
-  /** Resolves when the change is applied here. */
-  #changeMembers(change: ConfChange): Promise<void> {
-    const { tickMs, electionTick } = this.options
-    return new Promise<void>((resolve, reject) => {
-      const timer = this.modules.clock.after(tickMs * electionTick * CHANGE_DEADLINE_ELECTIONS, () => {
-        if (this.#change === waiter) this.#change = null
-        reject(unavailable('changeDeadline', 'the membership change was not committed in time; it may still happen'))
-      })
-      const waiter: ChangeWaiter = {
-        change,
-        resolve: () => {
-          timer.cancel()
-          resolve()
-        },
-        reject: (e) => {
-          timer.cancel()
-          reject(e)
-        },
-      }
-      this.#change = waiter
-      if (this.#core.proposeConfChange(change) !== null) {
-        this.#change = null
-        waiter.reject(
-          unavailable('changeRefused', 'the membership change was refused: leadership is being handed over; try again'),
-        )
-      }
-      this.#wake()
-    })
-  }
-
-  #lookAtLearners(now: number): void {
-    if (this.#members.confState.learners.length === 0 || this.#changesQueued > 0) return
-    const { promote, drop } = this.#learners.look(this.#core.status(), now)
-    const member = promote === null ? undefined : this.#members.get(promote)
-    const work = member ? memberChange('addNode', member) : drop !== null ? removal(drop) : null
-    if (work === null) return
-    this.#logger.info(
-      member ? 'raft member caught up; it becomes a voter' : 'raft member made no progress; it is dropped',
-      { raftId: promote ?? drop },
-    )
-    this.#oneChange(() => this.#changeMembers(work)).catch((e) => {
-      this.#logger.warn('learner not changed; looked at again', { error: ShoalError.from(e).message })
-    })
+  #whileRunning<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#state === 'running') return work()
+    return Promise.reject(unavailable('raftStopped', 'this raft member is not running'))
   }
 
   async transferLeadership(to?: RaftId): Promise<void> {
@@ -756,12 +652,4 @@ export class Member implements RaftNode {
       openReads: this.#reads.open,
     }
   }
-}
-
-function sameChange(a: ConfChange, b: ConfChange): boolean {
-  return (
-    a.changes.length === b.changes.length &&
-    a.changes.every((c, i) => c.type === b.changes[i]!.type && c.nodeId === b.changes[i]!.nodeId) &&
-    Buffer.compare(a.context, b.context) === 0
-  )
 }

@@ -39,6 +39,9 @@ export const NO_LEADER_GRACE_MS = 10_000
 /** A read round without an answer is asked again after this many election timeouts' ticks. */
 export const READ_RETRY_FACTOR = 1
 
+/** A membership change that is not applied after so many election timeouts is given up; it may still happen. */
+export const CHANGE_DEADLINE_ELECTIONS = 10
+
 /** A learner this close to the commit index may be promoted. */
 export const PROMOTE_LAG_MAX = 1000
 /** A learner that made no progress for this long is dropped. */

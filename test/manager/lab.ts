@@ -81,7 +81,7 @@ export const freePort = (): Promise<number> =>
 export interface LabManager {
   manager: Manager
   identity: NodeIdentity
-  readonly address: string
+  address: string
   readonly dir: string
 }
 
@@ -165,7 +165,11 @@ export class ManagerLab {
   }
 
   /** The same manager again from its disk. */
-  async restart(m: LabManager, options: { unlockKey?: Uint8Array; force?: boolean } = {}): Promise<void> {
+  async restart(
+    m: LabManager,
+    options: { unlockKey?: Uint8Array; force?: boolean; address?: string } = {},
+  ): Promise<void> {
+    m.address = options.address ?? m.address
     m.manager = this.#make({
       identity: m.identity,
       address: m.address,

@@ -1,7 +1,17 @@
 import test from 'ava'
 import { GetRequest, type Node, ObjectKind, RemoveRequest, UpdateRequest } from '#proto'
 import { formatUnlockKey, NO_LEADER, parseUnlockKey } from '../../src/manager/index.js'
-import { codeOf, createService, EMPTY_SPEC, type LabManager, list, ManagerLab, serviceSpec, until } from './lab.js'
+import {
+  codeOf,
+  createService,
+  EMPTY_SPEC,
+  freePort,
+  type LabManager,
+  list,
+  ManagerLab,
+  serviceSpec,
+  until,
+} from './lab.js'
 
 async function node(m: LabManager, id: string): Promise<Node> {
   return (await m.manager.control.get(GetRequest.create({ kind: ObjectKind.KIND_NODE, reference: id }))).object!.node!
@@ -152,6 +162,30 @@ test.serial('autolock: a restarted manager needs the unlock key, and starts with
     t.is((await list(m, ObjectKind.KIND_SERVICE)).length, 1)
     const second = await lab.join()
     t.true(await lab.isLocked(second))
+  } finally {
+    await lab.close()
+  }
+})
+
+test.serial('a manager that comes back with another address is found there, leader or not', async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(3)
+  try {
+    // All have read of themselves: it is in the log before this.
+    const early = await createService(lab.followers()[0]!, serviceSpec('early', 1))
+    const index = early.meta!.version!.index + 3
+    await until('all have applied it', () => lab.managers.every((m) => m.manager.status().applied >= index))
+    for (const m of [lab.followers()[0]!, lab.leader()!]) {
+      const other = lab.managers.find((x) => x !== m)!
+      await m.manager.stop()
+      await lab.restart(m, { address: `127.0.0.1:${await freePort()}` })
+      await until('the other one knows the new address', async () => {
+        const n = await node(other, m.identity.nodeId).catch(() => null)
+        return n?.managerStatus?.address === m.address && n.managerStatus.reachability === 2
+      })
+    }
+    await createService(lab.managers[1]!, serviceSpec('web', 1))
+    t.is((await list(lab.managers[0]!, ObjectKind.KIND_SERVICE)).length, 2)
   } finally {
     await lab.close()
   }

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { FAULT_KINDS, type FaultKind, PLANTS, simulate } from './world.js'
+import { FAULT_KINDS, type FaultKind, PLANTS } from './plan.js'
+import { simulate } from './world.js'
 
 /** A few seeds here; `npm run sim -- --seed N --runs K` runs as many as there is time for. */
 const SEEDS = process.env.SHOAL_SOAK ? 200 : 6

@@ -8,73 +8,16 @@ import { Checker, Histories, hold, Violation } from './checker.js'
 import { SimulatedDisk } from './disk.js'
 import { mix, Registers, setRegister } from './machine.js'
 import { SimulatedNetwork } from './network.js'
+import {
+  ELECTION_MS,
+  ELECTION_TICKS,
+  FAULT_KINDS,
+  type FaultKind,
+  type SimulationOptions,
+  type SimulationResult,
+  TICK_MS,
+} from './plan.js'
 import { type Owner, VirtualTime } from './virtual-time.js'
-
-export const TICK_MS = 100
-export const ELECTION_TICKS = 10
-const ELECTION_MS = TICK_MS * ELECTION_TICKS
-
-export const FAULT_KINDS = [
-  'drop',
-  'duplicate',
-  'late',
-  'partition',
-  'oneWay',
-  'crash',
-  'power',
-  'pause',
-  'slowDisk',
-  'ioError',
-  'fullDisk',
-  'bitFlip',
-  'clockRate',
-  'join',
-  'remove',
-  'transfer',
-  'rotateKey',
-] as const
-export type FaultKind = (typeof FAULT_KINDS)[number]
-
-/** Bugs put in on purpose, to see that the checkers find them. */
-export const PLANTS = [
-  'lyingDisk',
-  'readWithoutBarrier',
-  'changedEntry',
-  'grantedVote',
-  'acknowledgedAhead',
-  'committedAhead',
-  'skippedEntry',
-  'lostSnapshotPiece',
-  'forgottenWrite',
-] as const
-export type Plant = (typeof PLANTS)[number]
-
-export interface SimulationOptions {
-  readonly plant?: Plant
-  /** Absent: half of the kinds, drawn. */
-  readonly faults?: readonly FaultKind[]
-  readonly seed: number
-  readonly steps: number
-  /** Absent: 3 or 5, drawn. */
-  readonly members?: number
-  readonly trace?: (line: string) => void
-}
-
-export interface SimulationResult {
-  readonly seed: number
-  readonly members: number
-  readonly faults: readonly FaultKind[]
-  readonly steps: number
-  readonly virtualMs: number
-  readonly acknowledged: number
-  readonly unknown: number
-  readonly reads: number
-  readonly terms: number
-  readonly snapshotsInstalled: number
-  readonly damageFound: number
-  /** Of all that happened: the same seed gives the same. */
-  readonly hash: number
-}
 
 /** One machine: its disk outlives the member processes on it. */
 class Machine implements Owner {
@@ -172,6 +115,7 @@ class World {
 
   #note(text: string): void {
     this.#hash = mix(this.#hash, `${this.time.now} ${text}`)
+    this.options.trace?.(`${this.time.now.toFixed(1)} ${text}`)
   }
 
   /** A violation inside a callback of the member must reach the run, not be taken for a failure of the member. */
@@ -594,7 +538,12 @@ class World {
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
         // And not at all with two voters, of which each is needed.
-        if ((this.#leader()?.member?.status().members.filter((m) => !m.learner).length ?? 0) < 3) break
+        if (
+          (this.#leader()
+            ?.member?.status()
+            .members.filter((m) => !m.learner).length ?? 0) < 3
+        )
+          break
         this.#crash(victim, false)
         victim.flipped = victim.disk.flip()
         this.logger.info('bit flipped', { machine: victim.name, place: victim.flipped })

@@ -245,6 +245,8 @@ export function dialGrpc(options: ClientOptions): grpc.Client {
     'grpc.min_reconnect_backoff_ms': 100,
     'grpc.max_reconnect_backoff_ms': 2000,
     'grpc.use_local_subchannel_pool': 1,
+    // Managers are dialled by address, which TLS does not allow as a server name; every manager's certificate has this one.
+    'grpc.ssl_target_name_override': 'swarm-manager',
   })
 }
 

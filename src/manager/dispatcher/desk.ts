@@ -56,7 +56,7 @@ export class PresenceDesk implements LeaderDesk {
   /** The manager that holds the node's session, as far as is known. */
   managerOf(nodeId: string): string | null {
     const p = this.#present.get(nodeId)
-    return p && !p.down ? p.manager : null
+    return p && !p.down && p.manager !== '' ? p.manager : null
   }
 
   async accept(fromManager: string, batch: ReportBatch): Promise<void> {
@@ -77,6 +77,7 @@ export class PresenceDesk implements LeaderDesk {
     let p = this.#present.get(nodeId)
     if (report.gone) {
       // Its grace period runs from when it was last heard.
+      if (p?.sessionId === sessionId) p.manager = ''
       return
     }
     if (description) {

@@ -30,6 +30,8 @@ export const SESSION_STATUS_MAX = 20_000
 export const FLUSH_MS = 10
 /** The member list goes to every node: at most this often. */
 export const MEMBERS_MS = 250
+/** Ended sessions that the leader has not been told of. */
+export const GONE_MAX = 1_000
 /** Messages that may wait in one session's stream; a slower agent starts a new session. */
 export const SESSION_BACKLOG = 4_096
 /** A node that joined through another manager may be here a little later. */

@@ -11,7 +11,7 @@ import { openBidi } from '../../common/grpc/index.js'
 import { type Clock, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { LeaderLink } from '../leader-link.js'
-import { PRESENCE_MS, REPORT_MAX, REPORT_MS, SESSION_STATUS_MAX } from './options.js'
+import { GONE_MAX, PRESENCE_MS, REPORT_MAX, REPORT_MS, SESSION_STATUS_MAX } from './options.js'
 
 /** Waits this long before it tries again after the leader could not be reached. */
 const RETRY_MS = 200
@@ -116,6 +116,8 @@ export class Reporter {
     this.#nodes.delete(nodeId)
     this.#dirty.delete(nodeId)
     this.#fail(node, unavailable('sessionLost', `the session of node ${nodeId} ended`))
+    // Only news for the leader, not needed for anything: without a leader the oldest are dropped.
+    if (this.#gone.length >= GONE_MAX) this.#gone.shift()
     this.#gone.push(NodeReport.create({ nodeId, sessionId, gone: true }))
     this.#schedule(REPORT_MS)
   }
