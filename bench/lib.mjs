@@ -3,8 +3,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
-import { call, Lab, SHOALD, WEB_CHANGES, webRootfs } from '../build/src/lab/index.js'
 import { systemClock } from '../build/src/common/index.js'
+import { call, Lab, SHOALD, WEB_CHANGES, webRootfs } from '../build/src/lab/index.js'
 
 export const DOCKER = process.env.DOCKER ?? 'docker'
 export const DOCKERD = ['/usr/sbin/dockerd', '/usr/bin/dockerd'].find((p) => existsSync(p)) ?? null
@@ -13,18 +13,29 @@ export { call, SHOALD }
 
 export const median = (values) => {
   const s = [...values].sort((a, b) => a - b)
-  return s.length === 0 ? Number.NaN : s.length % 2 ? s[(s.length - 1) / 2] : (s[s.length / 2 - 1] + s[s.length / 2]) / 2
+  return s.length === 0
+    ? Number.NaN
+    : s.length % 2
+      ? s[(s.length - 1) / 2]
+      : (s[s.length / 2 - 1] + s[s.length / 2]) / 2
 }
 
 export function header(what) {
-  console.log(`${what}; ${cpus().length} cores, load ${loadavg()[0].toFixed(1)}, Linux ${release()}, Node ${process.versions.node}`)
+  console.log(
+    `${what}; ${cpus().length} cores, load ${loadavg()[0].toFixed(1)}, Linux ${release()}, Node ${process.versions.node}`,
+  )
   if (!DOCKERD) console.log('dockerd is not installed (Debian package docker.io): no figures of a peer in this run')
 }
 
 /** Runs the stock command against a host of a lab; returns its standard output. */
 export function docker(host, ...args) {
-  const r = spawnSync(DOCKER, args, { encoding: 'utf8', env: { ...process.env, DOCKER_HOST: `unix://${host.socket}` }, timeout: 120_000 })
-  if (r.status !== 0) throw new Error(`docker ${args.join(' ')}: ${(r.stderr || r.error?.message || '').trim().slice(0, 500)}`)
+  const r = spawnSync(DOCKER, args, {
+    encoding: 'utf8',
+    env: { ...process.env, DOCKER_HOST: `unix://${host.socket}` },
+    timeout: 120_000,
+  })
+  if (r.status !== 0)
+    throw new Error(`docker ${args.join(' ')}: ${(r.stderr || r.error?.message || '').trim().slice(0, 500)}`)
   return r.stdout.trim()
 }
 
@@ -50,7 +61,15 @@ export async function withEngines(size, fn) {
   if (DOCKERD) engines.push({ name: 'dockerd', engine: DOCKERD, lab: 'bd', subnet: '10.89.2' })
   const up = []
   try {
-    for (const e of engines) up.push({ name: e.name, lab: await Lab.up({ name: e.lab, subnet: e.subnet, engine: e.engine, engineFlags: [], ...size }, systemClock, () => {}) })
+    for (const e of engines)
+      up.push({
+        name: e.name,
+        lab: await Lab.up(
+          { name: e.lab, subnet: e.subnet, engine: e.engine, engineFlags: [], ...size },
+          systemClock,
+          () => {},
+        ),
+      })
     return await fn(up)
   } finally {
     for (const e of up) await e.lab.down()
@@ -60,7 +79,12 @@ export async function withEngines(size, fn) {
 /** The web image under a name of the lab's registry, on the host and pushed. */
 export async function image(lab, host) {
   const repo = `${lab.plan.registry}/web`
-  await call(host.socket, 'POST', `/images/create?fromSrc=-&repo=${encodeURIComponent(repo)}&tag=1&${WEB_CHANGES.map((c) => `changes=${encodeURIComponent(c)}`).join('&')}`, { stream: webRootfs() })
+  await call(
+    host.socket,
+    'POST',
+    `/images/create?fromSrc=-&repo=${encodeURIComponent(repo)}&tag=1&${WEB_CHANGES.map((c) => `changes=${encodeURIComponent(c)}`).join('&')}`,
+    { stream: webRootfs() },
+  )
   docker(host, 'push', '-q', `${repo}:1`)
   return `${repo}:1`
 }
@@ -75,7 +99,8 @@ export async function until(what, seconds, attempt) {
     } catch (e) {
       last = e
     }
-    if (performance.now() > deadline) throw new Error(`${what}: not within ${seconds} s${last ? `: ${last.message}` : ''}`)
+    if (performance.now() > deadline)
+      throw new Error(`${what}: not within ${seconds} s${last ? `: ${last.message}` : ''}`)
     await systemClock.sleep(20)
   }
 }
@@ -83,7 +108,11 @@ export async function until(what, seconds, attempt) {
 /** Tasks that are wanted and run. */
 export async function running(host, service, n, seconds) {
   return until(`${n} tasks of ${service} run`, seconds, async () => {
-    const tasks = await call(host.socket, 'GET', `/tasks?filters=${encodeURIComponent(JSON.stringify({ service: { [service]: true }, 'desired-state': { running: true } }))}`)
+    const tasks = await call(
+      host.socket,
+      'GET',
+      `/tasks?filters=${encodeURIComponent(JSON.stringify({ service: { [service]: true }, 'desired-state': { running: true } }))}`,
+    )
     return tasks.length === n && tasks.every((t) => t.Status.State === 'running') ? tasks : null
   })
 }
@@ -96,7 +125,13 @@ export async function swarm(lab) {
     const token = docker(first, 'swarm', 'join-token', '-q', h.role)
     docker(h, 'swarm', 'join', '--advertise-addr', h.address, '--token', token, `${first.address}:2377`)
   }
-  await until('all nodes are ready', 60, async () => (await call(first.socket, 'GET', '/nodes')).filter((n) => n.Status.State === 'ready').length === lab.plan.hosts.length)
+  await until(
+    'all nodes are ready',
+    60,
+    async () =>
+      (await call(first.socket, 'GET', '/nodes')).filter((n) => n.Status.State === 'ready').length ===
+      lab.plan.hosts.length,
+  )
 }
 
 /** A row of medians and, where there are two, the ratio of the pairs' medians. */

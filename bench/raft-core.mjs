@@ -6,7 +6,8 @@
 import { performance } from 'node:perf_hooks'
 import { createCore, MemoryStorage, UNLIMITED } from '../build/src/raft/core/index.js'
 
-const option = (name, fallback) => Number(process.argv.find((a) => a.startsWith(`--${name}=`))?.split('=')[1] ?? fallback)
+const option = (name, fallback) =>
+  Number(process.argv.find((a) => a.startsWith(`--${name}=`))?.split('=')[1] ?? fallback)
 const seconds = option('seconds', 5)
 const inflight = option('inflight', 128)
 const size = option('bytes', 256)
@@ -124,13 +125,20 @@ function run(forSeconds) {
   const elapsed = (performance.now() - start) / 1000
   const used = process.cpuUsage(cpu)
   const commits = leader.applied - before
-  return { commits, perSecond: commits / elapsed, perCpuSecond: commits / ((used.user + used.system) / 1e6), messages: messages / commits }
+  return {
+    commits,
+    perSecond: commits / elapsed,
+    perCpuSecond: commits / ((used.user + used.system) / 1e6),
+    messages: messages / commits,
+  }
 }
 
 run(1)
 const result = run(seconds)
 const show = (n) => Math.round(n).toLocaleString('en-US')
-console.log(`raft core, 3 members in memory, ${inflight} in flight, ${size} B, ${asyncStorageWrites ? 'async' : 'sync'} storage writes`)
+console.log(
+  `raft core, 3 members in memory, ${inflight} in flight, ${size} B, ${asyncStorageWrites ? 'async' : 'sync'} storage writes`,
+)
 console.log(`  commits/s        ${show(result.perSecond)}`)
 console.log(`  commits/CPU s    ${show(result.perCpuSecond)}`)
 console.log(`  messages/commit  ${result.messages.toFixed(2)}`)

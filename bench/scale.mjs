@@ -10,7 +10,21 @@ await withEngines({ managers: 3, workers: 2 }, async (engines) => {
     await swarm(e.lab)
     e.image = await image(e.lab, e.host)
     for (const h of e.lab.plan.hosts) docker(h, 'pull', '-q', e.image)
-    docker(e.host, 'service', 'create', '-d', '--name', 'web', '--replicas', '0', '--stop-grace-period', '1s', e.image, 'sleep', '1d')
+    docker(
+      e.host,
+      'service',
+      'create',
+      '-d',
+      '--name',
+      'web',
+      '--replicas',
+      '0',
+      '--stop-grace-period',
+      '1s',
+      e.image,
+      'sleep',
+      '1d',
+    )
   }
   const results = Object.fromEntries(engines.map((e) => [e.name, []]))
   for (let i = 0; i < rounds; i++) {

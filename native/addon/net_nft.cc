@@ -4,6 +4,7 @@
 // times what an element change does, so the last ones used are kept. libnftables is not documented as thread-safe: one
 // lock covers all of them.
 #include <nftables/libnftables.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <list>
@@ -15,7 +16,7 @@
 
 namespace {
 
-constexpr size_t kMaxContexts = 256;
+constexpr size_t kMaxContexts = 64;
 
 struct Context {
   std::string netns;
@@ -36,6 +37,13 @@ Cache& TheCache() {
 void Drop(Cache& cache, std::list<Context>::iterator it) {
   nft_ctx_free(it->nft);
   cache.contexts.erase(it);
+}
+
+// libnftables leaves no dependable errno, only the kernel's words in its messages.
+int ErrnoOf(const char* messages) {
+  for (int err : {ENOENT, EEXIST, EPERM, EBUSY, EOPNOTSUPP, ENOMEM, ENOSPC, ENOBUFS, EMSGSIZE})
+    if (strstr(messages, strerror(err))) return err;
+  return EINVAL;
 }
 
 struct nft_ctx* Find(Cache& cache, const std::string& netns) {
@@ -82,11 +90,10 @@ Napi::Value NetNft(const Napi::CallbackInfo& info) {
         std::unique_lock lock(cache.mutex);
         struct nft_ctx* nft = Find(cache, netns);
         int failed = nft_run_cmd_from_buffer(nft, text.c_str());
-        int err = errno;
         const char* out = nft_ctx_get_output_buffer(nft);
         *output = out ? out : "";
         const char* errors = nft_ctx_get_error_buffer(nft);
-        if (failed) Fail(err ? err : EINVAL, "nft", netns, "ruleset", errors ? errors : "");
+        if (failed) Fail(errors ? ErrnoOf(errors) : EINVAL, "nft", netns, "ruleset", errors ? errors : "");
       },
       [output](Napi::Env env) { return Napi::String::New(env, *output); });
 }

@@ -29,8 +29,8 @@ struct err {  // as in runtime/base.h
 };
 const char *errno_name(int eno);
 uint64_t proc_start_ticks(pid_t pid);
-int profile_compile(const char *json, size_t len, const char *const *caps, size_t n_caps, const char *arch, void **out, size_t *out_len,
-                    struct err *e);
+int profile_compile(const char *json, size_t len, const char *const *caps, size_t n_caps, const char *arch, int optimize, void **out,
+                    size_t *out_len, struct err *e);
 }
 
 namespace {
@@ -195,7 +195,7 @@ class Waiter {
     ev.data.u64 = 0;
     epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &ev);
     tsfn_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo &) {}), "pidfdWait", 0, 1);
-    tsfn_.Unref(env);
+    tsfn_.Unref(env);  // a pending wait alone does not keep the program running
     thread_ = std::thread([this] { Loop(); });
   }
   ~Waiter() {
@@ -214,12 +214,11 @@ class Waiter {
     epoll_event ev{};
     ev.events = EPOLLIN | EPOLLONESHOT;
     ev.data.u64 = id;
-    if (entries_.empty()) tsfn_.Ref(env);
     entries_[id] = std::move(e);
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &ev) < 0) {
       Failure f = Fail("epoll_ctl", "", "cannot wait for a process");
       entries_[id]->deferred.Reject(ToError(env, f));
-      Drop(env, id);
+      Drop(id);
     }
     return p;
   }
@@ -229,10 +228,9 @@ class Waiter {
     int fd;
     Napi::Promise::Deferred deferred;
   };
-  void Drop(Napi::Env env, uint64_t id) {
+  void Drop(uint64_t id) {
     close(entries_[id]->fd);
     entries_.erase(id);
-    if (entries_.empty()) tsfn_.Unref(env);
   }
   void Done(Napi::Env env, uint64_t id) {
     Napi::HandleScope scope(env);
@@ -242,7 +240,7 @@ class Waiter {
     // A child of this process leaves a zombie until it is asked for; somebody else's is none of our business (ECHILD).
     (void)waitid(static_cast<idtype_t>(3 /* P_PIDFD */), static_cast<id_t>(it->second->fd), &si, WEXITED | WNOHANG);
     it->second->deferred.Resolve(env.Undefined());
-    Drop(env, id);
+    Drop(id);
   }
   void Loop() {
     for (;;) {
@@ -313,7 +311,7 @@ Napi::Value SeccompCompile(const Napi::CallbackInfo &info) {
         // err_stage of the C code is one variable for the process: only this call uses it here, and one at a time.
         static std::mutex one;
         std::lock_guard<std::mutex> lock(one);
-        if (profile_compile(profile->data(), profile->size(), names.data(), names.size(), arch.empty() ? nullptr : arch.c_str(), &bytes, &len, &e) == 0) {
+        if (profile_compile(profile->data(), profile->size(), names.data(), names.size(), arch.empty() ? nullptr : arch.c_str(), 2, &bytes, &len, &e) == 0) {
           out->assign(static_cast<char *>(bytes), len);
           free(bytes);
           return true;

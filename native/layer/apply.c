@@ -492,8 +492,9 @@ int command_apply(const struct apply_options *o)
 	uint64_t tar_bytes = ap.sink.plain.bytes;
 	sink_end(&ap.sink, diff_id, packed);
 	uint64_t packed_bytes = ap.sink.packed.bytes;
-	if (ap.source.blob >= 0 && (fdatasync(ap.source.blob) != 0 || close(ap.source.blob) != 0))
-		report_fail(errno, o->blob, "cannot write the blob to disk");
+	/* Not synced: the caller flushes the file system once, when all layers of an image are there. */
+	if (ap.source.blob >= 0 && close(ap.source.blob) != 0)
+		report_fail(errno, o->blob, "cannot close the blob");
 	fprintf(stderr,
 	        "{\"diffId\":\"%s\",\"tarBytes\":%llu,\"sizeBytes\":%llu,\"compressedDigest\":\"%s\",\"compressedBytes\":%llu,"
 	        "\"compression\":\"%s\",\"entries\":%llu,\"skippedAttributes\":%llu}\n",

@@ -174,7 +174,8 @@ static void pack_children(struct pack *p, int dir_path, const char *path)
 	}
 	if (errno)
 		report_fail(errno, path, "cannot read a directory");
-	qsort(names, count, sizeof(char *), by_name);
+	if (count > 0)
+		qsort(names, count, sizeof(char *), by_name);
 	for (size_t i = 0; i < count; i++) {
 		char *child = xasprintf("%s%s%s", path, *path && path[strlen(path) - 1] != '/' ? "/" : "", names[i]);
 		pack_entry(p, fd, names[i], child, false);
@@ -302,8 +303,8 @@ int command_pack(const struct pack_options *o)
 	uint64_t tar_bytes = p.sink.plain.bytes;
 	sink_end(&p.sink, plain, packed);
 	uint64_t packed_bytes = p.sink.packed.bytes;
-	if (o->blob && (fdatasync(out) != 0 || close(out) != 0))
-		report_fail(errno, o->blob, "cannot write the blob to disk");
+	if (o->blob && close(out) != 0)
+		report_fail(errno, o->blob, "cannot close the blob");
 	fprintf(stderr,
 	        "{\"diffId\":\"%s\",\"tarBytes\":%llu,\"sizeBytes\":%llu,\"compressedDigest\":\"%s\",\"compressedBytes\":%llu,\"entries\":%llu}\n",
 	        plain, (unsigned long long)tar_bytes, (unsigned long long)p.size_bytes, packed, (unsigned long long)packed_bytes,

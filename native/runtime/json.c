@@ -359,7 +359,7 @@ void json_quote(struct buf *b, const char *s, size_t n) {
       continue;
     }
     buf_add(b, run, (size_t)(p - run));
-    if (len == 0) buf_str(b, "\\ufffd");
+    if (len == 0) buf_add(b, "\xef\xbf\xbd", 3);
     else if (*p == '"') buf_str(b, "\\\"");
     else if (*p == '\\') buf_str(b, "\\\\");
     else if (*p == '\n') buf_str(b, "\\n");

@@ -17,7 +17,7 @@ int main(void) {
   struct err e = {0};
   void *out = NULL;
   size_t len = 0;
-  if (profile_compile(in.p ? in.p : "", in.len, NULL, 0, NULL, &out, &len, &e) < 0) {
+  if (profile_compile(in.p ? in.p : "", in.len, NULL, 0, NULL, 1, &out, &len, &e) < 0) {
     if (write_all(1, e.msg, strlen(e.msg)) < 0) return 2;
     return 1;
   }

@@ -163,8 +163,8 @@ static int export(scmp_filter_ctx ctx, void **out, size_t *len, struct err *e) {
   return 0;
 }
 
-int profile_compile(const char *text, size_t n, const char *const *caps, size_t n_caps, const char *arch, void **out, size_t *out_len,
-                    struct err *e) {
+int profile_compile(const char *text, size_t n, const char *const *caps, size_t n_caps, const char *arch, int optimize, void **out,
+                    size_t *out_len, struct err *e) {
   struct arena a = {0};
   struct utsname u;
   struct request rq = {caps, n_caps, arch};
@@ -184,8 +184,8 @@ int profile_compile(const char *text, size_t n, const char *const *caps, size_t 
     goto out;
   }
   int rc;
-  // The container's own loader sets no_new_privs or has the right to go without. A binary tree costs one comparison in 8 per call.
-  if ((rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0)) < 0 || (rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2)) < 0) {
+  // The container's own loader sets no_new_privs or has the right to go without.
+  if ((rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0)) < 0 || (rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, (uint32_t)optimize)) < 0) {
     fail(e, -rc, "seccomp_attr_set", "", "libseccomp refuses an attribute: %s", strerror(-rc));
     goto out;
   }

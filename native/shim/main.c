@@ -82,11 +82,8 @@ static void on_signal(struct source *s, uint32_t ev) {
   proc_reap();
 }
 
-static void on_oom(struct source *s, uint32_t ev) {
-  (void)ev;
-  char b[4096];
-  while (RETRY(read(s->fd, b, sizeof b)) > 0) {
-  }
+// Says once for each kill; also before the end is told, which may come in the same moment.
+static void tell_oom(void) {
   int64_t now = cgroup_oom_kills(&shim.c.cg);
   static int64_t told;
   // The v1 notification also comes when the group is removed.
@@ -94,6 +91,14 @@ static void on_oom(struct source *s, uint32_t ev) {
     told = now - shim.oom_before;
     clients_event("{\"event\":\"oom\"}", NULL);
   }
+}
+
+static void on_oom(struct source *s, uint32_t ev) {
+  (void)ev;
+  char b[4096];
+  while (RETRY(read(s->fd, b, sizeof b)) > 0) {
+  }
+  tell_oom();
 }
 
 static int set_up_loop(struct err *e) {
@@ -219,6 +224,7 @@ static void record_exit(void) {
   }
   shim_state("stopped");
   shim.ending = true;
+  tell_oom();
   clients_eof(p);
   autobuf ev = {0};
   buf_fmt(&ev, "{\"event\":\"exit\",\"exitCode\":%d,\"signal\":%d,\"oomKilled\":%s,\"finishedAtMs\":%lld}", p->code, p->signal,

@@ -1,15 +1,18 @@
-import { Annotations, Node, NodeRole, NodeSpec, NodeState, NodeStatus } from '#proto'
-import { type Clock, isKind, newObjectId, type Rng, ShoalError } from '../common/index.js'
+import { NodeRole } from '#proto'
+import { type Clock, newObjectId, type Rng, ShoalError } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { RaftNode } from '../raft/index.js'
-import { RootRotator } from './ca/rotation.js'
+import { newNode, RootRotator } from './ca/index.js'
 import type { ClusterInit, NodeIdentity } from './contract.js'
 import { ingressNetwork, newCluster } from './control/index.js'
 import { PresenceDesk } from './dispatcher/index.js'
 import type { LeaderLink } from './leader-link.js'
 import { startOrchestration } from './orchestrator/index.js'
 import { RoleKeeper } from './role-keeper.js'
-import type { ReplicatedStore } from './store/index.js'
+import type { ReplicatedStore, Transaction } from './store/index.js'
+
+/** After a failed first write. */
+const RETRY_MS = 500
 
 export interface LeadershipModules {
   readonly store: ReplicatedStore
@@ -59,20 +62,21 @@ export class Leadership {
     if (!leading) link.setLeading(false)
     store.setLeading(leading)
     logger.info(leading ? 'this manager leads' : 'this manager leads no more')
-    this.#turn = this.#turn.then(() => (this.#wanted ? this.#begin() : this.#end()))
+    this.#turn = this.#turn
+      .then(() => (this.#wanted ? this.#begin() : this.#end()))
+      .catch((e: unknown) => {
+        // A leader without its parts would block the cluster: another one shall try.
+        logger.error('the leader could not start its parts', { error: ShoalError.from(e).message })
+        return this.modules.raft.transferLeadership().catch((failed: unknown) => {
+          logger.error('no other manager takes over', { error: ShoalError.from(failed).message })
+        })
+      })
   }
 
   async #begin(): Promise<void> {
     if (this.#parts) return
-    const { store, raft, link, identity, clock, rng, logger, create } = this.modules
-    try {
-      if (create) await this.#writeFirst(create)
-    } catch (e) {
-      // Leadership went again; the next leader does it.
-      if (!isKind(e, 'unavailable')) throw e
-      logger.warn('the cluster could not be written', { error: ShoalError.from(e).message })
-      return
-    }
+    const { store, raft, link, identity, clock, rng, logger } = this.modules
+    await this.#writeFirst()
     if (!this.#wanted) return
     const desk = new PresenceDesk(store, identity().nodeId, clock, logger.child({ room: 'dispatcher' }))
     const watch = store.onCommit((commit) => {
@@ -98,30 +102,24 @@ export class Leadership {
     await parts?.stop()
   }
 
-  /** Cluster, first node, routing mesh: one transaction, once. */
-  async #writeFirst({ init, root }: NonNullable<LeadershipModules['create']>): Promise<void> {
-    const { store, identity } = this.modules
-    const self = identity()
-    if (store.view().cluster()) return
-    await store.update((tx) => {
-      if (tx.cluster()) return
-      tx.create('cluster', newCluster(self.clusterId, init, root))
-      tx.create(
-        'node',
-        Node.create({
-          id: self.nodeId,
-          spec: NodeSpec.create({
-            annotations: Annotations.create(),
-            desiredRole: NodeRole.MANAGER,
-            availability: init.availability,
-          }),
-          status: NodeStatus.create({ state: NodeState.NODE_UNKNOWN }),
-          role: NodeRole.MANAGER,
-          certificate: Buffer.from(self.cert),
-          ingressIndex: 1,
-        }),
-      )
-      tx.create('network', ingressNetwork(newObjectId()))
-    })
+  /** Cluster, first node, routing mesh: one transaction, once. Tried until it is done or leadership goes. */
+  async #writeFirst(): Promise<void> {
+    const { store, create, clock, logger } = this.modules
+    while (create && this.#wanted && !store.view().cluster()) {
+      try {
+        await store.update((tx) => this.#first(tx, create))
+      } catch (e) {
+        logger.warn('the cluster could not be written, tried again', { error: ShoalError.from(e).message })
+        await clock.sleep(RETRY_MS)
+      }
+    }
+  }
+
+  #first(tx: Transaction, { init, root }: NonNullable<LeadershipModules['create']>): void {
+    const self = this.modules.identity()
+    if (tx.cluster()) return
+    tx.create('cluster', newCluster(self.clusterId, init, root))
+    tx.create('node', newNode(self.nodeId, NodeRole.MANAGER, init.availability, self.cert, 1))
+    tx.create('network', ingressNetwork(newObjectId()))
   }
 }

@@ -1,5 +1,5 @@
 import type * as grpc from '@grpc/grpc-js'
-import { CA, Control, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
+import { CA, Control, Empty, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
 import {
   callUnary,
   dialGrpc,
@@ -15,12 +15,13 @@ import type { Logger } from '../common/log.js'
 import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
 import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
 import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
-import { CLUSTER_DEFAULTS, controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
+import { controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
 import { Dispatcher, Reporter } from './dispatcher/index.js'
 import { AutolockKeeper } from './keys/index.js'
 import { LeaderLink } from './leader-link.js'
 import { Leadership } from './leadership.js'
 import { LogBroker } from './logs/index.js'
+import { RaftSettings } from './raft-settings.js'
 import { createStore, type ReplicatedStore } from './store/index.js'
 
 /** A new member has this long to find the leader and be taken in. */
@@ -57,19 +58,24 @@ class SwarmManager implements Manager {
   readonly #store: ReplicatedStore
   readonly #hub: RaftHub
   readonly #removed = new Emitter<void>()
+  readonly #settings: RaftSettings
   #identity: NodeIdentity
   #server: GrpcServer | null = null
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
   #raftRuns = false
+  /** Wraps the data key on disk when the member starts. */
+  #unlockKey: Uint8Array | null
 
   constructor(
     private readonly options: ManagerOptions,
     private readonly modules: ManagerModules,
   ) {
     this.#identity = options.identity
+    this.#unlockKey = options.unlockKey
     this.#clock = modules.clock
     this.#logger = modules.logger.child({ room: 'manager' })
+    this.#settings = new RaftSettings(options.dir, this.#logger)
     this.#store = createStore({ clock: modules.clock })
     this.#hub = createRaftHub({
       identity: () => this.#identity,
@@ -115,6 +121,7 @@ class SwarmManager implements Manager {
       await raft.stop()
       await parts.autolock.stop()
     }
+    await this.#settings.stop()
     await this.#server?.close()
   }
 
@@ -231,8 +238,11 @@ class SwarmManager implements Manager {
   // ---------------------------------------------------------------- the member
 
   async #member(bootstrap: ManagerOptions['bootstrap']): Promise<RaftNode> {
-    const defaults = CLUSTER_DEFAULTS.raft
-    const joined = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
+    const settings = await this.#settings.load()
+    this.#settings.follow(this.#store)
+    const joining = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
+    const joined = joining?.answer
+    if (joining) this.#unlockKey = joining.unlockKey
     const raft = createRaftNode(
       {
         dir: `${this.options.dir}/raft`,
@@ -250,12 +260,12 @@ class SwarmManager implements Manager {
             : bootstrap.kind === 'forceNewCluster'
               ? { kind: 'forceNewCluster' }
               : null,
-        kek: this.options.unlockKey,
+        kek: this.#unlockKey,
         tickMs: this.options.tickMs,
-        heartbeatTick: defaults.heartbeatTick,
-        electionTick: defaults.electionTick,
-        snapshotInterval: defaults.snapshotInterval,
-        entriesForSlowFollowers: defaults.logEntriesForSlowFollowers,
+        heartbeatTick: settings.heartbeatTick,
+        electionTick: settings.electionTick,
+        snapshotInterval: settings.snapshotInterval,
+        entriesForSlowFollowers: settings.logEntriesForSlowFollowers,
       },
       {
         clock: this.#clock,
@@ -269,8 +279,11 @@ class SwarmManager implements Manager {
     return raft
   }
 
-  /** Goes to the leader by what each answer says; a cluster between two leaders is asked again. */
-  async #join(remote: string): Promise<RaftJoinResponse> {
+  /**
+   * Goes to the leader by what each answer says; a cluster between two leaders is asked again. The unlock key comes along,
+   * so that a locked cluster's data key never lies on the new disk in clear.
+   */
+  async #join(remote: string): Promise<{ readonly answer: RaftJoinResponse; readonly unlockKey: Uint8Array | null }> {
     const giveUp = this.#clock.monotonic() + JOIN_DEADLINE_MS
     const request = RaftJoinRequest.create({
       nodeId: this.#identity.nodeId,
@@ -278,9 +291,12 @@ class SwarmManager implements Manager {
     })
     let address = remote
     for (;;) {
+      if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it joined')
       const client = dialGrpc({ address, identity: this.#identity })
       try {
-        return await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
+        const answer = await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS })
+        const { unlockKey } = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS })
+        return { answer, unlockKey: unlockKey.length > 0 ? unlockKey : null }
       } catch (e) {
         const error = ShoalError.from(e)
         const leader = (error.cause as Partial<grpc.ServiceError> | undefined)?.metadata?.get('leader')[0]
@@ -325,7 +341,7 @@ class SwarmManager implements Manager {
       leadership,
       reporter,
       dispatcher,
-      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.options.unlockKey),
+      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.#unlockKey),
       control: new ForwardingControl(link, local),
       services: {
         control: controlHandlers({
@@ -357,6 +373,7 @@ class SwarmManager implements Manager {
     const deadline = this.#clock.after(JOIN_DEADLINE_MS, () => giveUp.abort())
     try {
       while (!isSettled()) {
+        if (this.#stopping) throw unavailable('stopping', 'this manager was stopped while it started')
         if (giveUp.signal.aborted)
           throw unavailable('notSettled', `this manager found no leader within ${JOIN_DEADLINE_MS} ms of joining`)
         await this.#clock.sleep(20)

@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { conflict, forbidden, internal, invalid, newHexId, notFound, unavailable } from '../common/index.js'
-import { type BalancedService, containerTable, deadCommands } from './balancer/container-table.js'
 import type { ClusterSide } from './cluster-side.js'
 import type { OverlayContext } from './context.js'
 import type {
@@ -13,45 +12,28 @@ import type {
   Sandbox,
   SandboxSpec,
 } from './contract.js'
-import { type NameTable, NameTableBuilder } from './dns/names.js'
-import { DNS_ADDRESS, DNS_PORT, SandboxResolver } from './dns/server.js'
-import { isDefaultBridge } from './drivers/bridge-options.js'
+import { BRIDGE_OPTION } from './drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from './drivers/driver.js'
 import type { HostFirewall } from './firewall/host-firewall.js'
 import type { PortReservations } from './firewall/port-reservations.js'
-import { TableWriter } from './firewall/table-writer.js'
 import { contains, macOf, parseCidr, parseIpv4 } from './ipam/ipv4.js'
 import type { LocalNetworks } from './local-networks.js'
 import { hasErrno } from './native.js'
 import { RecordStore } from './record-store.js'
+import { Discovery, hasNames } from './sandbox/discovery.js'
 import { chooseGateway, dnsNamesOf, nextInterface } from './sandbox/gateway.js'
+import { type Live, ownsNetns, type SandboxRecord } from './sandbox/live.js'
 import { SandboxFiles } from './sandbox/sandbox-files.js'
 
 /** Chooses an interface's name; Docker's own word for it. */
 const IFNAME_OPTION = 'com.docker.network.endpoint.ifname'
 
-/** What is kept on disk of a sandbox. */
-interface SandboxRecord {
-  spec: SandboxSpec
-  readonly netns: string | null
-  attachments: readonly Attachment[]
-  ports: readonly PortPublication[]
-}
-
-/** A sandbox with its live parts. */
-interface Live extends SandboxRecord {
-  resolver: SandboxResolver | null
-  table: TableWriter | null
-  /** What the name server forwards to; read when it is opened. */
-  upstreams: readonly string[]
-}
-
 /** Network namespaces of containers, their endpoints, published ports, names. All changes of one run in order. */
 export class Sandboxes {
   readonly #live = new Map<string, Live>()
-  readonly #names = new Map<string, NameTable>()
   readonly #store: RecordStore<SandboxRecord>
   readonly #files: SandboxFiles
+  readonly #discovery: Discovery
   readonly #netnsDir: string
 
   constructor(
@@ -63,6 +45,12 @@ export class Sandboxes {
   ) {
     this.#store = new RecordStore(join(ctx.options.runDir, 'sandboxes'), false, ctx.log)
     this.#files = new SandboxFiles(ctx)
+    this.#discovery = new Discovery(ctx, {
+      cluster,
+      files: this.#files,
+      networkOf: (id) => this.#networkOrNull(id),
+      attachmentsOf: (id) => this.attachmentsOf(id),
+    })
     this.#netnsDir = join(ctx.options.runDir, 'netns')
   }
 
@@ -71,14 +59,18 @@ export class Sandboxes {
   /** Takes the sandboxes of `keep` up again as they are; the others are taken down. Networks must be there. */
   async start(keep: ReadonlySet<string>): Promise<void> {
     await mkdir(this.#netnsDir, { recursive: true, mode: 0o700 })
-    for (const [id, record] of await this.#store.load())
-      this.#live.set(id, { ...record, resolver: null, table: null, upstreams: [] })
+    for (const [id, record] of await this.#store.load()) this.#live.set(id, { ...record, resolver: null, table: null })
     const dead: string[] = []
     for (const [id, s] of this.#live) {
       const alive =
         keep.has(id) && (s.netns === null || typeof s.spec.mode === 'object' || (await this.#isBound(s.netns)))
-      if (alive) this.#claimAddresses(s)
-      else dead.push(id)
+      if (!alive) {
+        dead.push(id)
+        continue
+      }
+      this.#claimAddresses(s)
+      // All at once, before anything is written: a port of a live container is never missing from the table.
+      this.firewall.setForwards(id, s.ports, this.#target(s))
     }
     for (const id of dead) await this.delete(id)
     await Promise.all([...this.#live.values()].map((s) => this.#resume(s)))
@@ -119,7 +111,6 @@ export class Sandboxes {
         ports: [],
         resolver: null,
         table: null,
-        upstreams: [],
       }
       // On disk first: a namespace made just before a crash is then found and removed.
       await this.#save(live)
@@ -186,8 +177,8 @@ export class Sandboxes {
     return this.#locked(id, async () => {
       const s = this.#get(id)
       if (s.spec.mode === 'host' || s.spec.mode === 'none') return []
-      const publishAddress = this.ctx.options.publishAddress
-      const asked = wanted.map((p) => (p.hostIp === '' ? { ...p, hostIp: publishAddress } : p))
+      const standard = this.#standardAddress(s)
+      const asked = wanted.map((p) => (p.hostIp === '' ? { ...p, hostIp: standard } : p))
       const same = (a: PortPublication, b: PortPublication): boolean =>
         a.protocol === b.protocol &&
         a.containerPort === b.containerPort &&
@@ -211,10 +202,7 @@ export class Sandboxes {
         throw e
       }
       this.reservations.release(dropped)
-      // A UDP sender from before would go on to the old place: its entry in the connection table decides.
-      for (const p of [...added, ...dropped])
-        if (p.protocol === 'udp')
-          await this.ctx.native.netConntrackDelete(null, { protocol: 'udp', originalDestinationPort: p.hostPort })
+      await this.#forgetFlows([...added, ...dropped])
       return s.ports
     })
   }
@@ -224,17 +212,16 @@ export class Sandboxes {
       const s = this.#live.get(id)
       if (!s) return
       // Each step can be done again: a deletion that failed half-way is repeated by the next call or start.
-      s.resolver?.close()
-      s.resolver = null
-      s.table = null
+      this.#discovery.close(s)
       if (s.ports.length > 0) {
         this.firewall.setForwards(id, [], null)
         await this.firewall.apply()
         this.reservations.release(s.ports)
+        await this.#forgetFlows(s.ports)
         s.ports = []
       }
       for (const a of s.attachments) await this.#detach(s, a)
-      if (s.netns && typeof s.spec.mode === 'string') await this.ctx.native.netnsDelete(s.netns)
+      if (ownsNetns(s)) await this.ctx.native.netnsDelete(s.netns!)
       await this.#store.delete(id)
       this.#live.delete(id)
     })
@@ -271,42 +258,40 @@ export class Sandboxes {
           dnsNames: this.#dnsNames(s.spec, this.#network(a.record.networkId), a.record.aliases),
         },
       }))
-      for (const a of s.attachments) this.#names.delete(a.record.networkId)
+      for (const a of s.attachments) this.#discovery.forget(a.record.networkId)
       await this.#save(s)
     })
   }
 
   endpoints(networkId: string): EndpointRecord[] {
-    return this.#attachments(networkId).map((a) => a.record)
+    return this.attachmentsOf(networkId).map((a) => a.record)
   }
 
   // ------------------------------------------------------------ what the cluster's side calls
 
-  /** Sandboxes' own attachments to a network. */
-  #attachments(networkId: string): Attachment[] {
-    return [...this.#live.values()].flatMap((s) => s.attachments.filter((a) => a.record.networkId === networkId))
-  }
-
   attachmentsOf(networkId: string): readonly Attachment[] {
-    return this.#attachments(networkId)
+    return [...this.#live.values()].flatMap((s) => s.attachments.filter((a) => a.record.networkId === networkId))
   }
 
   /** The network's services or names changed; resolves when every sandbox on it has the new ones. */
   async networkChanged(networkId: string, died: readonly string[], revived: readonly string[]): Promise<void> {
-    this.#names.delete(networkId)
+    this.#discovery.forget(networkId)
     const on = [...this.#live.values()].filter((s) => s.attachments.some((a) => a.record.networkId === networkId))
-    await Promise.all(
+    // One broken sandbox must not keep the others from the news.
+    const results = await Promise.allSettled(
       on.map(async (s) => {
         try {
-          await this.#balance(s, died, revived)
+          await this.#discovery.balance(s, died, revived)
           if (died.length > 0 && s.netns)
             await this.ctx.native.netConntrackDelete(s.netns, { protocol: 'udp', replySources: died })
         } catch (e) {
-          if (!this.#live.has(s.spec.id)) return // deleted meanwhile
+          // Its namespace is gone, and so is whatever could use the table.
+          if (hasErrno(e, 'ENOENT', 'EINVAL') && !(await this.#isBound(s.netns!))) return
           throw e
         }
       }),
     )
+    for (const r of results) if (r.status === 'rejected') throw r.reason
   }
 
   /** Takes every sandbox off a network that ceases to exist. */
@@ -314,7 +299,7 @@ export class Sandboxes {
     for (const s of [...this.#live.values()])
       if (s.attachments.some((a) => a.record.networkId === networkId && !a.hidden))
         await this.leave(s.spec.id, networkId)
-    this.#names.delete(networkId)
+    this.#discovery.forget(networkId)
   }
 
   // ------------------------------------------------------------ attach, detach
@@ -389,7 +374,7 @@ export class Sandboxes {
         { cause: e },
       )
     }
-    this.#names.delete(network.id)
+    this.#discovery.forget(network.id)
     return attachment
   }
 
@@ -401,7 +386,7 @@ export class Sandboxes {
     if (network?.scope === 'local' && a.record.ipv4Address !== '')
       this.local.pool(network.id).release(a.record.ipv4Address)
     s.attachments = s.attachments.filter((x) => x !== a)
-    this.#names.delete(a.record.networkId)
+    this.#discovery.forget(a.record.networkId)
     await this.#save(s)
   }
 
@@ -468,67 +453,8 @@ export class Sandboxes {
         ? { op: 'routeReplace', to: 'default', via: gateway.record.gateway, dev: gateway.record.interfaceName }
         : { op: 'routeDel', to: 'default', tolerate: ['ESRCH'] },
     ])
-    await this.#serveNames(s)
-    await this.#balance(s, [], [])
+    await this.#discovery.settle(s)
     if (s.ports.length > 0) await this.#forward(s)
-  }
-
-  async #serveNames(s: Live): Promise<void> {
-    const named = s.attachments.some((a) => !a.hidden && this.#hasNames(this.#networkOrNull(a.record.networkId)))
-    const wanted = named || (await this.#files.needsForwarder(s.spec))
-    if (wanted && !s.resolver) await this.#openResolver(s)
-    if (!wanted && s.resolver) {
-      s.resolver.close()
-      s.resolver = null
-    }
-    await this.#files.writeResolvConf(s.spec, wanted)
-  }
-
-  async #openResolver(s: Live): Promise<void> {
-    s.upstreams = await this.#files.upstreams(s.spec)
-    const resolver = new SandboxResolver(this.ctx, {
-      tables: () => s.attachments.filter((a) => !a.hidden).map((a) => this.#nameTable(a.record.networkId)),
-      servers: () => s.upstreams,
-    })
-    await resolver.open(s.netns!)
-    s.resolver = resolver
-  }
-
-  #hasNames(n: NetworkRecord | null): boolean {
-    return n !== null && n.driver !== 'host' && n.driver !== 'null' && !isDefaultBridge(n)
-  }
-
-  /** The names of one network, built when first asked for after a change. */
-  #nameTable(networkId: string): NameTable {
-    const ready = this.#names.get(networkId)
-    if (ready) return ready
-    const network = this.#networkOrNull(networkId)
-    const b = new NameTableBuilder(network?.name ?? '')
-    if (network && this.#hasNames(network)) {
-      this.cluster.names(networkId, b)
-      const given = b.defined()
-      for (const { record } of this.#attachments(networkId)) {
-        // A name that the managers gave to a service belongs to the service, not to this one task of it.
-        for (const name of record.dnsNames) if (!given.has(name.toLowerCase())) b.add(name, record.ipv4Address)
-        b.reverse(record.ipv4Address, record.name)
-      }
-    }
-    const table = b.build()
-    this.#names.set(networkId, table)
-    return table
-  }
-
-  /** The table in the sandbox's namespace: led-away DNS port, virtual addresses. */
-  async #balance(s: Live, died: readonly string[], revived: readonly string[]): Promise<void> {
-    if (!s.netns || typeof s.spec.mode === 'object') return
-    const services = new Map<string, BalancedService>()
-    for (const a of s.attachments)
-      if (!a.hidden) for (const v of this.cluster.services(a.record.networkId)) services.set(v.virtualIp, v)
-    const dns = s.resolver ? { address: DNS_ADDRESS, port: DNS_PORT } : null
-    if (!s.table && !dns && services.size === 0) return
-    s.table ??= new TableWriter(this.ctx.native, s.netns, this.ctx.log)
-    const model = containerTable(this.ctx.options.instance, dns, [...services.values()])
-    await s.table.write(model, deadCommands(model, died, revived))
   }
 
   async #forward(s: Live): Promise<void> {
@@ -536,11 +462,26 @@ export class Sandboxes {
     await this.firewall.apply()
   }
 
+  /** Where ports without an address are published: the network's own setting, else the daemon's. */
+  #standardAddress(s: Live): string {
+    const choice = chooseGateway(s.attachments, (id) => this.#networkOrNull(id))
+    const network = choice.by === 'attachment' ? this.#networkOrNull(choice.attachment.record.networkId) : null
+    const own = network?.options[BRIDGE_OPTION.hostBinding] ?? ''
+    return own === '' || own === '0.0.0.0' ? this.ctx.options.publishAddress : own
+  }
+
   /** The address that published ports lead to: of the endpoint with the default route, when that is on a bridge. */
   #target(s: Live): string | null {
     const choice = chooseGateway(s.attachments, (id) => this.#networkOrNull(id))
     const a = choice.by === 'attachment' ? choice.attachment : s.attachments.find((x) => x.hidden)
     return a && a.driver === 'bridge' ? a.record.ipv4Address : null
+  }
+
+  /** A UDP sender from before would go on to the old place: its entry in the connection table decides. */
+  async #forgetFlows(ports: readonly PortPublication[]): Promise<void> {
+    for (const p of ports)
+      if (p.protocol === 'udp')
+        await this.ctx.native.netConntrackDelete(null, { protocol: 'udp', originalDestinationPort: p.hostPort })
   }
 
   // ------------------------------------------------------------ after a restart of the daemon
@@ -606,7 +547,7 @@ export class Sandboxes {
   }
 
   #dnsNames(spec: SandboxSpec, n: NetworkRecord, aliases: readonly string[]): string[] {
-    return this.#hasNames(n) ? dnsNamesOf(spec, aliases) : []
+    return hasNames(n) ? dnsNamesOf(spec, aliases) : []
   }
 
   #hostGateway(): string {

@@ -5,6 +5,8 @@ import { invalid, notFound } from '../common/index.js'
 import type { OverlayContext, OverlayModules } from './context.js'
 import type { NetworkRecord, NetworkService } from './contract.js'
 import { bridgeName } from './drivers/bridge-options.js'
+import { linkAlias } from './drivers/link-alias.js'
+import { warnOfForeignDrop } from './firewall/foreign-drop.js'
 import { HostFirewall } from './firewall/host-firewall.js'
 import { PortReservations } from './firewall/port-reservations.js'
 import { IngressMesh } from './ingress/mesh.js'
@@ -14,6 +16,7 @@ import { loadNetNative } from './native.js'
 import { type OverlayOptionsInput, overlayOptions } from './options.js'
 import { Sandboxes } from './sandboxes.js'
 import { ClusterNetworks } from './swarm/cluster-networks.js'
+import { isUnbornVxlan } from './swarm/overlay-sandbox.js'
 
 /**
  * All networking of one host. Everything happens in the network namespace that this process runs in, and in namespaces
@@ -49,7 +52,8 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     const netns = new Set([...own.netns, ...clusters.netns])
     const wanted = new Set([...own.links, ...clusters.links, ...bridges])
     for (const l of await ctx.native.netLinks(null)) {
-      if (!l.alias.startsWith(`${ctx.options.instance}:`) || wanted.has(l.name)) continue
+      const ours = l.alias.startsWith(linkAlias(ctx, '')) || isUnbornVxlan(ctx, l.name, l.kind)
+      if (!ours || wanted.has(l.name)) continue
       ctx.log.info('removing a leftover link', { link: l.name, alias: l.alias })
       await ctx.native.netLink(null, [{ op: 'linkDel', name: l.name, tolerate: ['ENODEV'] }])
     }
@@ -72,6 +76,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await sandboxes.start(keep)
       await cluster.resume()
       await sweep()
+      await warnOfForeignDrop(ctx)
     },
     async stop() {
       await ctx.locks.idle()

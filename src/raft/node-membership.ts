@@ -7,6 +7,7 @@ import { LEARNER_STALL_MS, PROMOTE_LAG_MAX } from './options.js'
 export class Members {
   readonly #members = new Map<RaftId, RaftMember>()
   readonly #removed = new Set<RaftId>()
+  #list: readonly RaftMember[] | null = null
   confState: ConfState
 
   constructor(membership: Membership, confState: ConfState) {
@@ -16,6 +17,7 @@ export class Members {
 
   reset(membership: Membership, confState: ConfState): void {
     this.#members.clear()
+    this.#list = null
     for (const m of membership.members) this.#members.set(m.raftId, m)
     this.#removed.clear()
     for (const id of membership.removed) this.#removed.add(id)
@@ -25,6 +27,7 @@ export class Members {
   /** After core.applyConfChange of the same change. */
   apply(change: ConfChange, confState: ConfState): void {
     this.confState = confState
+    this.#list = null
     const member = change.context.length > 0 ? RaftMemberChange.decode(change.context).member : null
     for (const { type, nodeId } of change.changes) {
       if (type === 'removeNode') {
@@ -34,8 +37,10 @@ export class Members {
     }
   }
 
+  /** By raft id. */
   get list(): readonly RaftMember[] {
-    return [...this.#members.values()].sort((a, b) => a.raftId - b.raftId)
+    this.#list ??= [...this.#members.values()].sort((a, b) => a.raftId - b.raftId)
+    return this.#list
   }
   get membership(): { members: RaftMember[]; removed: RaftId[] } {
     return { members: [...this.list], removed: [...this.#removed].sort((a, b) => a - b) }

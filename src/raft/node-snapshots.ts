@@ -96,6 +96,7 @@ export class Snapshots {
     const abort = new AbortController()
     const transfer = { term: m.term, abort }
     this.#sending.set(m.to, transfer)
+    const unpin = this.hooks.log.pinSnapshot()
     const meta = { index: current.index, term: current.term, confState: current.confState }
     const outgoing: OutgoingSnapshot = {
       meta,
@@ -106,6 +107,7 @@ export class Snapshots {
     }
     const message: Message = { ...m, snapshot: { ...meta, data: new Uint8Array(0) } }
     const ended = (error: unknown): void => {
+      unpin()
       if (this.#sending.get(m.to) === transfer) this.#sending.delete(m.to)
       const fields = { to: m.to, index: meta.index }
       if (error === null) this.hooks.logger.info('raft snapshot sent', fields)

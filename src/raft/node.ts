@@ -94,6 +94,7 @@ export class Member implements RaftNode {
   #lead: RaftId = NONE
   #role: 'follower' | 'preCandidate' | 'candidate' | 'leader' = 'follower'
   #term = 0
+  #commit = 0
   /** Term in which this member leads, 0 when it does not; announced once all before its election is applied. */
   #leadTerm = 0
   #announced = false
@@ -160,6 +161,7 @@ export class Member implements RaftNode {
     if (log.snapshotIndex > 0) stateMachine.restore(log.snapshotIndex, await readWhole(log))
     this.#applied = log.snapshotIndex
     this.#term = hardState.term
+    this.#commit = hardState.commit
     this.#core = createCore({
       id: log.raftId,
       electionTick: options.electionTick,
@@ -363,7 +365,10 @@ export class Member implements RaftNode {
 
   /** Follows leader, role and term; losing leadership is told before any waiting proposal ends. */
   #observe(ready: Ready): void {
-    if (ready.hardState) this.#term = ready.hardState.term
+    if (ready.hardState) {
+      this.#term = ready.hardState.term
+      this.#commit = ready.hardState.commit
+    }
     if (ready.softState) {
       if (ready.softState.lead !== this.#lead) this.#reads.again()
       this.#lead = ready.softState.lead
@@ -456,6 +461,7 @@ export class Member implements RaftNode {
   #everyTick(ticks: number): void {
     const now = this.modules.clock.monotonic()
     this.#reads.tick(ticks)
+    this.#appends.flushCommit()
     if (this.#lead !== NONE) this.#leaderSeenAt = now
     else if (now - this.#leaderSeenAt > NO_LEADER_GRACE_MS) this.#reads.noLeader()
     for (const m of this.#members.list)
@@ -524,7 +530,7 @@ export class Member implements RaftNode {
       leader: running ? this.#lead : NONE,
       leading: this.#announced,
       term: this.#term,
-      commit: this.#state === 'new' ? 0 : this.#log.hardState.commit,
+      commit: this.#commit,
       applied: this.#applied,
       members: (this.#state === 'new' ? [] : this.#members.list).map((m) => ({
         ...m,
@@ -729,6 +735,11 @@ export class Member implements RaftNode {
   rotateKek(kek: Uint8Array | null): Promise<void> {
     if (this.#state !== 'running') return Promise.reject(unavailable('raftStopped', 'this raft member is not running'))
     return this.#log.rotateKek(kek)
+  }
+
+  /** For checkers that look inside a running member; null while there is nothing to see. */
+  inspect(): { readonly core: RaftCore; readonly log: DurableLog } | null {
+    return this.#state === 'running' ? { core: this.#core, log: this.#log } : null
   }
 
   /** How well fsyncs are shared, and what is still open: for metrics and for leak checks in tests. */

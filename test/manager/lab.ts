@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -198,9 +198,8 @@ export class ManagerLab {
 
   /** Is the key in this manager's state directory wrapped? */
   async isLocked(m: LabManager): Promise<boolean> {
-    for (const f of await readdir(join(m.dir, 'raft'), { withFileTypes: true }))
-      if (f.isFile() && (await readFile(join(m.dir, 'raft', f.name), 'latin1')).includes('"nonce":"')) return true
-    return false
+    // Replaced by renaming: always there, and whole.
+    return (await readFile(join(m.dir, 'raft', 'keys.json'), 'latin1')).includes('"nonce":"')
   }
 
   async worker(at = this.managers[0]!): Promise<FakeAgent> {

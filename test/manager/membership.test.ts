@@ -26,46 +26,49 @@ async function setRole(m: LabManager, id: string, desiredRole: 0 | 1): Promise<v
   }
 }
 
-test('a worker is promoted, becomes a member, and is demoted again; a leader that is demoted hands over first', async (t) => {
-  t.timeout(90_000)
-  const lab = await ManagerLab.create(2)
-  try {
-    const [first, second] = lab.managers as [LabManager, LabManager]
-    const worker = await lab.worker(second)
-    await until('its session is open', () => worker.session)
-    const epoch = worker.session!.certificateEpoch
-    await setRole(second, worker.nodeId, 1)
-    await until('it is told to renew', () => worker.session!.certificateEpoch > epoch)
-    const identity = await lab.ca.renew({ remotes: [second.address], identity: worker.identity })
-    t.is(identity.role, 'manager')
-    worker.close()
-    const third = await lab.start(identity, second.address)
-    await until('three members are shown', async () => {
-      const nodes = await list(third, ObjectKind.KIND_NODE)
-      return nodes.filter((o) => o.node!.managerStatus?.reachability === 2).length === 3
-    })
+test.serial(
+  'a worker is promoted, becomes a member, and is demoted again; a leader that is demoted hands over first',
+  async (t) => {
+    t.timeout(90_000)
+    const lab = await ManagerLab.create(2)
+    try {
+      const [first, second] = lab.managers as [LabManager, LabManager]
+      const worker = await lab.worker(second)
+      await until('its session is open', () => worker.session)
+      const epoch = worker.session!.certificateEpoch
+      await setRole(second, worker.nodeId, 1)
+      await until('it is told to renew', () => worker.session!.certificateEpoch > epoch)
+      const identity = await lab.ca.renew({ remotes: [second.address], identity: worker.identity })
+      t.is(identity.role, 'manager')
+      worker.close()
+      const third = await lab.start(identity, second.address)
+      await until('three members are shown', async () => {
+        const nodes = await list(third, ObjectKind.KIND_NODE)
+        return nodes.filter((o) => o.node!.managerStatus?.reachability === 2).length === 3
+      })
 
-    const leader = lab.leader()!
-    const other = lab.managers.find((m) => m !== leader)!
-    let removed = false
-    leader.manager.onRemoved(() => {
-      removed = true
-    })
-    await setRole(other, leader.identity.nodeId, 0)
-    await until('the leader was removed', () => removed)
-    await until('its role follows', async () => (await node(other, leader.identity.nodeId)).role === 0)
-    t.is((await node(other, leader.identity.nodeId)).managerStatus, null)
-    t.is(other.manager.status().members.length, 2)
-    // Its old certificate is still a manager's: that alone does not make it a member again.
-    const back = await codeOf(lab.start(leader.identity, other.address))
-    t.is(back, 'notManager')
-    t.truthy(first)
-  } finally {
-    await lab.close()
-  }
-})
+      const leader = lab.leader()!
+      const other = lab.managers.find((m) => m !== leader)!
+      let removed = false
+      leader.manager.onRemoved(() => {
+        removed = true
+      })
+      await setRole(other, leader.identity.nodeId, 0)
+      await until('the leader was removed', () => removed)
+      await until('its role follows', async () => (await node(other, leader.identity.nodeId)).role === 0)
+      t.is((await node(other, leader.identity.nodeId)).managerStatus, null)
+      t.is(other.manager.status().members.length, 2)
+      // Its old certificate is still a manager's: that alone does not make it a member again.
+      const back = await codeOf(lab.start(leader.identity, other.address))
+      t.is(back, 'notManager')
+      t.truthy(first)
+    } finally {
+      await lab.close()
+    }
+  },
+)
 
-test('the last manager is not demoted, nor one that the quorum needs; a manager is not removed', async (t) => {
+test.serial('the last manager is not demoted, nor one that the quorum needs; a manager is not removed', async (t) => {
   t.timeout(90_000)
   const lab = await ManagerLab.create(1)
   try {
@@ -91,7 +94,7 @@ test('the last manager is not demoted, nor one that the quorum needs; a manager 
   }
 })
 
-test('without a majority the API says so; force-new-cluster goes on with what the survivor has', async (t) => {
+test.serial('without a majority the API says so; force-new-cluster goes on with what the survivor has', async (t) => {
   t.timeout(90_000)
   const lab = await ManagerLab.create(3)
   try {
@@ -124,7 +127,7 @@ test('without a majority the API says so; force-new-cluster goes on with what th
   }
 })
 
-test('autolock: a restarted manager needs the unlock key, and starts with it', async (t) => {
+test.serial('autolock: a restarted manager needs the unlock key, and starts with it', async (t) => {
   t.timeout(90_000)
   const lab = await ManagerLab.create(1)
   try {
@@ -147,6 +150,8 @@ test('autolock: a restarted manager needs the unlock key, and starts with it', a
     t.not(await codeOf(lab.restart(m)), null)
     await lab.restart(m, { unlockKey: key })
     t.is((await list(m, ObjectKind.KIND_SERVICE)).length, 1)
+    const second = await lab.join()
+    t.true(await lab.isLocked(second))
   } finally {
     await lab.close()
   }

@@ -1,12 +1,14 @@
 // The cluster's networks across hosts, in real namespaces; the test is the manager.
 import test from 'ava'
 import { EndpointMode } from '#proto'
+import { loadNetNative } from '../../src/overlay/native.js'
 import {
   change,
   endpoint,
   fullUpdate,
   INGRESS,
   joinAll,
+  membersOf,
   OVERLAY,
   overlayNetwork,
   port,
@@ -153,4 +155,115 @@ run('a published port answers on every host, also without a task there, and the 
   t.is((await lab.get(lab.outside, hosts[0].address, 8080, 10)).error, null, 'after it came back, no manager yet')
   await hosts[0].service.applyNetworkUpdate(change(INGRESS, 3, { removedServices: ['web'] }))
   t.is((await lab.get(lab.outside, hosts[0].address, 8080)).error, 'ECONNREFUSED')
+})
+
+run(
+  'two overlay networks are isolated; host-mode ports, a restart, another data path port and withdrawal work',
+  async (t) => {
+    t.timeout(60_000)
+    const lab = await Lab.open(2)
+    t.teardown(() => lab.close())
+    const hosts = lab.hosts as [Host, Host]
+    await joinAll(hosts)
+    const [one, two] = hosts
+    const OTHER = 'ov2aaaaaaaaaaaaaaaaaaaaaa'
+    const net = overlayNetwork()
+    const other = overlayNetwork({ id: OTHER, name: 'ov2', vni: 4098 }) // the same subnet
+    for (const h of hosts) for (const n of [net, other]) await h.service.ensureSwarmNetwork(n)
+    const a = await one.container('a', OVERLAY, { address: '10.0.1.11' })
+    const b = await two.container('b', OVERLAY, { address: '10.0.1.12' })
+    const c = await one.container('c', OTHER, { address: '10.0.1.13' })
+    const d = await two.container('d', OTHER, { address: '10.0.1.12' })
+    await lab.serve(b.netns, 'b', 80)
+    await lab.serve(d.netns, 'd', 80)
+    const first = { endpoints: [endpoint('a', one, '10.0.1.11'), endpoint('b', two, '10.0.1.12')] }
+    const second = { endpoints: [endpoint('c', one, '10.0.1.13'), endpoint('d', two, '10.0.1.12')] }
+    for (const h of hosts) {
+      await h.service.applyNetworkUpdate(fullUpdate(net, 1, first))
+      await h.service.applyNetworkUpdate(fullUpdate(other, 1, second))
+    }
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'])
+    t.deepEqual((await lab.get(c.netns, '10.0.1.12', 80)).answers, ['d 10.0.1.13'])
+    t.is((await lab.dns(a.netns, 'd')).error, 'ENOTFOUND')
+    t.like(await t.throwsAsync(two.container('e', OVERLAY, { address: '10.9.9.9' })), { code: 'addressOutside' })
+
+    await two.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 8080 }])
+    t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['b 10.88.0.100'])
+
+    // Killed; meanwhile an endpoint's container died. No manager answers yet.
+    const gone = await two.container('gone', OVERLAY, { address: '10.0.1.30' })
+    await two.kill()
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'], 'while the daemon is down')
+    await two.start({}, [b.id, d.id])
+    t.is(await two.service.sandbox(gone.id), null)
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'])
+    t.deepEqual((await lab.dns(b.netns, 'a')).answers, ['10.0.1.11'])
+    t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['b 10.88.0.100'])
+    t.deepEqual(
+      (await two.service.networks())
+        .filter((n) => n.scope === 'swarm')
+        .map((n) => n.name)
+        .sort(),
+      ['ov1', 'ov2'],
+    )
+    await two.service.applyNetworkUpdate(change(OVERLAY, 1, { endpoints: [endpoint('x', one, '10.0.1.99')] }))
+
+    for (const h of hosts) await h.service.applyMembers({ ...membersOf(hosts), dataPathPort: 4790 })
+    t.deepEqual((await lab.get(a.netns, '10.0.1.12', 80)).answers, ['b 10.0.1.11'], 'after the port changed')
+
+    await two.service.applyNetworkUpdate({ ...change(OTHER, 1), withdrawn: true })
+    t.truthy(
+      (await two.service.networks()).find((n) => n.id === OTHER),
+      'its container still lives',
+    )
+    t.deepEqual((await lab.get(c.netns, '10.0.1.12', 80)).answers, ['d 10.0.1.13'])
+    await two.service.deleteSandbox(d.id)
+    t.falsy((await two.service.networks()).find((n) => n.id === OTHER))
+    t.deepEqual(
+      (await lab.leftovers(two)).namespaces.filter((n) => n.startsWith('ov-')),
+      [`ov-${OVERLAY}`],
+    )
+  },
+)
+
+run('a program keeps its port against the mesh, and a stranger cannot speak VXLAN', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(2)
+  t.teardown(() => lab.close())
+  const hosts = lab.hosts as [Host, Host]
+  const [one, two] = hosts
+  await joinAll(hosts)
+  const own = await lab.serve(two.netns, 'own', 8080)
+  const ingress = overlayNetwork({ id: INGRESS, name: 'ingress', subnet: '10.0.0.0/24', vni: 4096, ingress: true })
+  const web = service('web', '10.0.0.5', { ports: [port(8080, 80)] })
+  for (const h of hosts) await h.service.applyNetworkUpdate(fullUpdate(ingress, 1, { services: [web] }))
+  const task = await one.container('web.1', INGRESS, { address: '10.0.0.22' })
+  await lab.serve(task.netns, 'web', 80)
+  const ready = { endpoints: [endpoint('web.1', one, '10.0.0.22', { serviceId: 'web' })] }
+  for (const h of hosts) await h.service.applyNetworkUpdate(change(INGRESS, 1, ready))
+  t.deepEqual((await lab.get(lab.outside, one.address, 8080)).answers, ['web 10.88.0.100'])
+  t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['own 10.88.0.100'], 'left to the program')
+  await own.stop()
+  for (const h of hosts) await h.service.applyNetworkUpdate(change(INGRESS, 2))
+  t.deepEqual((await lab.get(lab.outside, two.address, 8080)).answers, ['web 10.88.0.100'], 'now ours')
+
+  const net = overlayNetwork()
+  await one.service.ensureSwarmNetwork(net)
+  const a = await one.container('a', OVERLAY, { address: '10.0.1.11' })
+  await lab.serve(a.netns, 'a', 80)
+  const stranger = endpoint('s', two, '10.0.1.200')
+  await one.service.applyNetworkUpdate(fullUpdate(net, 1, { endpoints: [{ ...stranger, nodeId: 'stranger' }] }))
+  const native = loadNetNative()
+  await native.netLink(lab.outside, [
+    { op: 'linkAdd', name: 'vx', kind: 'vxlan', vni: 4097, port: 4789, mac: '02:42:0a:00:01:c8' },
+    { op: 'addrAdd', dev: 'vx', address: '10.0.1.200', prefix: 24 },
+    { op: 'linkSet', name: 'vx', up: true, mtu: 1450 },
+    { op: 'neighReplace', dev: 'vx', address: '10.0.1.11', mac: '02:42:0a:00:01:0b' },
+    { op: 'fdbReplace', dev: 'vx', mac: '02:42:0a:00:01:0b', dst: one.address },
+  ])
+  const withStranger = membersOf(hosts)
+  withStranger.members.push({ nodeId: 'stranger', hostname: 's', dataPathAddress: '10.88.0.100', ingressIndex: 9 })
+  t.is((await lab.get(lab.outside, '10.0.1.11', 80)).error, 'TIMEOUT', 'no member')
+  await one.service.applyMembers(withStranger)
+  t.deepEqual((await lab.get(lab.outside, '10.0.1.11', 80)).answers, ['a 10.0.1.200'], 'a member')
 })

@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { busyboxTar, importTar, newHost, recorder, startRegistry, statuses, tarOf } from './image-kit.js'
+import { busyboxTar, importTar, newHost, recorder, startRegistry, statuses } from './image-kit.js'
 
 test('an imported image is pushed, pulled elsewhere with the same id and digest, and prepared as overlay directories', async (t) => {
   const registry = await startRegistry(t)
@@ -64,7 +64,6 @@ test('an imported image is pushed, pulled elsewhere with the same id and digest,
   const repeat = recorder()
   await b.images.pull(`${registry.host}/lib/busybox:1`, { onProgress: repeat.onProgress })
   t.deepEqual(statuses(repeat.messages).slice(1), [
-    'Already exists',
     `Digest: ${last.Digest}`,
     `Status: Image is up to date for ${registry.host}/lib/busybox:1`,
   ])
@@ -112,5 +111,12 @@ test('an image of two layers is committed from a container, and only its new lay
   const plan = await b.snapshots.prepare('c2', got.id)
   t.is(await b.snapshots.readFile(plan, 'etc/passwd', 1000), null)
   t.is(Buffer.from((await b.snapshots.readFile(plan, 'etc/motd', 1000))!).toString(), 'hello\n')
-  t.is(tarOf([]).length, 1024)
+  const shared = recorder()
+  t.is((await b.images.pull(`${registry.host}/base`, { onProgress: shared.onProgress })).id, base.id)
+  t.true(statuses(shared.messages).includes('Already exists'))
+  const unknown = recorder()
+  await t.throwsAsync(b.images.pull(`${registry.host}/base:none`, { onProgress: unknown.onProgress }), {
+    message: /not found/,
+  })
+  t.deepEqual(unknown.messages, [])
 })

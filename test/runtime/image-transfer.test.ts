@@ -113,6 +113,27 @@ test('an aborted pull ends with the reason and leaves no layer', async (t) => {
   t.deepEqual(readdirSync(join(host.root, 'layers')), ['empty'])
 })
 
+test('stopping the service ends a pull that waits, with the reason', async (t) => {
+  const registry = await startRegistry(t)
+  const { layer } = await pushNoise(t, registry, 2 * MIB)
+  const reached = deferred()
+  const proxy = await startProxy(t, registry, {
+    onData: (x) => {
+      if (!isBlob(x, layer)) return true
+      reached.resolve()
+      return 'hold'
+    },
+  })
+  const root = join(temporaryDirectory(t), 'data')
+  const host = await openHost(root)
+  const pull = t.throwsAsync(host.images.pull(`${proxy.host}/noise`, {}), { message: 'the image service is stopping' })
+  await reached.promise
+  await host.stop()
+  await pull
+  await host.stop()
+  t.deepEqual(readdirSync(join(root, 'layers')), ['empty'])
+})
+
 test('lying digests are refused: manifest, config, layer, and a layer that unpacks to something else', async (t) => {
   const registry = await startRegistry(t)
   const { host: a, id, layer } = await pushNoise(t, registry, 100_000)

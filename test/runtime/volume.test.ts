@@ -8,7 +8,7 @@ import { LAYER_TOOL, temporaryDirectory } from './image-kit.js'
 
 async function open(root: string): Promise<VolumeService> {
   const v = createVolumeService(
-    { root, layerTool: LAYER_TOOL },
+    { root: join(root, 'volumes'), layerTool: LAYER_TOOL },
     { clock: systemClock, rng: systemRng, logger: nullLogger },
   )
   await v.start()

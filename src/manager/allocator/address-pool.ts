@@ -71,6 +71,12 @@ export class AddressPool {
     return true
   }
 
+  /** Who has the address; null when it is free or not of this subnet. */
+  ownerOf(address: string): string | null {
+    const offset = this.#offsetOf(address.split('/')[0]!)
+    return offset === null ? null : (this.#owners.get(offset) ?? null)
+  }
+
   /** Idempotent; another owner's address stays. */
   release(address: string, owner: string): boolean {
     const offset = this.#offsetOf(address.split('/')[0]!)

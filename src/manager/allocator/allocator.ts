@@ -51,6 +51,8 @@ export class Allocator {
   readonly #waitingNetworks = new Map<string, string>()
   readonly #leavingNetworks = new Set<string>()
   readonly #inFlight = new Set<string>()
+  /** Of those in flight: what they were to get has gone to another. */
+  readonly #revoked = new Set<string>()
   #unsubscribe: (() => void) | null = null
 
   constructor(modules: AllocatorModules) {
@@ -79,6 +81,7 @@ export class Allocator {
     this.#book = book
     for (const set of [this.#nodes, this.#networks, this.#services, this.#tasks, this.#waitingTasks, this.#inFlight])
       set.clear()
+    this.#revoked.clear()
     this.#waitingServices.clear()
     this.#waitingNetworks.clear()
     this.#leavingNetworks.clear()
@@ -152,7 +155,7 @@ export class Allocator {
   #noteService(service: Service): void {
     if (!this.#inFlight.has(service.id)) {
       const vips = (service.endpoint?.virtualIps ?? []).map((v) => [v.networkId, v.address] as const)
-      this.#reportDoubles(service.id, this.#book.setAddresses(service.id, vips))
+      this.#revoke(service.id, this.#book.setAddresses(service.id, vips))
       this.#book.setPorts(service.id, service.endpoint?.ports ?? [])
     }
     if (!service.pendingDelete) this.#services.add(service.id)
@@ -164,7 +167,7 @@ export class Allocator {
       return
     }
     if (task.networks.length > 0 && !this.#inFlight.has(task.id))
-      this.#reportDoubles(task.id, this.#book.setAddresses(task.id, addressesOf(task)))
+      this.#revoke(task.id, this.#book.setAddresses(task.id, addressesOf(task)))
     if (stateOf(task) === TaskState.TASK_NEW && isWanted(task)) {
       if (!this.#waitingTasks.has(task.id) && !this.#inFlight.has(task.id)) this.#tasks.add(task.id)
     } else {
@@ -173,9 +176,15 @@ export class Allocator {
     }
   }
 
-  #reportDoubles(owner: string, doubles: readonly string[]): void {
-    if (doubles.length > 0)
-      this.#modules.logger.error('the store holds addresses that another task or service has too', { owner, doubles })
+  /**
+   * A write of whose outcome nothing was known came through after all, with an address that was lent again meanwhile. The later
+   * borrower's write is called off; if that is in the store already, the two are there to stay and must be seen.
+   */
+  #revoke(owner: string, losers: readonly string[]): void {
+    for (const loser of losers) {
+      if (this.#inFlight.has(loser)) this.#revoked.add(loser)
+      else this.#modules.logger.error('the store holds one address twice', { owner, loser })
+    }
   }
 
   #release(taskId: string): void {
@@ -224,6 +233,7 @@ export class Allocator {
     const results = await store.batch(writes.map((w) => w.fn))
     throwUnavailable(results)
     this.#inFlight.clear()
+    this.#revoked.clear()
     const after = store.view()
     results.forEach((error, i) => {
       const { applied, undo } = writes[i]!
@@ -332,7 +342,7 @@ export class Allocator {
         },
         fn: (tx) => {
           const present = tx.get('service', id)
-          if (present === null || present.pendingDelete) return
+          if (present === null || present.pendingDelete || this.#revoked.has(id)) return
           if (!equal(present.spec?.endpoint, service.spec?.endpoint)) return
           if (!equal(networksOf(present.spec), networksOf(service.spec))) return
           tx.update('service', { ...present, endpoint: result.value })
@@ -382,6 +392,7 @@ export class Allocator {
         fn: (tx) => {
           const present = tx.get('task', id)
           if (present?.status == null || stateOf(present) !== TaskState.TASK_NEW || !isWanted(present)) return
+          if (this.#revoked.has(id)) return
           tx.update('task', {
             ...present,
             networks: result.value,

@@ -85,12 +85,23 @@ export class AllocationBook {
     this.#networks.delete(id)
   }
 
-  /** Makes the owner have exactly these addresses. Returns those that another owner has: the store holds a double. */
+  /**
+   * Makes the owner have exactly these addresses, as the store says. The store's word wins: returns the owners from whom one was
+   * taken, whose own writes must not happen any more.
+   */
   setAddresses(owner: string, wanted: readonly (readonly [networkId: string, address: string])[]): readonly string[] {
     this.releaseAddresses(owner)
-    const doubles: string[] = []
-    for (const [networkId, address] of wanted) if (!this.#claim(owner, networkId, address)) doubles.push(address)
-    return doubles
+    const losers: string[] = []
+    for (const [networkId, address] of wanted) {
+      if (this.#claim(owner, networkId, address)) continue
+      const pool = this.#networks.get(networkId)?.pools.find((p) => p.contains(address))
+      const loser = pool?.ownerOf(address) ?? null
+      if (loser === null) continue
+      this.#give(loser, networkId, address)
+      losers.push(loser)
+      this.#claim(owner, networkId, address)
+    }
+    return losers
   }
 
   /** Returns whether anything became free. */

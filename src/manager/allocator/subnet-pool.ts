@@ -4,7 +4,7 @@ import { type Cidr, formatCidr, overlaps, parseCidr, sizeOf } from './cidr.js'
 export class SubnetPool {
   #pools: readonly Cidr[] = []
   #bits = 24
-  readonly #used = new Map<string, { readonly cidr: Cidr; users: number }>()
+  readonly #used = new Map<string, Cidr>()
   /** First addresses of the cuts that small used subnets lie in, with their number; so a cut is checked in one step. */
   readonly #cuts = new Map<bigint, number>()
 
@@ -12,12 +12,12 @@ export class SubnetPool {
     this.#pools = pools.map(parseCidr).filter((c): c is Cidr => c !== null)
     this.#bits = subnetBits
     this.#cuts.clear()
-    for (const { cidr } of this.#used.values()) this.#mark(cidr, 1)
+    for (const cidr of this.#used.values()) this.#mark(cidr, 1)
   }
 
   /** The lowest cut that overlaps nothing in use; null when all pools are used up. It is marked as used. */
   take(): string | null {
-    const large = [...this.#used.values()].map((u) => u.cidr).filter((c) => c.bits < this.#bits)
+    const large = [...this.#used.values()].filter((c) => c.bits < this.#bits)
     for (const pool of this.#pools) {
       if (pool.bits > this.#bits) continue
       const step = 1n << BigInt((pool.family === 4 ? 32 : 128) - this.#bits)
@@ -38,30 +38,22 @@ export class SubnetPool {
     return null
   }
 
-  /** The user's own subnet, or one found in the store. */
+  /** The user's own subnet, or one found in the store. Idempotent. */
   use(subnet: string): void {
     const cidr = parseCidr(subnet)
-    if (cidr === null) return
-    const key = formatCidr(cidr)
-    const present = this.#used.get(key)
-    if (present) present.users++
-    else {
-      this.#used.set(key, { cidr, users: 1 })
-      this.#mark(cidr, 1)
-    }
+    if (cidr === null || this.#used.has(formatCidr(cidr))) return
+    this.#used.set(formatCidr(cidr), cidr)
+    this.#mark(cidr, 1)
   }
 
   release(subnet: string): void {
     const cidr = parseCidr(subnet)
-    const present = cidr && this.#used.get(formatCidr(cidr))
-    if (!cidr || !present || --present.users > 0) return
-    this.#used.delete(formatCidr(cidr))
-    this.#mark(cidr, -1)
+    if (cidr !== null && this.#used.delete(formatCidr(cidr))) this.#mark(cidr, -1)
   }
 
   isFree(subnet: string): boolean {
     const cidr = parseCidr(subnet)
-    return cidr !== null && ![...this.#used.values()].some((u) => overlaps(u.cidr, cidr))
+    return cidr !== null && ![...this.#used.values()].some((used) => overlaps(used, cidr))
   }
 
   #mark(cidr: Cidr, by: 1 | -1): void {

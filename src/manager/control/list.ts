@@ -55,6 +55,8 @@ function isUpToDate(task: Task, view: ReadView): boolean {
   return service !== null && task.specVersion?.index === service.specVersion?.index
 }
 
+const upToDate: Test<Task> = (t, v, view) => v.some((x) => isTrue('_up-to-date', x) === isUpToDate(t, view))
+
 /** Is it the one that any of the references means? */
 function resolves(view: ReadView, kind: 'service' | 'node', values: readonly string[], id: string): boolean {
   return values.some((v) => {
@@ -94,7 +96,8 @@ const FILTERS: { readonly [K in Kind]: Readonly<Record<string, Test<Tables[K]>>>
     service: (t, v, view) => resolves(view, 'service', v, t.serviceId),
     node: (t, v, view) => resolves(view, 'node', v, t.nodeId),
     'desired-state': (t, v) => v.some((x) => t.desiredState === oneOf(TASK_STATES, 'desired-state', x)),
-    '_up-to-date': (t, v, view) => v.some((x) => isTrue('_up-to-date', x) === isUpToDate(t, view)),
+    '_up-to-date': upToDate,
+    'up-to-date': upToDate,
     runtime: (t, v) => v.some((x) => (t.spec?.attachment ? 'attachment' : t.spec?.runtime || 'container') === lower(x)),
   },
   network: {

@@ -1,8 +1,8 @@
-import { NodeRole, NodeState, RemovedNode, type UpdateRequest } from '#proto'
+import { NodeRole, NodeState, RemovedNode, TaskState, TaskStatus, type UpdateRequest } from '#proto'
 import type { Clock } from '../../common/index.js'
 import type { RaftNode } from '../../raft/index.js'
 import { timestamp } from '../ca/index.js'
-import type { Store } from '../store/index.js'
+import type { Store, Transaction } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
 
 /** A removed node's certificate is refused until a week after it has expired. */
@@ -69,7 +69,23 @@ export class NodeControl {
           removedNodes: [...kept, RemovedNode.create({ nodeId: id, forgetAfter })],
         })
       }
+      this.#orphanTasks(tx, id)
       tx.remove('node', id)
     })
+  }
+
+  /** Nobody will ever report on them again: their addresses and volumes are given free. */
+  #orphanTasks(tx: Transaction, nodeId: string): void {
+    const now = timestamp(this.clock.now())
+    for (const task of tx.tasksOfNode(nodeId)) {
+      if ((task.status?.state ?? 0) > TaskState.TASK_RUNNING) continue
+      const status = TaskStatus.create({
+        ...task.status,
+        state: TaskState.TASK_ORPHANED,
+        timestamp: now,
+        message: 'Task belonged to a node that has been deleted',
+      })
+      tx.update('task', { ...task, status })
+    }
   }
 }

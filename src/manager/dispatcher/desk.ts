@@ -13,7 +13,7 @@ import { type Clock, isKind, ShoalError, type Timer, unavailable } from '../../c
 import type { Logger } from '../../common/log.js'
 import { timestamp } from '../ca/index.js'
 import type { Store, Transaction } from '../store/index.js'
-import { NODE_DOWN_MS, ORPHAN_MS, ORPHAN_SWEEP_MS, SWEEP_MS } from './options.js'
+import { nodeDownMs, ORPHAN_MS, ORPHAN_SWEEP_MS, SWEEP_MS } from './options.js'
 import type { LeaderDesk } from './reporter.js'
 
 interface Presence {
@@ -29,7 +29,7 @@ const NEW_LEADER = 'Node moved to "unknown" state due to leadership change in cl
 
 /**
  * The leader's book of who is there. A node that was Ready under another leader is Unknown until it reports, and has one
- * grace period for it; one that is silent for NODE_DOWN_MS is Down. Statuses of tasks are written here, and nowhere else.
+ * grace period for it; one that is silent for nodeDownMs is Down. Statuses of tasks are written here, and nowhere else.
  */
 export class PresenceDesk implements LeaderDesk {
   readonly #present = new Map<string, Presence>()
@@ -129,8 +129,9 @@ export class PresenceDesk implements LeaderDesk {
     if (slept > SWEEP_MS) for (const p of this.#present.values()) p.lastHeard += slept
     const writes: ((tx: Transaction) => void)[] = []
     const view = this.store.view()
+    const downMs = nodeDownMs(view.cluster())
     for (const [id, p] of this.#present) {
-      if (p.down || now - p.lastHeard < NODE_DOWN_MS) continue
+      if (p.down || now - p.lastHeard < downMs) continue
       p.down = true
       if (!view.get('node', id)) {
         this.#present.delete(id)

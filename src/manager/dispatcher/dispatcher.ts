@@ -16,7 +16,17 @@ import { isRemoved, signer } from '../ca/index.js'
 import type { Commit, Store, StoreEvent } from '../store/index.js'
 import { clusterMembers, managerPeers, memberKey } from './members.js'
 import { NetworkState } from './network-state.js'
-import { FLUSH_MS, MEMBERS_MS, NODE_APPEARS_MS, NODE_DOWN_MS, REGISTRATIONS_MAX, SWEEP_MS } from './options.js'
+import {
+  FLUSH_MS,
+  MEMBERS_MS,
+  NODE_APPEARS_MS,
+  NODE_DOWN_MS,
+  nodeDownMs,
+  REGISTRATIONS_MAX,
+  RENEW_BATCH,
+  RENEW_PAUSE_MS,
+  SWEEP_MS,
+} from './options.js'
 import type { LeaderDesk, Reporter } from './reporter.js'
 import { type ClusterFacts, Session } from './session.js'
 
@@ -41,6 +51,7 @@ export class Dispatcher {
   #facts: ClusterFacts
   #flushTimer: Timer | null = null
   #membersTimer: Timer | null = null
+  #renewTimer: Timer | null = null
   #membersDirty = false
   #membersSentAt = Number.NEGATIVE_INFINITY
   readonly #sweep: Timer
@@ -99,6 +110,7 @@ export class Dispatcher {
     this.#sweep.cancel()
     this.#flushTimer?.cancel()
     this.#membersTimer?.cancel()
+    this.#renewTimer?.cancel()
     for (const s of [...this.#sessions.values()]) this.#end(s, unavailable('stopping', 'this manager stops'))
   }
 
@@ -158,7 +170,7 @@ export class Dispatcher {
     const node = await this.#node(peer.nodeId)
     if (call.cancelled || this.#stopped) throw unavailable('stopping', 'the session ended while it began')
     const old = this.#sessions.get(peer.nodeId)
-    const session = new Session(call, peer, clock.monotonic())
+    const session = new Session(call, peer, clock.monotonic(), this.#facts.rootEpoch)
     this.#sessions.set(peer.nodeId, session)
     old?.end(unavailable('sessionReplaced', `node ${peer.nodeId} began another session`))
     reporter.register(peer.nodeId, session.id, register.description, peer.address)
@@ -233,9 +245,12 @@ export class Dispatcher {
 
   #endSilent(): void {
     const now = this.modules.clock.monotonic()
+    const downMs = nodeDownMs(this.modules.store.view().cluster())
+    for (const [id, times] of this.#registrations)
+      if (now - times.at(-1)! > NODE_DOWN_MS) this.#registrations.delete(id)
     for (const s of [...this.#sessions.values()])
-      if (now - s.lastHeard > NODE_DOWN_MS)
-        this.#end(s, unavailable('silent', `nothing was heard of node ${s.nodeId} for ${NODE_DOWN_MS} ms`))
+      if (now - s.lastHeard > downMs)
+        this.#end(s, unavailable('silent', `nothing was heard of node ${s.nodeId} for ${downMs} ms`))
   }
 
   // ---------------------------------------------------------------- what the store says
@@ -264,6 +279,7 @@ export class Dispatcher {
       session.tellSession(node, this.#facts, session.hasOldRole(node))
       session.tellAll(store.view(), this.#networks)
     }
+    this.#renewSome()
     this.#membersChanged()
   }
 
@@ -316,8 +332,8 @@ export class Dispatcher {
   #factsChanged(): void {
     const before = this.#facts
     this.#facts = this.#readFacts()
+    if (before.rootEpoch !== this.#facts.rootEpoch) this.#renewSome()
     const same =
-      before.rootEpoch === this.#facts.rootEpoch &&
       Buffer.compare(before.trust, this.#facts.trust) === 0 &&
       before.managers.map((m) => m.nodeId + m.address).join() ===
         this.#facts.managers.map((m) => m.nodeId + m.address).join()
@@ -329,6 +345,26 @@ export class Dispatcher {
     }
   }
 
+  /** A changed root asks every node for a new certificate: a few at a time, because the leader signs them all. */
+  #renewSome(): void {
+    if (this.#renewTimer) return
+    const { clock, store } = this.modules
+    let left = RENEW_BATCH
+    for (const s of [...this.#sessions.values()]) {
+      if (s.rootEpoch === this.#facts.rootEpoch) continue
+      if (left-- === 0) {
+        this.#renewTimer = clock.after(RENEW_PAUSE_MS, () => {
+          this.#renewTimer = null
+          this.#renewSome()
+        })
+        return
+      }
+      s.rootEpoch = this.#facts.rootEpoch
+      const node = store.view().get('node', s.nodeId)
+      if (node) s.tellSession(node, this.#facts, false)
+    }
+  }
+
   #readFacts(): ClusterFacts {
     const view = this.modules.store.view()
     const cluster = view.cluster()
@@ -336,7 +372,7 @@ export class Dispatcher {
     return {
       managers: managerPeers(view),
       trust: cluster && root ? Buffer.from(signer(cluster).trust) : new Uint8Array(),
-      // A rotation under way asks for new certificates, its end does not.
+      // Raised twice by a rotation: for certificates of the new root, then to stop trusting the old one.
       rootEpoch: root ? root.epoch * 2 + (root.rotation ? 1 : 0) : 0,
     }
   }

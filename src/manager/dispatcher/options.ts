@@ -1,5 +1,19 @@
+import type { Cluster } from '#proto'
+
 /** A node is down when nothing was heard of it for this long. Swarm's 5 s period times three is 15 s; ours is quicker. */
 export const NODE_DOWN_MS = 8_000
+/** The stored period for which NODE_DOWN_MS holds; another period (slow links) stretches it in proportion. */
+const USUAL_PERIOD_NANOS = 5e9
+const NODE_DOWN_MIN_MS = 3_000
+
+export const nodeDownMs = (cluster: Cluster | null): number =>
+  Math.max(
+    NODE_DOWN_MIN_MS,
+    (NODE_DOWN_MS * (cluster?.spec?.dispatcherHeartbeatPeriod || USUAL_PERIOD_NANOS)) / USUAL_PERIOD_NANOS,
+  )
+/** Nodes of one manager that are asked to renew their certificates at a time, and how long the next ones wait. */
+export const RENEW_BATCH = 30
+export const RENEW_PAUSE_MS = 1_000
 /** Between two looks for silent nodes. */
 export const SWEEP_MS = 500
 /** Agents beat this often on their stream. */

@@ -52,6 +52,8 @@ export class Session {
     private readonly call: Call,
     readonly peer: Peer,
     now: number,
+    /** Of the root that this agent was last asked to have a certificate of; see ClusterFacts. */
+    public rootEpoch: number,
   ) {
     this.nodeId = peer.nodeId
     this.assignments = new AssignmentSet(peer.nodeId)
@@ -95,7 +97,7 @@ export class Session {
           managers: [...facts.managers],
           rootCa: facts.trust,
           beatPeriod: BEAT_MS * 1e6,
-          certificateEpoch: facts.rootEpoch * 1000 + this.#renewals,
+          certificateEpoch: this.rootEpoch * 1000 + this.#renewals,
         }),
       }),
     )

@@ -139,8 +139,13 @@ export class ServiceDraft {
       const created = slot.filter((t) => this.#created.has(t.id))
       const changed = slot.filter((t) => !this.#created.has(t.id) && this.#desired.has(t.id))
       if (created.length + changed.length === 0) continue
+      const known = new Set(slot.map((t) => t.id))
+      const number = slot[0]!.slot
       units.push((tx) => {
         if (!guard(tx)) return
+        // A write whose outcome was unknown may have come through since the plan was made.
+        const isOccupied = (t: Task): boolean => isWanted(t) && !known.has(t.id)
+        if (created.length > 0 && number > 0 && tx.tasksOfSlot(service.id, number).some(isOccupied)) return
         for (const { id, desiredState } of changed) setDesired(tx, id, desiredState, now)
         for (const task of created) tx.create('task', task)
       })
@@ -149,7 +154,10 @@ export class ServiceDraft {
       if (this.#created.has(id)) continue
       units.push((tx) => {
         const task = tx.get('task', id)
-        if (task !== null) tx.remove('task', id)
+        if (task === null) return
+        // It may have been given to a node since: then it leaves as any other, when the node has stopped it.
+        if (isDeletable(task)) tx.remove('task', id)
+        else setDesired(tx, id, State.TASK_REMOVE, now)
       })
     }
     const change = this.#serviceChange
@@ -197,6 +205,20 @@ export function standing(
   if (wanted.length > 0) return wanted
   const newest = slot.findLast((t) => t.desiredState !== State.TASK_REMOVE)
   return newest !== undefined && slot.at(-1) === newest && usedUp(newest, slot) ? [newest] : []
+}
+
+/**
+ * Stops all but one of several up-to-date tasks in a slot. None should be there; two can, when a write that was given up for lost
+ * came through beside its repetition.
+ */
+export function planDuplicates(draft: ServiceDraft): void {
+  for (const slot of [...draft.slots.values()]) {
+    if (slot.length < 2) continue
+    const rivals = slot.filter((t) => isWanted(t) && !isTerminal(t) && !draft.isDirty(t))
+    if (rivals.length < 2) continue
+    const best = rivals.reduce((a, b) => (stateOf(b) > stateOf(a) ? b : a))
+    for (const task of rivals) if (task !== best) draft.setDesired(task, State.TASK_SHUTDOWN)
+  }
 }
 
 /** Can be deleted without a word to any node: it ended, or was never given to one. */

@@ -13,6 +13,8 @@ import { newUpdateMemory, type UpdateMemory } from './updater.js'
 
 /** Down for so long that the addresses of its tasks are taken back: 24 h, as Swarm. */
 export const ORPHAN_AFTER_MS = 24 * 3600 * 1000
+/** Longest pause between two passes, in ms. */
+const REST_MAX_MS = 50
 /** Services planned in one pass, so that one commit's worth of writes stays small beside a raft entry's limits. */
 const SERVICES_A_PASS = 256
 
@@ -37,6 +39,9 @@ export class Orchestrator {
   readonly #memories = new Map<string, UpdateMemory>()
   readonly #alarms = new Map<string, Timer>()
   readonly #downAlarms = new Map<string, Timer>()
+  #rest: Timer | null = null
+  /** Monotonic ms. */
+  #restUntilMs = 0
   #unsubscribe: (() => void) | null = null
 
   constructor(modules: OrchestratorModules) {
@@ -56,6 +61,8 @@ export class Orchestrator {
     for (const timer of [...this.#alarms.values(), ...this.#downAlarms.values()]) timer.cancel()
     this.#alarms.clear()
     this.#downAlarms.clear()
+    this.#rest?.cancel()
+    this.#rest = null
     await this.#loop.stop()
   }
 
@@ -72,7 +79,19 @@ export class Orchestrator {
   #onCommit(commit: Commit): void {
     if (commit.reset) this.#everything(this.#modules.store.view())
     for (const event of commit.events) this.#onEvent(event)
-    if (this.#dirtyServices.size + this.#dirtyNodes.size + this.#dirtyLoose.size > 0) this.#loop.kick()
+    if (this.#dirtyServices.size + this.#dirtyNodes.size + this.#dirtyLoose.size > 0) this.#soon()
+  }
+
+  /** At once, unless planning takes long (services of many thousand tasks): then no more than half of the time goes into it. */
+  #soon(): void {
+    const { clock } = this.#modules
+    const waitMs = this.#restUntilMs - clock.monotonic()
+    if (waitMs <= 0) this.#loop.kick()
+    else
+      this.#rest ??= clock.after(waitMs, () => {
+        this.#rest = null
+        this.#loop.kick()
+      })
   }
 
   #onEvent(event: StoreEvent): void {
@@ -142,10 +161,13 @@ export class Orchestrator {
     const { store, clock, rng, logger } = this.#modules
     const view = store.view()
     const nowMs = Math.floor(clock.now())
+    const begunMs = clock.monotonic()
     const units: { readonly unit: Unit; readonly again: () => void }[] = []
 
     const nodes = [...this.#dirtyNodes]
     this.#dirtyNodes.clear()
+    if (nodes.length > 0)
+      for (const service of view.list('service')) if (isGlobal(service)) this.#dirtyServices.add(service.id)
     for (const id of nodes) {
       const again = (): void => void this.#dirtyNodes.add(id)
       for (const unit of this.#planNode(view, id, nowMs)) units.push({ unit, again })
@@ -180,6 +202,8 @@ export class Orchestrator {
       for (const unit of draft.units()) units.push({ unit, again })
       if (draft.wakeAtMs !== Number.POSITIVE_INFINITY) this.#setAlarm(id, draft.wakeAtMs - nowMs)
     }
+    const plannedMs = clock.monotonic()
+    this.#restUntilMs = plannedMs + Math.min(REST_MAX_MS, plannedMs - begunMs)
     if (this.#dirtyServices.size > 0) this.#loop.kick()
     if (units.length === 0) return
     const results = await store.batch(units.map((u) => u.unit))
@@ -202,9 +226,12 @@ export class Orchestrator {
       if (task.serviceId === '') this.#dirtyLoose.add(task.id)
       else this.#dirtyServices.add(task.serviceId)
     }
-    for (const service of view.list('service')) if (isGlobal(service)) this.#dirtyServices.add(service.id)
-    if (node === null) for (const task of tasks.filter(holdsNode)) yield orphan(task.id, nowMs)
-    else if (!isLostNode(node)) for (const task of unfitTasks(node, view)) yield reject(task.id, nowMs)
+    if (node === null) {
+      for (const task of tasks) {
+        if (task.spec?.attachment != null) yield (tx) => tx.get('task', task.id) && tx.remove('task', task.id)
+        else if (holdsNode(task)) yield orphan(task.id, nowMs)
+      }
+    } else if (!isLostNode(node)) for (const task of unfitTasks(node, view)) yield reject(task.id, nowMs)
   }
 
   #memory(serviceId: string): UpdateMemory {

@@ -2,7 +2,7 @@ import type { Cluster, Service } from '#proto'
 import { TaskState } from '#proto'
 import { isLostNode } from '../objects/index.js'
 import type { ReadView } from '../store/contract.js'
-import { ServiceDraft } from './draft.js'
+import { planDuplicates, ServiceDraft } from './draft.js'
 import { planGlobal } from './global.js'
 import { planGlobalJob, planReplicatedJob } from './jobs.js'
 import { planReaping } from './reaper.js'
@@ -35,6 +35,7 @@ export function planService(input: {
   } else if (mode?.global) planUpdate(draft, planGlobal(draft, view.list('node')), input.memory)
   else if (mode?.replicatedJob) planReplicatedJob(draft)
   else if (mode?.globalJob) planGlobalJob(draft, view.list('node'))
+  planDuplicates(draft)
   planPromotions(draft)
   planReaping(draft)
   return draft

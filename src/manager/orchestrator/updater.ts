@@ -1,5 +1,5 @@
-import type { Task, UpdateConfig } from '#proto'
-import { TaskState, UpdateFailureAction, UpdateOrder, UpdateState, UpdateStatus } from '#proto'
+import type { Service, Task, UpdateConfig } from '#proto'
+import { PublishMode, TaskState, UpdateFailureAction, UpdateOrder, UpdateState, UpdateStatus } from '#proto'
 import {
   createdMs,
   holdsNode,
@@ -36,6 +36,18 @@ export function updateRules(config: UpdateConfig | null): UpdateRules {
     maxFailureRatio: config?.maxFailureRatio ?? 0,
     order: config?.order ?? UpdateOrder.STOP_FIRST,
   }
+}
+
+/**
+ * The rules of the update or rollback under way. Old and new cannot have one host port at a time: with fixed host ports
+ * start-first would wait for ever where every node has its task, so the old one is stopped first then.
+ */
+function rulesFor(service: Service, isRollback: boolean): UpdateRules {
+  const rules = updateRules((isRollback ? service.spec?.rollback : service.spec?.update) ?? null)
+  const hasHostPort = service.spec?.endpoint?.ports.some(
+    (p) => p.publishMode === PublishMode.HOST && p.publishedPort !== 0,
+  )
+  return hasHostPort ? { ...rules, order: UpdateOrder.STOP_FIRST } : rules
 }
 
 /**
@@ -88,7 +100,7 @@ export function planUpdate(draft: ServiceDraft, keys: readonly string[], memory:
     draft.setUpdateStatus(UpdateState.UPDATE_UPDATING, 'update in progress', { started: true })
   }
   const isRollback = status?.state === UpdateState.ROLLBACK_STARTED
-  const rules = updateRules((isRollback ? service.spec?.rollback : service.spec?.update) ?? null)
+  const rules = rulesFor(service, isRollback)
   const startedMs = isActive ? millis(status?.startedAt ?? null) : draft.nowMs
   remember(draft, slots, memory, startedMs)
 

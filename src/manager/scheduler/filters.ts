@@ -1,5 +1,5 @@
 import type { Task } from '#proto'
-import { MountType, NodeAvailability, NodeState } from '#proto'
+import { MountType } from '#proto'
 import { matchesConstraints, normalArch } from './constraints.js'
 import { hostPortsOf, type NodeMirror } from './node-mirror.js'
 import { fits, isNothing, type Reservation, reservationsOf } from './resources.js'
@@ -15,8 +15,7 @@ const on = (reason: string) => (nodes: number) => `${reason} on ${nodes} node${n
 
 const ready: Filter = {
   name: 'ready',
-  fits: (_task, { node }) =>
-    node.status?.state === NodeState.NODE_READY && node.spec?.availability === NodeAvailability.ACTIVE,
+  fits: (_task, node) => node.isReady,
   words: (nodes) => `${nodes} node${nodes === 1 ? '' : 's'} not available for new tasks`,
 }
 
@@ -95,9 +94,6 @@ const maxReplicas: Filter = {
 /** In the order in which they are asked; the first that refuses a node is the reason counted for it. */
 export const FILTERS: readonly Filter[] = [ready, resources, plugins, constraints, platform, hostPort, maxReplicas]
 
-/** Those whose answer can change by placing a task of the same spec on the node. */
-export const CHANGING: readonly Filter[] = [resources, hostPort, maxReplicas]
-
 /** Refusals counted while nodes were looked at, and the sentence made of them. */
 export class Explanation {
   readonly #counts = new Map<Filter, number>()
@@ -106,10 +102,14 @@ export class Explanation {
   check(task: Task, node: NodeMirror, filters: readonly Filter[] = FILTERS): Filter | null {
     for (const filter of filters) {
       if (filter.fits(task, node)) continue
-      this.#counts.set(filter, (this.#counts.get(filter) ?? 0) + 1)
+      this.count(filter)
       return filter
     }
     return null
+  }
+
+  count(filter: Filter): void {
+    this.#counts.set(filter, (this.#counts.get(filter) ?? 0) + 1)
   }
 
   /** "no suitable node (insufficient resources on 2 nodes; ...)", the commonest reason first. */

@@ -1,6 +1,6 @@
 export { matchesConstraints, parseConstraint } from './constraints.js'
 export { FILTERS } from './filters.js'
-export { NodeMirror } from './node-mirror.js'
+export { NodeMirror, ServiceCounts } from './node-mirror.js'
 export { placeGroup } from './placement.js'
 export { addResources, fits, reservationsOf, subtractResources, totalsOf } from './resources.js'
 export { Scheduler } from './scheduler.js'

@@ -1,5 +1,5 @@
 import type { Node, Task } from '#proto'
-import { PublishMode } from '#proto'
+import { NodeAvailability, NodeState, PublishMode } from '#proto'
 import { holdsNode, isWanted, statusMs } from '../objects/index.js'
 import {
   addResources,
@@ -22,23 +22,58 @@ interface Held {
   readonly isCounted: boolean
 }
 
+/** How many tasks of each service the nodes have: by service, so that ranking nodes for a service reads one small map. */
+export class ServiceCounts {
+  readonly #byService = new Map<string, Map<NodeMirror, number>>()
+
+  of(serviceId: string): ReadonlyMap<NodeMirror, number> {
+    return this.#byService.get(serviceId) ?? NO_COUNTS
+  }
+
+  add(serviceId: string, node: NodeMirror, by: 1 | -1): void {
+    let counts = this.#byService.get(serviceId)
+    if (counts === undefined) {
+      counts = new Map()
+      this.#byService.set(serviceId, counts)
+    }
+    const count = (counts.get(node) ?? 0) + by
+    if (count > 0) counts.set(node, count)
+    else counts.delete(node)
+    if (counts.size === 0) this.#byService.delete(serviceId)
+  }
+
+  forget(node: NodeMirror): void {
+    for (const counts of this.#byService.values()) counts.delete(node)
+  }
+}
+
+const NO_COUNTS: ReadonlyMap<NodeMirror, number> = new Map()
+
 /** One node as the scheduler sees it: what is left of it and what sits on it, kept up to date by single steps. */
 export class NodeMirror {
   readonly available: ResourcePool
   readonly #held = new Map<string, Held>()
-  readonly #byService = new Map<string, number>()
   readonly #ports = new Map<string, number>()
   /** service/spec version → wall times (ms) of failures, oldest first. */
   readonly #failures = new Map<string, number[]>()
   #total = 0
+  /** Up and open for new tasks. */
+  isReady: boolean
+  /** Place in the list that is being ranked; of no meaning afterwards. */
+  position = 0
 
-  constructor(public node: Node) {
+  constructor(
+    public node: Node,
+    private readonly services: ServiceCounts,
+  ) {
     this.available = totalsOf(node)
+    this.isReady = isOpen(node)
   }
 
   /** The node's object changed: totals are taken anew, what is held stays. */
   setNode(node: Node): void {
     this.node = node
+    this.isReady = isOpen(node)
     const totals = totalsOf(node)
     this.available.nanoCpus = totals.nanoCpus
     this.available.memoryBytes = totals.memoryBytes
@@ -52,7 +87,7 @@ export class NodeMirror {
   }
 
   tasksOfService(serviceId: string): number {
-    return this.#byService.get(serviceId) ?? 0
+    return this.services.of(serviceId).get(this) ?? 0
   }
 
   usesPort(port: string): boolean {
@@ -77,7 +112,7 @@ export class NodeMirror {
     for (const p of held.hostPorts) this.#ports.set(p, (this.#ports.get(p) ?? 0) + 1)
     if (isCounted) {
       this.#total++
-      this.#byService.set(held.serviceId, (this.#byService.get(held.serviceId) ?? 0) + 1)
+      this.services.add(held.serviceId, this, 1)
     }
     return before?.isCounted === true && !isCounted
   }
@@ -98,6 +133,7 @@ export class NodeMirror {
   }
 
   isFailing(task: Task, nowMs: number): boolean {
+    if (this.#failures.size === 0) return false
     const key = failureKey(task)
     const list = this.#failures.get(key)
     if (list === undefined) return false
@@ -116,11 +152,12 @@ export class NodeMirror {
     }
     if (!held.isCounted) return
     this.#total--
-    const left = (this.#byService.get(held.serviceId) ?? 1) - 1
-    if (left > 0) this.#byService.set(held.serviceId, left)
-    else this.#byService.delete(held.serviceId)
+    this.services.add(held.serviceId, this, -1)
   }
 }
+
+const isOpen = (node: Node): boolean =>
+  node.status?.state === NodeState.NODE_READY && node.spec?.availability === NodeAvailability.ACTIVE
 
 const failureKey = (task: Task): string => `${task.serviceId}/${task.specVersion?.index ?? ''}`
 

@@ -5,12 +5,15 @@ import type { Logger } from '../../common/log.js'
 import { equal, isWanted, stateOf, throwUnavailable, timestamp, WorkLoop } from '../objects/index.js'
 import type { Commit, ReadView, Store, StoreEvent, Transaction } from '../store/contract.js'
 import { Explanation } from './filters.js'
-import { NodeMirror } from './node-mirror.js'
+import { NodeMirror, ServiceCounts } from './node-mirror.js'
 import { placeGroup } from './placement.js'
 import { claimGeneric, fits, reservationsOf } from './resources.js'
 
 /** Tasks placed in one pass; more follow in the next, while the first are already on their way to their nodes. */
 const TASKS_A_PASS = 20_000
+/** A burst of new tasks is gathered until none came for the first time, at most for the second, in ms. One task goes at once. */
+const BURST_QUIET_MS = 5
+const BURST_MAX_MS = 50
 /** Freed resources are gathered for so long before tasks that found no node are tried again, in ms. */
 const RETRY_DEBOUNCE_MS = 50
 
@@ -28,6 +31,7 @@ export class Scheduler {
   readonly #modules: SchedulerModules
   readonly #loop: WorkLoop
   readonly #nodes = new Map<string, NodeMirror>()
+  #counts = new ServiceCounts()
   /** Group → its tasks without a node. */
   readonly #groups = new Map<string, Map<string, Task>>()
   readonly #dirty = new Set<string>()
@@ -36,6 +40,11 @@ export class Scheduler {
   /** Tasks whose assignment is being written. */
   readonly #inFlight = new Set<string>()
   #retry: Timer | null = null
+  #burst: Timer | null = null
+  /** Monotonic ms at which the burst under way is placed at the latest. */
+  #burstEndsMs = 0
+  /** Tasks that became pending since the last pass. */
+  #arrived = 0
   #unsubscribe: (() => void) | null = null
 
   constructor(modules: SchedulerModules) {
@@ -57,16 +66,19 @@ export class Scheduler {
     this.#unsubscribe?.()
     this.#retry?.cancel()
     this.#retry = null
+    this.#burst?.cancel()
+    this.#burst = null
     await this.#loop.stop()
   }
 
   #rebuild(view: ReadView): void {
     this.#nodes.clear()
+    this.#counts = new ServiceCounts()
     this.#groups.clear()
     this.#dirty.clear()
     this.#parked.clear()
     this.#inFlight.clear()
-    for (const node of view.list('node')) this.#nodes.set(node.id, new NodeMirror(node))
+    for (const node of view.list('node')) this.#nodes.set(node.id, new NodeMirror(node, this.#counts))
     for (const task of view.list('task')) {
       this.#noteTask(task)
       if (endedBadly(task)) this.#nodes.get(task.nodeId)?.noteFailure(task)
@@ -80,7 +92,22 @@ export class Scheduler {
       return
     }
     for (const event of commit.events) this.#onEvent(event)
-    if (this.#dirty.size > 0) this.#loop.kick()
+    if (this.#dirty.size > 0) this.#soon()
+  }
+
+  #soon(): void {
+    if (this.#arrived <= 1) {
+      this.#loop.kick()
+      return
+    }
+    const { clock } = this.#modules
+    const nowMs = clock.monotonic()
+    if (this.#burst === null) this.#burstEndsMs = nowMs + BURST_MAX_MS
+    this.#burst?.cancel()
+    this.#burst = clock.after(Math.min(BURST_QUIET_MS, this.#burstEndsMs - nowMs), () => {
+      this.#burst = null
+      this.#loop.kick()
+    })
   }
 
   #onEvent(event: StoreEvent): void {
@@ -100,10 +127,11 @@ export class Scheduler {
     const mirror = this.#nodes.get(node.id)
     if (action === 'remove') {
       this.#nodes.delete(node.id)
+      if (mirror !== undefined) this.#counts.forget(mirror)
       return
     }
     if (mirror === undefined) {
-      const fresh = new NodeMirror(node)
+      const fresh = new NodeMirror(node, this.#counts)
       this.#nodes.set(node.id, fresh)
       for (const task of this.#modules.store.view().tasksOfNode(node.id)) fresh.note(task)
     } else {
@@ -124,7 +152,8 @@ export class Scheduler {
   #noteTask(task: Task): void {
     if (task.nodeId !== '' && this.#nodes.get(task.nodeId)?.note(task)) this.#retryParked()
     if (this.#inFlight.has(task.id)) return
-    if (stateOf(task) !== TaskState.TASK_PENDING || !isWanted(task)) {
+    // An attachment's container is on its node already: its address is all that it waits for.
+    if (stateOf(task) !== TaskState.TASK_PENDING || !isWanted(task) || task.spec?.attachment != null) {
       this.#forgetPending(task)
       return
     }
@@ -136,10 +165,13 @@ export class Scheduler {
     }
     const isNew = !group.has(task.id)
     group.set(task.id, task)
-    if (isNew) this.#dirty.add(key)
+    if (!isNew) return
+    this.#arrived++
+    this.#dirty.add(key)
   }
 
   #forgetPending(task: Task): void {
+    if (this.#groups.size === 0) return
     const key = groupOf(task)
     const group = this.#groups.get(key)
     if (!group?.delete(task.id) || group.size > 0) return
@@ -159,6 +191,7 @@ export class Scheduler {
 
   async #pass(): Promise<void> {
     const nowMs = Math.floor(this.#modules.clock.now())
+    this.#arrived = 0
     const writes: {
       readonly task: Task
       readonly applied: { yes: boolean }
@@ -184,7 +217,7 @@ export class Scheduler {
       const { unplaced, reason } =
         tasks[0]!.nodeId !== ''
           ? this.#placeBound(tasks, place)
-          : placeGroup({ tasks, nodes: this.#nodes.values(), nowMs, place })
+          : placeGroup({ tasks, nodes: this.#nodes.values(), counts: this.#counts, nowMs, place })
       if (unplaced.length > 0) this.#parked.add(key)
       for (const task of unplaced)
         if (task.status?.err !== reason)
@@ -212,7 +245,7 @@ export class Scheduler {
     if (this.#dirty.size > 0) this.#loop.kick()
   }
 
-  /** Tasks that were made for one node: a global service's, or the attachment of a container that is there already. */
+  /** Tasks that were made for one node: a global service's. */
   #placeBound(
     tasks: readonly Task[],
     place: (task: Task, node: NodeMirror) => void,
@@ -222,7 +255,7 @@ export class Scheduler {
     for (const task of tasks) {
       const node = this.#nodes.get(task.nodeId)
       const explanation = new Explanation()
-      const isFit = node !== undefined && (task.spec?.attachment != null || explanation.check(task, node) === null)
+      const isFit = node !== undefined && explanation.check(task, node) === null
       if (isFit) place(task, node)
       else {
         unplaced.push(task)

@@ -18,7 +18,7 @@ const TCP_IDLE_MS = 10_000
 /** What a sandbox's server needs to know, asked anew for each question. */
 export interface ResolverView {
   tables(): readonly NameTable[]
-  servers(): readonly string[]
+  servers(): Promise<readonly string[]>
 }
 
 /**
@@ -106,11 +106,11 @@ export class SandboxResolver {
     const { options, rng } = this.ctx
     const local = answerLocally(this.view.tables(), q.question, options.dnsTtlSeconds, rng)
     if (local) return encodeResponse(q, local.rcode, local.answers, limit)
-    const servers = this.view.servers()
-    if (servers.length === 0) return encodeResponse(q, RCODE.nameError, [], limit)
     if (this.#pending >= options.dnsForwardLimit) return encodeResponse(q, RCODE.refused, [], limit)
     this.#pending++
     try {
+      const servers = await this.view.servers()
+      if (servers.length === 0) return encodeResponse(q, RCODE.nameError, [], limit)
       const answer = await this.#forwarder.forward(message, servers, way)
       return answer ?? encodeResponse(q, RCODE.serverFailure, [], limit)
     } catch (e) {

@@ -2,7 +2,7 @@ import { unavailable } from '../../common/index.js'
 import type { OverlayContext } from '../context.js'
 import type { NetworkRecord } from '../contract.js'
 import { macOf, parseCidr } from '../ipam/ipv4.js'
-import { bridgeName, isInterConnected, mtuOf } from './bridge-options.js'
+import { BRIDGE_OPTION, bridgeName, isInterConnected, mtuOf } from './bridge-options.js'
 import type { Attachment, NetworkDriver } from './driver.js'
 import { linkAlias } from './link-alias.js'
 
@@ -17,15 +17,14 @@ export class BridgeDriver implements NetworkDriver {
     const prefix = parseCidr(pool.subnet)!.prefix
     const mtu = mtuOf(n, this.ctx.options.mtu)
     try {
+      if (await this.#isForeign(n)) return await this.#useForeign(n)
       // A MAC of its own: a bridge without one takes and changes to the lowest of its ports'.
       await this.ctx.native.netLink(null, [
         { op: 'linkAdd', name, kind: 'bridge', mtu, mac: macOf(pool.gateway!), tolerate: ['EEXIST'] },
         { op: 'linkSet', name, up: true, alias: linkAlias(this.ctx, `br:${n.id.slice(0, 12)}`) },
         { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       ])
-      await this.ctx.native.netSysctl(null, {
-        [`net.ipv4.conf.${name.replaceAll('.', '/')}.route_localnet`]: '1',
-      })
+      await this.#allowLoopback(name)
     } catch (e) {
       throw unavailable(
         'bridgeSetup',
@@ -36,9 +35,36 @@ export class BridgeDriver implements NetworkDriver {
     }
   }
 
-  /** Addresses and other links on the bridge go with it. */
+  /** Addresses go with it. A bridge that somebody else made stays. */
   async destroy(n: NetworkRecord): Promise<void> {
+    if (await this.#isForeign(n)) return
     await this.ctx.native.netLink(null, [{ op: 'linkDel', name: bridgeName(n), tolerate: ['ENODEV'] }])
+  }
+
+  /** The user named a link that is there already and does not carry our mark. */
+  async #isForeign(n: NetworkRecord): Promise<boolean> {
+    const name = n.options[BRIDGE_OPTION.name]
+    // Our own names are ours also without the mark: a crash may have come before it was set.
+    if (name === undefined || name.startsWith(this.ctx.options.instance)) return false
+    const link = (await this.ctx.native.netLinks(null)).find((l) => l.name === name)
+    return link !== undefined && !link.alias.startsWith(linkAlias(this.ctx, ''))
+  }
+
+  /** A bridge named by the user that exists already: gets the gateway's address if it lacks it, nothing else. */
+  async #useForeign(n: NetworkRecord): Promise<void> {
+    const name = bridgeName(n)
+    const pool = n.ipam.pools[0]!
+    const prefix = parseCidr(pool.subnet)!.prefix
+    await this.ctx.native.netLink(null, [
+      { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
+      { op: 'linkSet', name, up: true },
+    ])
+    await this.#allowLoopback(name)
+  }
+
+  /** Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. */
+  #allowLoopback(bridge: string): Promise<void> {
+    return this.ctx.native.netSysctl(null, { [`net.ipv4.conf.${bridge.replaceAll('.', '/')}.route_localnet`]: '1' })
   }
 
   async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {

@@ -2,6 +2,23 @@ import type { Logger } from '../../common/index.js'
 import type { NetNative } from '../native.js'
 import { deleteTable, renderDifference, renderTable, type TableModel } from './table.js'
 
+/** Many namespaces go from one model to the next together: what was compared once is remembered. */
+const compared = new WeakMap<TableModel, WeakMap<TableModel, { readonly text: string | null }>>()
+
+function differenceOf(from: TableModel, to: TableModel): string | null {
+  let known = compared.get(from)
+  if (!known) {
+    known = new WeakMap()
+    compared.set(from, known)
+  }
+  let entry = known.get(to)
+  if (!entry) {
+    entry = { text: renderDifference(from, to) }
+    known.set(to, entry)
+  }
+  return entry.text
+}
+
 /**
  * Keeps one table of one namespace as its owner wants it. Changes that arrive while the kernel is being told are put
  * together into the next transaction; `write` resolves when the kernel has that state or a later one.
@@ -55,7 +72,7 @@ export class TableWriter {
     this.#commands = []
     try {
       const tail = commands.length === 0 ? '' : `${commands.join('\n')}\n`
-      const difference = this.#applied ? renderDifference(this.#applied, model) : null
+      const difference = this.#applied ? differenceOf(this.#applied, model) : null
       if (difference === '' && tail === '') return
       if (difference !== null) {
         try {

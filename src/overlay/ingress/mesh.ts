@@ -89,10 +89,14 @@ export class IngressMesh {
     await Promise.all([this.#ip.write(tables.ip), this.#bridge.write(tables.bridge)])
   }
 
-  /** The host's table: members that may send us VXLAN. */
-  followMembers(members: readonly string[], dataPathPort: number): Promise<void> {
+  /** Members that may send us VXLAN; written with the next `apply` or `followPorts`. */
+  setMembers(members: readonly string[], dataPathPort: number): void {
     this.#members = members
     this.#dataPathPort = dataPathPort
+  }
+
+  /** Resolves when the host's table has what was set. */
+  apply(): Promise<void> {
     return this.#write([], [])
   }
 

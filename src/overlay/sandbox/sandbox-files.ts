@@ -19,11 +19,16 @@ import {
 /** systemd-resolved keeps the real servers there while resolv.conf names its stub on 127.0.0.53. */
 const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf'
 
+/** How long what the host's resolv.conf said is used, ms: a host that moves gets new servers soon. */
+const HOST_CONF_MS = 5000
+
 /**
  * Writes hosts, resolv.conf and hostname of one container. Files are written in place, never replaced: the container
  * has them bind-mounted and would keep an old file.
  */
 export class SandboxFiles {
+  #conf: { readonly readAt: number; readonly value: Promise<ResolvConf> } | null = null
+
   constructor(private readonly ctx: OverlayContext) {}
 
   async writeAll(spec: SandboxSpec, withNames: boolean, hostGateway: string): Promise<void> {
@@ -33,10 +38,10 @@ export class SandboxFiles {
       if (!e) throw invalid('extraHost', `extra host "${text}": write NAME:ADDRESS`, { extraHost: text })
       return { address: e.address === 'host-gateway' ? hostGateway : e.address, names: [e.name] }
     })
-    const own = spec.mode === 'host' ? [{ address: '127.0.1.1', names: ownNames(spec.hostname, spec.domainname) }] : []
+    const hosts = spec.mode === 'host' ? editHosts(await this.#hostHosts(), [], extra) : renderHosts(extra)
     await Promise.all([
       writeFile(this.#path(spec, 'hostname'), `${spec.hostname}\n`),
-      writeFile(this.#path(spec, 'hosts'), renderHosts([...own, ...extra])),
+      writeFile(this.#path(spec, 'hosts'), hosts),
       this.writeResolvConf(spec, withNames),
     ])
   }
@@ -68,7 +73,7 @@ export class SandboxFiles {
     await writeFile(this.#path(spec, 'resolv.conf'), text)
   }
 
-  /** Servers that questions about the outside go to. Read anew each time: the host may have moved. */
+  /** Servers that questions about the outside go to. */
   async upstreams(spec: SandboxSpec): Promise<readonly string[]> {
     if (spec.dns.servers.length > 0) return spec.dns.servers
     if (this.ctx.options.dns.servers.length > 0) return this.ctx.options.dns.servers
@@ -94,7 +99,13 @@ export class SandboxFiles {
     await writeFile(path, editHosts(text, remove.map(entry), add.map(entry)))
   }
 
-  async #hostConf(): Promise<ResolvConf> {
+  #hostConf(): Promise<ResolvConf> {
+    const now = this.ctx.clock.monotonic()
+    if (!this.#conf || now - this.#conf.readAt > HOST_CONF_MS) this.#conf = { readAt: now, value: this.#readHostConf() }
+    return this.#conf.value
+  }
+
+  async #readHostConf(): Promise<ResolvConf> {
     const read = async (path: string): Promise<ResolvConf> => {
       try {
         return parseResolvConf(await readFile(path, 'utf8'))
@@ -107,6 +118,16 @@ export class SandboxFiles {
     if (!conf.servers.includes('127.0.0.53')) return conf
     const real = await read(RESOLVED_CONF)
     return real.servers.length > 0 ? { ...conf, servers: real.servers } : conf
+  }
+
+  /** The host's own file: a container in host mode has its names. */
+  async #hostHosts(): Promise<string> {
+    try {
+      return await readFile('/etc/hosts', 'utf8')
+    } catch (e) {
+      if ((e as NodeJS.ErrnoException).code === 'ENOENT') return renderHosts([])
+      throw e
+    }
   }
 
   #path(spec: SandboxSpec, file: string): string {

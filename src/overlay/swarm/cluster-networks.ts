@@ -11,6 +11,7 @@ import { BRIDGE_OPTION, mtuOf } from '../drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from '../drivers/driver.js'
 import { gateways, ingressPlan, meshPorts, RETURN_PRIORITY, RETURN_TABLE } from '../ingress/ingress-plan.js'
 import type { IngressMesh } from '../ingress/mesh.js'
+import { parseIpv4 } from '../ipam/ipv4.js'
 import { hasErrno } from '../native.js'
 import { RecordStore } from '../record-store.js'
 import { forwardingPlan } from './forwarding-plan.js'
@@ -55,6 +56,8 @@ interface Entry {
   wire: Wire | null
   /** The managers need us on it no more; it goes when its last container has left. */
   withdrawn: boolean
+  /** Made once for each state: sandboxes tell by identity whether anything changed. */
+  balanced: { readonly of: NetworkState; readonly services: readonly BalancedService[] } | null
   /** Local endpoints by id: their addresses have no entry that leads elsewhere. */
   readonly locals: Map<string, string>
 }
@@ -118,7 +121,8 @@ export class ClusterNetworks implements ClusterSide {
       await this.mesh.removeTable()
       return
     }
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    // The table is written with the ports in it: what the last process published goes on without a gap.
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
     for (const e of this.#entries.values()) {
       for (const a of this.#sandboxes!.attachmentsOf(e.state.network.id))
         e.locals.set(a.record.endpointId, a.record.ipv4Address)
@@ -128,6 +132,7 @@ export class ClusterNetworks implements ClusterSide {
         this.ctx.log.error('a cluster network could not be taken up', { network: e.record.name, error: String(error) })
       }
     }
+    await this.mesh.apply()
   }
 
   stop(): void {
@@ -159,7 +164,9 @@ export class ClusterNetworks implements ClusterSide {
 
   services(networkId: string): readonly BalancedService[] {
     const e = this.#entries.get(networkId)
-    return e && !e.record.ingress ? balancedServices(e.state) : []
+    if (!e || e.record.ingress) return NONE
+    if (e.balanced?.of !== e.state) e.balanced = { of: e.state, services: balancedServices(e.state) }
+    return e.balanced.services
   }
 
   egress(): Promise<NetworkRecord> {
@@ -194,7 +201,8 @@ export class ClusterNetworks implements ClusterSide {
     this.#self = { nodeId: self.nodeId, dataPathAddress: self.dataPathAddress }
     await this.#facts.put('self', this.#self)
     if (known?.nodeId === self.nodeId && known.dataPathAddress !== self.dataPathAddress) await this.#realizeAll()
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
+    await this.mesh.apply()
   }
 
   async clusterLeft(): Promise<void> {
@@ -218,7 +226,8 @@ export class ClusterNetworks implements ClusterSide {
     this.#needSelf('members')
     this.#members = members
     await this.#facts.put('members', members)
-    await this.mesh.followMembers(this.#memberAddresses(), this.#port())
+    this.mesh.setMembers(this.#memberAddresses(), this.#port())
+    await this.mesh.apply()
     await this.#realizeAll()
   }
 
@@ -283,7 +292,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   #entry(state: NetworkState, wire: Wire | null, withdrawn: boolean): Entry {
-    return { state, record: recordOf(state), sandbox: null, wire, withdrawn, locals: new Map() }
+    return { state, record: recordOf(state), sandbox: null, wire, withdrawn, balanced: null, locals: new Map() }
   }
 
   #admit(state: NetworkState): Entry {
@@ -300,43 +309,57 @@ export class ClusterNetworks implements ClusterSide {
 
   /** Sandbox, entries, then what containers see; last the entries of endpoints that are gone. */
   async #realize(e: Entry, died: readonly string[], revived: readonly string[]): Promise<void> {
-    const { nodeId } = this.#self!
-    const members = this.#members.members
-    const index = members.find((m) => m.nodeId === nodeId)?.ingressIndex ?? 0
-    // The mesh needs this node's number; the managers say it with the members.
-    if (e.record.ingress && index === 0) return
-    await this.#ensureSandbox(e, index)
-    const sandbox = e.sandbox!
-    const locals = new Set(e.locals.values())
-    if (e.record.ingress) {
-      await this.mesh.ensure(sandbox, this.#gateways)
-      await this.mesh.followNodes(sandbox, members, nodeId, this.#gateways)
-    }
-    const plan = e.record.ingress
-      ? ingressPlan(e.state, members, nodeId, locals, this.#gateways)
-      : forwardingPlan(e.state, segmentsOf(e.state.network), members, nodeId, locals)
-    await sandbox.follow(plan, async () => {
+    if (!e.sandbox) await this.#ensureSandbox(e)
+    await this.#follow(e, async () => {
       if (e.record.ingress) await this.mesh.followPorts(meshPorts(e.state), died, revived)
       await this.#sandboxes!.networkChanged(e.state.network.id, died, revived)
     })
   }
 
-  async #ensureSandbox(e: Entry, index: number): Promise<void> {
-    const wire = await this.#wire(e.record)
-    if (e.sandbox && sameWire(e.sandbox.wire, wire)) return
-    const fresh = e.wire !== null && !sameWire(e.wire, wire)
-    const { ingress, name, id } = e.record
-    const mac = ingress ? this.#gateways.macOf(index) : null
-    const sandbox = new OverlaySandbox(this.ctx, this.#path(id), name, segmentsOf(e.state.network), wire, mac, ingress)
-    await sandbox.ensure(fresh)
-    e.sandbox = sandbox
-    e.wire = wire
-    await this.#save(e)
+  /** Entries for endpoints elsewhere; `between` runs when the new ones are there and the old ones still are. */
+  async #follow(e: Entry, between: () => Promise<void>): Promise<void> {
+    if (!e.sandbox) return // the mesh's, before this node has its number
+    const { nodeId } = this.#self!
+    const { members } = this.#members
+    const locals = new Set(e.locals.values())
+    const plan = e.record.ingress
+      ? ingressPlan(e.state, members, nodeId, locals, this.#gateways)
+      : forwardingPlan(e.state, segmentsOf(e.state.network), members, nodeId, locals)
+    await e.sandbox.follow(plan, between)
   }
 
+  /** Makes what is missing, and makes anew what was made for another port, address, MTU or number of this node. */
+  async #ensureSandbox(e: Entry): Promise<void> {
+    const { nodeId } = this.#self!
+    const { members } = this.#members
+    const { ingress, name, id } = e.record
+    const index = members.find((m) => m.nodeId === nodeId)?.ingressIndex ?? 0
+    // The mesh needs this node's number; the managers say it with the members.
+    if (ingress && index === 0) return
+    const mac = ingress ? this.#gateways.macOf(index) : null
+    const wire = await this.#wire(e.record)
+    if (!e.sandbox || !sameWire(e.sandbox.wire, wire) || e.sandbox.bridgeMac !== mac) {
+      const fresh = e.wire !== null && !sameWire(e.wire, wire)
+      const segments = segmentsOf(e.state.network)
+      const sandbox = new OverlaySandbox(this.ctx, this.#path(id), name, segments, wire, mac, ingress)
+      await sandbox.ensure(fresh)
+      if (ingress) await this.mesh.ensure(sandbox, this.#gateways)
+      e.sandbox = sandbox
+      e.wire = wire
+      await this.#save(e)
+    }
+    if (ingress) await this.mesh.followNodes(e.sandbox, members, nodeId, this.#gateways)
+  }
+
+  /** Members, or this node's place among them, changed. */
   async #realizeAll(): Promise<void> {
     const results = await Promise.allSettled(
-      [...this.#entries.values()].map((e) => this.#locked(e, () => this.#realize(e, [], []))),
+      [...this.#entries.values()].map((e) =>
+        this.#locked(e, async () => {
+          await this.#ensureSandbox(e)
+          await this.#realize(e, [], [])
+        }),
+      ),
     )
     for (const r of results) if (r.status === 'rejected') throw r.reason
   }
@@ -385,7 +408,8 @@ export class ClusterNetworks implements ClusterSide {
         )
       e.locals.set(a.record.endpointId, a.record.ipv4Address)
       try {
-        await this.#realize(e, [], [])
+        if (!e.sandbox) await this.#realize(e, [], [])
+        else await this.#follow(e, noMore)
         if (!e.sandbox)
           throw conflict(
             'ingressNotReady',
@@ -427,7 +451,7 @@ export class ClusterNetworks implements ClusterSide {
       if (n.ingress) await this.#stopAnswering(a, netns)
       e.locals.delete(a.record.endpointId)
       // It may already live elsewhere: now the managers' word counts for its address.
-      if (e.sandbox) await this.#realize(e, [], [])
+      await this.#follow(e, noMore)
       if (this.#resumed && e.locals.size === 0 && (e.withdrawn || e.state.version === 0)) await this.#forget(e)
     })
   }
@@ -468,7 +492,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   #memberAddresses(): string[] {
-    const all = this.#members.members.map((m) => m.dataPathAddress).filter((a) => a !== '')
+    const all = this.#members.members.map((m) => m.dataPathAddress).filter((a) => parseIpv4(a) !== null)
     return [...new Set(all)]
   }
 
@@ -486,6 +510,11 @@ export class ClusterNetworks implements ClusterSide {
     if (!this.#self) throw conflict('notInCluster', `${what}: this node is in no cluster`, {})
   }
 }
+
+/** Containers need not be told: only where an address is has changed. */
+const noMore = async (): Promise<void> => {}
+
+const NONE: readonly BalancedService[] = []
 
 const NO_WIRE: Wire = { port: 0, local: '', mtu: 0 }
 

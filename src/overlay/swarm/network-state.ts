@@ -103,15 +103,12 @@ export interface Segment {
 }
 
 export function segmentsOf(n: Network): Segment[] {
-  const configs = (n.ipam?.configs.length ? n.ipam.configs : (n.spec?.ipam?.configs ?? [])).filter((c) =>
-    parseCidr(c.subnet),
+  const configs = n.ipam?.configs.length ? n.ipam.configs : (n.spec?.ipam?.configs ?? [])
+  return configs.flatMap((c, index) =>
+    parseCidr(c.subnet)
+      ? [{ index, subnet: c.subnet, gateway: c.gateway.split('/')[0] || firstOf(c.subnet), vni: n.vnis[index] ?? 0 }]
+      : [],
   )
-  return configs.map((c, index) => ({
-    index,
-    subnet: c.subnet,
-    gateway: c.gateway.split('/')[0] || firstOf(c.subnet),
-    vni: n.vnis[index] ?? 0,
-  }))
 }
 
 const firstOf = (subnet: string): string => {

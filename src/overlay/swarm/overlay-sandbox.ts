@@ -15,6 +15,16 @@ export interface Wire {
   readonly mtu: number
 }
 
+/** A VXLAN device's name between its making in the host's namespace and its move. */
+const unbornName = (ctx: OverlayContext, vni: number): string => `${ctx.options.instance}vx${vni}`
+
+/** A device that a crash left between the two; it would keep its VNI taken. */
+export const isUnbornVxlan = (ctx: OverlayContext, name: string, kind: string): boolean =>
+  kind === 'vxlan' && name.startsWith(unbornName(ctx, 0).slice(0, -1))
+
+/** Changes handed to the addon at once. */
+const OPERATIONS_A_CALL = 500
+
 /** Bytes that VXLAN over IPv4 adds to a frame. */
 export const VXLAN_OVERHEAD = 50
 
@@ -33,7 +43,7 @@ export class OverlaySandbox {
     readonly networkName: string,
     readonly segments: readonly Segment[],
     readonly wire: Wire,
-    private readonly bridgeMac: string | null,
+    readonly bridgeMac: string | null,
     private readonly forwards: boolean,
   ) {}
 
@@ -123,10 +133,16 @@ export class OverlaySandbox {
   async follow(plan: ForwardingPlan, between: () => Promise<void>): Promise<void> {
     const { first, after } = planChanges(this.#applied ?? (await this.#read()), plan)
     this.#applied = null // unknown until everything went well
-    if (first.length > 0) await this.ctx.native.netLink(this.netns, first)
+    await this.#run(first)
     await between()
-    if (after.length > 0) await this.ctx.native.netLink(this.netns, after)
+    await this.#run(after)
     this.#applied = plan
+  }
+
+  /** In pieces, so that handing over a long list does not hold up the event loop. */
+  async #run(operations: readonly LinkOperation[]): Promise<void> {
+    for (let i = 0; i < operations.length; i += OPERATIONS_A_CALL)
+      await this.ctx.native.netLink(this.netns, operations.slice(i, i + OPERATIONS_A_CALL))
   }
 
   async #exists(): Promise<boolean> {
@@ -165,7 +181,7 @@ export class OverlaySandbox {
       { op: 'addrAdd', dev: bridge, address: s.gateway, prefix: parseCidr(s.subnet)!.prefix, tolerate: ['EEXIST'] },
     ])
     if (there.has(vxlan) && !fresh) return
-    const born = `${this.ctx.options.instance}vx${s.vni}`
+    const born = unbornName(this.ctx, s.vni)
     if (there.has(vxlan))
       await this.ctx.native.netLink(this.netns, [{ op: 'linkDel', name: vxlan, tolerate: ['ENODEV'] }])
     this.#applied = null

@@ -241,7 +241,7 @@ export interface RaftCore {
   ready(): Ready
   /** Synchronous mode only: the last Ready was written, sent and applied. */
   advance(): void
-  /** The answer comes as a ReadState with the same context in a later Ready, or never. */
+  /** The answer comes as a ReadState with the same context in a later Ready, or never. Contexts: not empty, not reused. */
   readIndex(context: Uint8Array): void
   transferLeader(to: RaftId): void
   forgetLeader(): StepError | null

@@ -84,6 +84,8 @@ export class DurableLog implements StorageReader {
   #discarding: Promise<void> = Promise.resolve()
   #failure: ShoalError | null = null
   #closed = false
+  /** Files that a transfer reads, by name. */
+  readonly #pinned = new Map<string, number>()
 
   private constructor(
     private readonly options: LogOptions & { readonly randomBytes: (length: number) => Uint8Array },
@@ -385,8 +387,28 @@ export class DurableLog implements StorageReader {
     for (const name of await this.options.disk.list(snapshots)) {
       const m = /^(\d+)-(\d+)(\.tmp)?$/.exec(name)
       // A newer one is just being received.
-      if (name === snapshotName(term, index) || (!newerToo && m !== null && Number(m[2]) > index)) continue
+      if (
+        name === snapshotName(term, index) ||
+        this.#pinned.has(name) ||
+        (!newerToo && m !== null && Number(m[2]) > index)
+      )
+        continue
       await this.options.disk.remove(`${snapshots}/${name}`)
+    }
+  }
+
+  /** Keeps the current snapshot's file, whatever newer one comes, until the returned function is called. */
+  pinSnapshot(): () => void {
+    const name = snapshotName(this.pointer.term, this.pointer.index)
+    this.#pinned.set(name, (this.#pinned.get(name) ?? 0) + 1)
+    let pinned = true
+    return () => {
+      if (!pinned) return
+      pinned = false
+      const left = this.#pinned.get(name)! - 1
+      if (left > 0) this.#pinned.set(name, left)
+      // The file itself goes with the next snapshot, or at the next start.
+      else this.#pinned.delete(name)
     }
   }
 

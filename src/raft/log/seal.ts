@@ -46,6 +46,7 @@ export class Sealer {
   readonly #salt: Buffer
   readonly #keys = new Map<string, KeyObject>()
   readonly #owner: Buffer
+  readonly #macKey: KeyObject
   #counter = 0
 
   constructor(
@@ -56,6 +57,7 @@ export class Sealer {
   ) {
     this.#salt = Buffer.from(randomBytes(SALT_BYTES))
     this.#owner = Buffer.from(owner)
+    this.#macKey = createSecretKey(Buffer.from(hkdfSync('sha256', dek, this.#owner, 'shoal raft witness', 32)))
   }
 
   #key(salt: Buffer): KeyObject {
@@ -112,10 +114,7 @@ export class Sealer {
 
   /** For the one record that is written in place and so has no chain. */
   mac(bytes: Uint8Array): Buffer {
-    return createHmac('sha256', Buffer.from(hkdfSync('sha256', this.dek, this.#owner, 'shoal raft witness', 32)))
-      .update(bytes)
-      .digest()
-      .subarray(0, TAG_BYTES)
+    return createHmac('sha256', this.#macKey).update(bytes).digest().subarray(0, TAG_BYTES)
   }
 
   #associated(place: Uint8Array, value: Buffer): Buffer {

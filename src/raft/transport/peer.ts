@@ -78,7 +78,7 @@ export class Peer {
     this.#flush()
   }
 
-  /** The last frame, health check or message from it succeeded, and that is not long ago. */
+  /** A message from it or an answered health check is not long ago. */
   get reachable(): boolean {
     return (
       !this.#failed && this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
@@ -139,7 +139,7 @@ export class Peer {
       if (this.#stream !== stream) return
       this.#writing = false
       if (error) return
-      this.heard()
+      // Taken by our own kernel: that says nothing of the member, which may have been switched off.
       this.#retryMs = RECONNECT_MIN_MS
       this.#flush()
     })

@@ -99,7 +99,8 @@ export class BlobStore {
       await file.sync()
       await file.close()
       file = null
-      await this.#commit(path, digest)
+      await rename(path, this.path(digest))
+      await syncDirectory(this.#blobs)
     } catch (e) {
       await file?.close()
       await rm(path, { force: true })
@@ -108,14 +109,12 @@ export class BlobStore {
     return digest
   }
 
-  /** Takes a file that was hashed while it was written and is on disk already. */
+  /**
+   * Takes a file that was hashed while it was written. Not durable yet: the caller flushes the file system once
+   * (LayerStore.sync) before a record names it, and what no record names is removed at the next start.
+   */
   async adopt(path: string, digest: Digest): Promise<void> {
-    await this.#commit(path, digest)
-  }
-
-  async #commit(path: string, digest: Digest): Promise<void> {
     await rename(path, this.path(digest))
-    await syncDirectory(this.#blobs)
   }
 
   /** Whole and verified; for configs and manifests, not for layers. */

@@ -11,6 +11,8 @@ export interface InstallOptions {
   readonly blobs: readonly Descriptor[]
   /** Layer `index`, unpacked and verified; asked for only where the chain is not there. */
   readonly unpack: (index: number) => Promise<UnpackedLayer>
+  /** Blobs came though the layers were there: they have to reach the disk too. */
+  readonly hasNewBlobs?: boolean
   readonly onPlaced?: (index: number) => void
   readonly parent?: Digest | null
   /** Names and other records that become durable with the image. */
@@ -54,8 +56,9 @@ export async function installImage(store: ImageStore, lease: Lease, o: InstallOp
     })
     o.onPlaced?.(i)
   }
-  // Records must never be older than what they speak of.
-  if (changes.length > 0) await store.layers.sync()
+  // Records must never be older than what they speak of: layers and blobs. Nothing new came when all was known before.
+  const before = store.db.images.get(o.id)
+  if (changes.length > 0 || o.hasNewBlobs || !before) await store.layers.sync()
   await store.exclusive(async () => {
     const now = store.modules.clock.now()
     await store.db.commit([
@@ -67,7 +70,7 @@ export async function installImage(store: ImageStore, lease: Lease, o: InstallOp
           manifest: o.manifest,
           layers: chain,
           blobs: o.blobs,
-          parent: o.parent ?? store.db.images.get(o.id)?.parent ?? null,
+          parent: o.parent ?? before?.parent ?? null,
           lastTaggedMs: now,
         },
       },

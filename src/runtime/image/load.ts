@@ -194,20 +194,23 @@ async function loadManifest(
   await lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
   await store.blobs.put(rawConfig, id)
   await store.blobs.put(data, descriptor.digest)
+  // Chains that are here already may have been packed otherwise: their blobs are wanted for push and save.
+  let hasNewBlobs = false
+  for (const [i, l] of manifest.layers.entries())
+    if (store.db.layers.has(chain[i]!) && !(await store.blobs.has(l.digest))) {
+      const extra = await takeLayer(store, archive, l, config.rootfs.diff_ids[i]!, o)
+      await store.layers.discard(extra.directory)
+      hasNewBlobs = true
+    }
   await installImage(store, lease, {
     id,
     config,
     manifest: { mediaType: mediaTypeOf(manifest, descriptor.mediaType), digest: descriptor.digest, size: data.length },
     blobs: manifest.layers,
+    hasNewBlobs,
     unpack: (i) => takeLayer(store, archive, manifest.layers[i]!, config.rootfs.diff_ids[i]!, o),
     changes: () => names.map((n) => store.nameImage(n, id, null)),
   })
-  // Chains that were here already may have been packed otherwise: their blobs are wanted for push and save.
-  for (const [i, l] of manifest.layers.entries())
-    if (!(await store.blobs.has(l.digest))) {
-      const extra = await takeLayer(store, archive, l, config.rootfs.diff_ids[i]!, o)
-      await store.layers.discard(extra.directory)
-    }
   return report(store, o, id, names)
 }
 

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { invalid, notFound, ShoalError, unavailable } from '../../common/index.js'
 import type {
   Descriptor,
@@ -142,7 +143,8 @@ async function chooseManifest(
   return { top, own, manifest: own.manifest }
 }
 
-export async function pullImage(store: ImageStore, reference: string, o: PullOptions): Promise<Image> {
+export async function pullImage(store: ImageStore, reference: string, options: PullOptions): Promise<Image> {
+  const o = { ...options, signal: store.untilStop(options.signal) }
   const named = parseReference(reference)
   const emit: OnProgress = o.onProgress ?? (() => {})
   if (o.allTags && named.digest) throw invalid('badReference', 'tag can not be used with --all-tags/-a')
@@ -169,8 +171,9 @@ async function pullOne(
   o: PullOptions,
   emit: OnProgress,
 ): Promise<Image> {
-  emit({ status: `Pulling from ${ref.path}`, id: ref.digest ?? ref.tag! })
+  // The first message comes with the registry's answer: a name that it does not know is an error before any output.
   const chosen = await chooseManifest(repository, ref, o.platform ?? hostPlatform(), o.signal)
+  emit({ status: `Pulling from ${ref.path}`, id: ref.digest ?? ref.tag! })
   const id = chosen.manifest.config.digest
   const before = store.findReference(ref)?.image ?? null
   await store.leased((lease) =>
@@ -207,13 +210,14 @@ async function installPulled(
   const progress = manifest.layers.map((l) => new LayerProgress(l.digest.slice(7, 19), store.modules.clock, emit))
   await store.blobs.put(own.data, own.descriptor.digest)
   await store.blobs.put(top.data, top.descriptor.digest)
-  const unpacked = await fetchLayers(store, repository, { layers: manifest.layers, chain, progress }, o.signal)
+  const unpacked = await fetchLayers(store, repository, { id, layers: manifest.layers, chain, progress }, o.signal)
   try {
     await installImage(store, lease, {
       id,
       config,
       manifest: own.descriptor,
       blobs: manifest.layers,
+      hasNewBlobs: unpacked.size > 0,
       unpack: async (i) => {
         const ready = unpacked.get(i)
         unpacked.delete(i)
@@ -260,6 +264,7 @@ async function fetchLayers(
   store: ImageStore,
   repository: Repository,
   wanted: {
+    readonly id: string
     readonly layers: readonly Descriptor[]
     readonly chain: readonly string[]
     readonly progress: readonly LayerProgress[]
@@ -268,11 +273,17 @@ async function fetchLayers(
 ): Promise<Map<number, UnpackedLayer>> {
   const stop = new AbortController()
   const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  // A listener for each transfer; there are as many as the image has layers.
+  setMaxListeners(0, both)
   const unpacked = new Map<number, UnpackedLayer>()
   const missing: number[] = []
+  const present = await Promise.all(
+    wanted.layers.map(async (l, i) => store.db.layers.has(wanted.chain[i]!) && (await store.blobs.has(l.digest))),
+  )
+  // Docker has nothing to say about the layers of an image that is there.
+  if (store.db.images.has(wanted.id) && present.every((p) => p)) return unpacked
   for (const [i, layer] of wanted.layers.entries()) {
-    if (store.db.layers.has(wanted.chain[i]!) && (await store.blobs.has(layer.digest)))
-      wanted.progress[i]!.say('Already exists')
+    if (present[i]) wanted.progress[i]!.say('Already exists')
     else {
       wanted.progress[i]!.say('Pulling fs layer')
       // The same layer twice in one image is downloaded once, and unpacked from the blob the second time.
@@ -306,18 +317,19 @@ export async function resolveRemote(
   o: { readonly auth?: RegistryAuth; readonly signal?: AbortSignal },
 ): Promise<RemoteImage> {
   const ref = withDefaultTag(parseReference(reference))
+  const signal = store.untilStop(o.signal)
   return onEndpoints(
     store,
     ref,
     o.auth,
     async (repository) => {
-      const top = await repository.manifest(ref.digest ?? ref.tag!, o.signal)
+      const top = await repository.manifest(ref.digest ?? ref.tag!, signal)
       if (isIndex(top.manifest))
         return {
           descriptor: top.descriptor,
           platforms: top.manifest.manifests.flatMap((m) => (m.platform ? [m.platform] : [])),
         }
-      const config = parseConfig(await repository.smallBlob(top.manifest.config, o.signal))
+      const config = parseConfig(await repository.smallBlob(top.manifest.config, signal))
       return {
         descriptor: top.descriptor,
         platforms: [
@@ -329,6 +341,6 @@ export async function resolveRemote(
         ],
       }
     },
-    o.signal,
+    signal,
   )
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { invalid, notFound, ShoalError } from '../../common/index.js'
 import type { ImageRecord, ReferenceRecord } from '../content/database.js'
 import type { Descriptor, OnProgress, RegistryAuth } from '../contract.js'
@@ -29,7 +30,8 @@ function pushError(e: unknown, ref: Reference): unknown {
 }
 
 /** Without a tag, all tags of the repository. Layers go several at a time; those that the registry has are not sent. */
-export async function pushImage(store: ImageStore, reference: string, o: PushOptions): Promise<void> {
+export async function pushImage(store: ImageStore, reference: string, options: PushOptions): Promise<void> {
+  const o = { ...options, signal: store.untilStop(options.signal) }
   const ref = parseReference(reference)
   if (ref.digest) throw invalid('badReference', 'cannot push a digest reference')
   const names: ReferenceRecord[] = []
@@ -86,6 +88,8 @@ async function pushOne(
   for (const { progress } of rows) progress.say('Preparing')
   const stop = new AbortController()
   const both = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  // A listener for each transfer; there are as many as the image has layers.
+  setMaxListeners(0, both)
   let failure: { readonly reason: unknown } | null = null
   const sent = new Map<string, Promise<void>>()
   const jobs = rows.map(async ({ blob, progress }) => {

@@ -113,9 +113,5 @@ class Service implements LocalImageService {
 
 /** `start` must have resolved before anything else is asked; `stop` waits for records being written. */
 export function createImageService(options: ImageOptions, modules: RuntimeModules): LocalImageService {
-  const store = new ImageStore(resolveImageOptions(options), {
-    ...modules,
-    logger: modules.logger.child({ room: 'images' }),
-  })
-  return new Service(store)
+  return new Service(new ImageStore(resolveImageOptions(options), modules))
 }

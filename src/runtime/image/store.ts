@@ -1,6 +1,7 @@
+import { setMaxListeners } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Emitter, invalid, notFound } from '../../common/index.js'
+import { Emitter, invalid, notFound, ShoalError } from '../../common/index.js'
 import { BlobStore } from '../content/blob-store.js'
 import { type Change, ImageDatabase, type ImageRecord, type ReferenceRecord } from '../content/database.js'
 import { KeyedMutex, Limiter, Mutex } from '../content/mutex.js'
@@ -34,6 +35,8 @@ export class Lease {
 
 /** Repositories remembered for a blob. */
 const SOURCES_MAX = 8
+/** How long `close` waits for operations under way. */
+const STOP_WAIT_MS = 5000
 
 /**
  * What the parts of the image room share: blobs, layers, records, and who may touch them when. Records change only inside
@@ -53,6 +56,8 @@ export class ImageStore {
   readonly uploads: Limiter
   readonly #exclusive = new Mutex()
   readonly #leases = new Set<Lease>()
+  readonly #running = new Set<Promise<unknown>>()
+  readonly #stopping = new AbortController()
   readonly #configs = new Map<Digest, { config: ImageConfig; raw: Uint8Array }>()
 
   constructor(
@@ -77,8 +82,21 @@ export class ImageStore {
     await this.exclusive(() => this.collect())
   }
 
+  /** Transfers end with a reason, and what is being written gets a little time to come to its end. May be called twice. */
   async close(): Promise<void> {
+    this.#stopping.abort(new ShoalError('unavailable', 'stopping', 'the image service is stopping'))
+    const settled = Promise.allSettled([...this.#running])
+    // Somebody who sends a tar for ever must not hold the daemon; what he sent is collected at the next start.
+    await Promise.race([settled, this.modules.clock.sleep(STOP_WAIT_MS)])
     await this.exclusive(() => this.db.close())
+  }
+
+  /** Aborts with the caller's wish or with the service's end. */
+  untilStop(signal: AbortSignal | undefined): AbortSignal {
+    const both = AbortSignal.any(signal ? [signal, this.#stopping.signal] : [this.#stopping.signal])
+    // A listener for each request; there are some for every layer.
+    setMaxListeners(0, both)
+    return both
   }
 
   exclusive<T>(fn: () => Promise<T>): Promise<T> {
@@ -98,9 +116,12 @@ export class ImageStore {
 
   async leased<T>(fn: (lease: Lease) => Promise<T>): Promise<T> {
     const lease = this.lease()
+    const running = fn(lease)
+    this.#running.add(running)
     try {
-      return await fn(lease)
+      return await running
     } finally {
+      this.#running.delete(running)
       this.release(lease)
     }
   }

@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs'
+import { Readable } from 'node:stream'
 import { invalid, ShoalError } from '../../common/index.js'
 import { digestOf } from '../content/blob-store.js'
 import type { Descriptor, Digest } from '../contract.js'
@@ -184,15 +185,7 @@ export class Repository {
               'content-length': String(end - start),
               ...(d.size > o.chunkBytes ? { 'content-range': `${start}-${end - 1}` } : {}),
             },
-            body: () => {
-              const s = createReadStream(path, { start, end: end - 1, highWaterMark: 256 * 1024 })
-              let sent = start
-              s.on('data', (c) => {
-                sent += c.length
-                o.onSent(sent)
-              })
-              return s
-            },
+            body: () => Readable.from(piece(path, start, end, o.onSent), { objectMode: false }),
             expect: [201, 202],
             scope: this.#push,
             ...signal,
@@ -218,9 +211,11 @@ export class Repository {
       } catch (e) {
         if (o.signal?.aborted || !isTransient(e) || ++failures >= this.retry.attemptsMax) throw e
         await this.retry.pause(failures, o.signal)
-        const at: number | null = location ? await this.#uploadOffset(location, o.signal) : null
-        if (at === null) location = null
-        else offset = at
+        const at: { offset: number; location: string } | null = location
+          ? await this.#uploadState(location, o.signal)
+          : null
+        location = at?.location ?? null
+        offset = at?.offset ?? 0
       }
     }
   }
@@ -235,8 +230,8 @@ export class Repository {
     return new URL(location, url).href
   }
 
-  /** How far an upload got, or null when the registry forgot it. */
-  async #uploadOffset(location: string, signal?: AbortSignal): Promise<number | null> {
+  /** How far an upload got and where it goes on, or null when the registry forgot it. */
+  async #uploadState(location: string, signal?: AbortSignal): Promise<{ offset: number; location: string } | null> {
     try {
       const r = await this.transport.send({
         method: 'GET',
@@ -246,9 +241,10 @@ export class Repository {
         ...(signal && { signal }),
       })
       await r.body.dump()
-      const range = /(\d+)-(\d+)$/.exec(headerOf(r, 'range') ?? '')
+      const last = Number(/(\d+)-(\d+)$/.exec(headerOf(r, 'range') ?? '')?.[2] ?? 0)
       // "0-0" is both nothing and one byte; starting over is always right.
-      return range && Number(range[2]) > 0 ? Number(range[2]) + 1 : null
+      if (last === 0) return null
+      return { offset: last + 1, location: this.#location(r.url, headerOf(r, 'location') ?? location) }
     } catch (e) {
       if (signal?.aborted) throw e
       return null
@@ -301,6 +297,21 @@ export class Repository {
         await this.retry.pause(attempt, signal)
       }
     }
+  }
+}
+
+/** Read as it is asked for: a file that flows by itself would be gone before a connection is there. */
+async function* piece(
+  path: string,
+  start: number,
+  end: number,
+  onSent: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  let sent = start
+  for await (const chunk of createReadStream(path, { start, end: end - 1, highWaterMark: 256 * 1024 })) {
+    yield chunk as Uint8Array
+    sent += (chunk as Uint8Array).length
+    onSent(sent)
   }
 }
 

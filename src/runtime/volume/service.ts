@@ -10,7 +10,7 @@ import { defaultLayerTool, type RuntimeModules } from '../options.js'
 import { LayerTool } from '../snapshot/layer-tool.js'
 
 export interface VolumeOptions {
-  /** Absolute directory; volumes are <root>/volumes/<name>/_data, as docker has them. */
+  /** Absolute directory of our own; a volume's data is <root>/<name>/_data. */
   readonly root: string
   readonly layerTool?: string
 }
@@ -73,7 +73,7 @@ class LocalVolumes implements VolumeService {
   ) {
     if (!isAbsolute(options.root))
       throw invalid('badOptions', `the volume root must be an absolute path, not "${options.root}"`)
-    this.#root = join(options.root, 'volumes')
+    this.#root = options.root
     this.#tool = new LayerTool(options.layerTool ?? defaultLayerTool())
   }
 

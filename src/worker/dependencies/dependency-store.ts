@@ -39,12 +39,14 @@ export class DependencyStore implements Dependencies {
   }
 
   /**
-   * All that the task refers to is here. Once a manager has given the whole set, what is missing does not come any more: the
+   * All that the task refers to is here, credentials for its image too. Once a manager has given the whole set, what is missing does not come any more: the
    * task goes on then, and its container's creation fails with the name of what is missing.
    */
   isReadyFor(task: Task): boolean {
     if (this.#isComplete) return true
     const container = task.spec?.container
+    // Read from disk, where the registry's credentials are not kept.
+    if (container?.pullOptions?.registryAuth === '') return false
     return (
       (container?.secrets ?? []).every((s) => this.#secrets.has(s.secretId)) &&
       (container?.configs ?? []).every((c) => this.#configs.has(c.configId))

@@ -81,8 +81,9 @@ export class TaskRecords {
   }
 }
 
+/** That there were credentials stays to be seen: such a task's image waits for the manager to send them again. */
 function withoutCredentials(task: Task): Task {
   const container = task.spec?.container
   if (!task.spec || !container?.pullOptions) return task
-  return { ...task, spec: { ...task.spec, container: { ...container, pullOptions: null } } }
+  return { ...task, spec: { ...task.spec, container: { ...container, pullOptions: { registryAuth: '' } } } }
 }

@@ -174,7 +174,8 @@ export class TaskRunner {
     const seen = await this.#look()
     const container = { ...(seen.container ?? { containerId: '', pid: 0 }), pid: 0, exitCode }
     if (exitCode === 0) return this.#reach(TaskState.TASK_COMPLETE, { ...seen, container })
-    const err = `task: non-zero exit (${exitCode})${message ? `: ${message}` : ''}`
+    const base = `task: non-zero exit (${exitCode})`
+    const err = message === '' ? base : message.startsWith(base) ? message : `${base}: ${message}`
     return this.#reach(TaskState.TASK_FAILED, { ...seen, container, err })
   }
 

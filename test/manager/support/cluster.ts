@@ -30,17 +30,44 @@ import { FakeClock } from './fake-clock.js'
 
 export const MS = 1e6
 
-/** A store whose log commits in the next microtask. `refuse` makes proposals fail as without a quorum. */
-export function leadingStore(clock: FakeClock): { store: ReplicatedStore; log: { refuse: boolean; entries: number } } {
+export interface TestLog {
+  /** Proposals fail as without a quorum. */
+  refuse: boolean
+  /** So many of the next proposals end as unknown, and are committed a little later all the same, before what comes after them. */
+  late: number
+  entries: number
+}
+
+/** A store whose log commits in the next microtask. */
+export function leadingStore(clock: FakeClock): { store: ReplicatedStore; log: TestLog } {
   const store = createStore({ clock })
-  const log = { refuse: false, entries: 0 }
+  const log: TestLog = { refuse: false, late: 0, entries: 0 }
+  const queue: (() => void)[] = []
+  let isStalled = false
+  const drain = (): void => {
+    if (!isStalled) for (const commit of queue.splice(0)) commit()
+  }
   store.connect({
     async propose(actions: readonly StoreAction[]) {
       await Promise.resolve()
       if (log.refuse) return { result: 'refused', reason: 'notLeader' }
-      log.entries++
-      store.apply(log.entries, [{ ours: true, actions }])
-      return { result: 'applied', index: log.entries }
+      if (log.late > 0) {
+        log.late--
+        isStalled = true
+        queue.push(() => store.apply(++log.entries, [{ ours: false, actions }]))
+        clock.after(200, () => {
+          isStalled = false
+          drain()
+        })
+        return { result: 'unknown', reason: 'deadline' }
+      }
+      return new Promise((resolve) => {
+        queue.push(() => {
+          store.apply(++log.entries, [{ ours: true, actions }])
+          resolve({ result: 'applied', index: log.entries })
+        })
+        drain()
+      })
     },
   })
   store.setLeading(true)
@@ -74,7 +101,7 @@ export class TestCluster {
   readonly clock = new FakeClock()
   readonly rng: Rng
   readonly store: ReplicatedStore
-  readonly log: { refuse: boolean; entries: number }
+  readonly log: TestLog
   readonly behaviours = new Map<string, Behaviour>([['nginx', RUNS]])
   /** Called with each commit, after it is visible. */
   readonly checks: ((commit: Commit) => void)[] = []

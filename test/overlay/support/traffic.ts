@@ -3,6 +3,7 @@
 //   get ADDRESS PORT COUNT        TCP: COUNT connections one after another; prints JSON of answers, or the error
 //   udp ADDRESS PORT COUNT [KEEP] UDP: COUNT questions, each from a new socket unless KEEP; prints JSON of answers
 //   hold ADDRESS PORT             TCP: connects, prints the answer, then echoes lines from stdin through it
+//   chat ADDRESS PORT             UDP: each line from stdin is sent from one socket; prints what comes back
 //   dns NAME [TYPE] [tcp]         asks 127.0.0.11; prints JSON {rcode, answers}
 //   nameserver ADDRESS ANSWER     answers every A question with ANSWER
 import { createSocket } from 'node:dgram'
@@ -84,6 +85,11 @@ if (mode === 'serve') {
     process.exit(0)
   })
   process.stdin.on('data', (d) => s.write(d))
+} else if (mode === 'chat') {
+  const udp = createSocket('udp4')
+  udp.on('message', (m) => process.stdout.write(`${m}\n`))
+  udp.on('error', (e) => process.stdout.write(`${e}\n`))
+  process.stdin.on('data', (d) => udp.send(d, Number(args[1]), args[0]))
 } else if (mode === 'nameserver') {
   const udp = createSocket('udp4')
   udp.on('message', (m, from) => {

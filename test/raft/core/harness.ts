@@ -76,6 +76,8 @@ export class Member {
   readonly storage: MemoryStorage
   readonly core: RaftCore
   readonly applied: Entry[] = []
+  /** Where the state machine stood when this run of the member began. */
+  appliedBefore = 0
   readonly reads: ReadState[] = []
   readonly readys: Ready[] = []
   readonly lines: string[] = []
@@ -99,7 +101,7 @@ export class Member {
       electionTick: 10,
       heartbeatTick: 1,
       storage: this.storage,
-      applied: snap?.index ?? 0,
+      applied: snap?.index ?? this.storage.firstIndex() - 1,
       asyncStorageWrites: false,
       maxSizePerMsg: UNLIMITED,
       maxCommittedSizePerReady: 0,
@@ -247,7 +249,9 @@ export function elect(m: Member): Member {
   for (const kind of ['MsgPreVoteResp', 'MsgVoteResp'] as const) {
     if (m.role !== (kind === 'MsgPreVoteResp' ? 'preCandidate' : 'candidate')) continue
     const term = kind === 'MsgPreVoteResp' ? m.term + 1 : m.term
-    for (const id of m.status.config.voters) if (id !== m.id) m.core.step(msg(kind, id, m.id, { term }))
+    const { voters, votersOutgoing } = m.status.config
+    for (const id of new Set([...voters, ...votersOutgoing]))
+      if (id !== m.id) m.core.step(msg(kind, id, m.id, { term }))
     m.work()
   }
   if (m.role !== 'leader') throw new Error(`member ${m.id} is ${m.role}`)

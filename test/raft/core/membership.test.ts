@@ -286,6 +286,12 @@ test('a joint configuration needs both majorities for elections and for commits'
   t.is(m.commit, 0)
   ack(m, 5)
   t.is(m.commit, 1)
+  const other = leader({ conf })
+  ack(other, 4)
+  ack(other, 5)
+  t.is(other.commit, 0)
+  ack(other, 3)
+  t.is(other.commit, 1)
   // And refuses others until it is left.
   m.work()
   m.core.proposeConfChange(change('v9'))

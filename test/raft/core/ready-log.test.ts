@@ -227,6 +227,8 @@ test('nothing changes what a Ready holds', (t) => {
   m.core.propose(bytes('one'))
   const rd = m.take()
   const copy = JSON.stringify(rd)
+  m.core.propose(bytes('before it is written'))
+  t.is(JSON.stringify(rd), copy)
   m.write(rd.entries, rd.hardState, rd.snapshot)
   m.core.advance()
   m.core.propose(bytes('two'))
@@ -426,6 +428,16 @@ test('HasNextCommittedEnts, NextCommittedEnts, AcceptApplying, AppliedTo: handed
   t.deepEqual(
     log.nextCommitted(true).map((e) => e.index),
     [4],
+  )
+  // A page that was cut short is the last until it is confirmed, even if the limit is not reached.
+  const roomy = logOf([1, 1, 1], [], 2.5 * size)
+  roomy.commitTo(3)
+  roomy.acceptApplying(roomy.nextCommitted(false), false)
+  t.false(roomy.hasNextCommitted(false))
+  roomy.appliedTo(2, 2 * size)
+  t.deepEqual(
+    roomy.nextCommitted(false).map((e) => e.index),
+    [3],
   )
   t.throws(() => log.appliedTo(2, 0), { instanceOf: CoreAssertionError })
   t.throws(() => log.appliedTo(5, 0), { instanceOf: CoreAssertionError })

@@ -88,6 +88,17 @@ test('RestoreIgnoreSnapshot: an older snapshot is ignored, one inside the log on
   t.deepEqual(m.status.config.voters, [1, 2, 3])
 })
 
+test('an older snapshot is ignored also where the log cannot tell any more', (t) => {
+  const m = new Member(1, { snapshot: snapshot(10, 2, confState([1, 2, 3])), hardState: { term: 2, commit: 10 } })
+  install(m, confState([1, 2]), 5, 1)
+  t.deepEqual(
+    m.work().map((x) => x.index),
+    [10],
+  )
+  t.is(m.commit, 10)
+  t.deepEqual(m.status.config.voters, [1, 2, 3])
+})
+
 test('a snapshot for a configuration without this member is not installed', (t) => {
   const m = new Member(1)
   install(m, confState([2, 3]))

@@ -434,6 +434,17 @@ test("CandidateDeliversPreCandidateSelfVoteAfterBecomingCandidate: a late pre-vo
   t.is(m.role, 'leader')
 })
 
+test('late pre-votes of others do not elect a candidate either', (t) => {
+  const m = new Member(1, { preVote: true, voters: [1, 2, 3, 4, 5] })
+  m.core.campaign()
+  m.work()
+  for (const id of [2, 3, 4, 5]) m.core.step(msg('MsgPreVoteResp', id, 1, { term: 1 }))
+  m.work()
+  for (const id of [2, 3, 4, 5]) m.core.step(msg('MsgPreVoteResp', id, 1, { term: 1 }))
+  t.is(m.role, 'candidate')
+  t.is(m.term, 1)
+})
+
 test('LeaderMsgAppSelfAckAfterTermChange: the own acknowledgement does not count after the term changed', (t) => {
   const m = leader({ asyncStorageWrites: true, voters: [1, 2, 3] })
   m.core.propose(Uint8Array.of(1))

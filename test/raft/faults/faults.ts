@@ -21,7 +21,7 @@ export const FAULTS: readonly Fault[] = [
     'a vote is sent before it is durable',
     'raft.js',
     "|| type === 'MsgVoteResp' || type === 'MsgPreVoteResp')",
-    ')',
+    "|| (type === 'MsgVoteResp' && m.to === this.id) || type === 'MsgPreVoteResp')",
   ),
   fault('a pre-vote raises the term', 'step.js', "m.type === 'MsgPreVote' || (m.type", '(m.type'),
   fault('the election timeout is the same for all', 'raft.js', 'Math.floor(random() * electionTick)', '0'),

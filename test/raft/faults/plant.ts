@@ -45,7 +45,7 @@ export async function runWithFault(fault: Fault | null): Promise<Outcome> {
       if (existsSync(join(root, part))) cpSync(join(root, part), join(dir, part), { recursive: true })
     symlinkSync(realpathSync(join(root, 'node_modules')), join(dir, 'node_modules'))
     const { imports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { imports: unknown }
-    const ava = { files: ['build/test/raft/core/*.test.js'], workerThreads: false, concurrency: 2 }
+    const ava = { files: ['build/test/raft/core/*.test.js'], workerThreads: false, concurrency: 2, timeout: '100s' }
     writeFileSync(join(dir, 'package.json'), JSON.stringify({ name: 'faulty', type: 'module', imports, ava }))
     mkdirSync(join(dir, 'src'))
     if (fault) plant(dir, fault)

@@ -1,4 +1,4 @@
-import { FAULTS } from './faults.js'
+import { FAULTS, type Fault } from './faults.js'
 import { runWithFault } from './plant.js'
 
 /**
@@ -13,15 +13,16 @@ const report = (ok: boolean, line: string): void => {
   process.stdout.write(`${ok ? 'ok    ' : 'FAILED'} ${line}\n`)
 }
 
-const sound = await runWithFault(null)
-report(!sound.caught, `the core without a fault: ${sound.by}`)
-for (const fault of chosen) {
+async function tryFault(fault: Fault | null): Promise<void> {
+  const name = fault?.name ?? 'the core without a fault'
   try {
     const { caught, by } = await runWithFault(fault)
-    report(caught, `${fault.name}: ${by}`)
-  } catch (caught) {
-    report(false, `${fault.name}: ${caught instanceof Error ? caught.message : String(caught)}`)
+    report(caught === (fault !== null), `${name}: ${by}`)
+  } catch (error) {
+    report(false, `${name}: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
+
+for (const fault of [null, ...chosen]) await tryFault(fault)
 process.stdout.write(`${chosen.length + 1 - failed} passed, ${failed} failed\n`)
 process.exitCode = failed > 0 ? 1 : 0

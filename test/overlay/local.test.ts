@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { loadNetNative } from '../../src/overlay/native.js'
 import { type Host, Lab, whyNoLab } from './support/lab.js'
 
 const reason = await whyNoLab()
@@ -19,7 +20,10 @@ run('on a user-defined network names, aliases and short ids resolve; other quest
   writeFileSync(conf, 'nameserver 10.88.0.100\nsearch example.test\n')
   await h.start({ hostResolvConf: conf })
   const net = await h.network('front')
-  const a = await h.container('a', net.id, { aliases: ['db'], spec: { extraHosts: ['gate:host-gateway', 'x:1.2.3.4'] } })
+  const a = await h.container('a', net.id, {
+    aliases: ['db'],
+    spec: { extraHosts: ['gate:host-gateway', 'x:1.2.3.4'] },
+  })
   const b = await h.container('b', net.id)
   t.deepEqual(await lab.dns(b.netns, 'a'), { answers: [a.endpoint.ipv4Address], error: null })
   t.deepEqual((await lab.dns(b.netns, 'DB')).answers, [a.endpoint.ipv4Address])
@@ -28,7 +32,10 @@ run('on a user-defined network names, aliases and short ids resolve; other quest
   t.deepEqual((await lab.dns(b.netns, a.endpoint.ipv4Address, 'PTR')).answers, ['a.front'])
   t.is((await lab.dns(b.netns, 'a', 'AAAA')).error, 'ENODATA')
   t.deepEqual((await lab.dns(b.netns, 'somewhere.test')).answers, ['192.0.2.7'])
-  t.is(readFileSync(join(b.files, 'resolv.conf'), 'utf8'), 'nameserver 127.0.0.11\nsearch example.test\noptions ndots:0\n')
+  t.is(
+    readFileSync(join(b.files, 'resolv.conf'), 'utf8'),
+    'nameserver 127.0.0.11\nsearch example.test\noptions ndots:0\n',
+  )
   const bridge = await h.service.findNetwork('bridge')
   t.regex(readFileSync(join(a.files, 'hosts'), 'utf8'), new RegExp(`^${bridge.ipam.pools[0]!.gateway}\tgate$`, 'm'))
   t.is(readFileSync(join(a.files, 'hostname'), 'utf8'), 'a\n')
@@ -110,7 +117,10 @@ run('a killed daemon finds its sandboxes again, removes the dead ones, and serve
   t.not(c.endpoint.ipv4Address, a.endpoint.ipv4Address)
   t.not(c.endpoint.ipv4Address, b.endpoint.ipv4Address)
   const stats = await h.service.stats(a.id)
-  t.deepEqual(stats.map((s) => s.name), ['eth0'])
+  t.deepEqual(
+    stats.map((s) => s.name),
+    ['eth0'],
+  )
   t.true(stats[0]!.rxPackets > 0)
 
   await h.kill()
@@ -150,7 +160,11 @@ run('host, none, shared and macvlan modes', async (t) => {
   const mac = await h.network('lan', {
     driver: 'macvlan',
     options: { parent: 'eth0' },
-    ipam: { driver: 'default', options: {}, pools: [{ subnet: '10.88.0.0/24', gateway: '10.88.0.1', range: '10.88.0.128/25' }] },
+    ipam: {
+      driver: 'default',
+      options: {},
+      pools: [{ subnet: '10.88.0.0/24', gateway: '10.88.0.1', range: '10.88.0.128/25' }],
+    },
   })
   const m = await h.container('m', mac.id, { address: '10.88.0.150' })
   await lab.serve(m.netns, 'm', 80)
@@ -160,4 +174,93 @@ run('host, none, shared and macvlan modes', async (t) => {
   t.like(await t.throwsAsync(h.network('lan2', { driver: 'macvlan', options: { parent: 'nosuch0' } })), {
     code: 'noSuchParent',
   })
+})
+
+run('leftovers of a crash are removed at the next start; what belongs to others stays', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  const native = loadNetNative()
+  await h.start()
+  const a = await h.container('a', (await h.service.findNetwork('bridge')).id)
+  await h.kill()
+  // A sandbox whose record was lost, an endpoint's link, a VXLAN device between making and moving.
+  await native.netnsCreate(join(h.runDir, 'netns', 'lost'), {})
+  await native.netLink(h.netns, [
+    { op: 'linkAdd', name: 'vethlost', kind: 'veth', peerName: 'eth0', peerNetns: join(h.runDir, 'netns', 'lost') },
+    { op: 'linkSet', name: 'vethlost', alias: 'shoal:ep:lost', up: true },
+    { op: 'linkAdd', name: 'shoalvx77', kind: 'vxlan', vni: 77, port: 4789 },
+    { op: 'linkAdd', name: 'foreign0', kind: 'bridge' },
+  ])
+  await native.netNft(h.netns, 'table ip foreign { chain c { type filter hook input priority 0; counter; }; }')
+  writeFileSync(join(h.runDir, 'sandboxes', 'torn.json'), '{"spec":')
+  await h.start({}, [a.id])
+  const left = await lab.leftovers(h)
+  t.deepEqual(left.namespaces, [a.id])
+  t.false(left.links.includes('vethlost'))
+  t.false(left.links.includes('shoalvx77'))
+  t.true(left.links.includes('foreign0'))
+  t.true(left.tables.includes('table ip foreign'))
+  t.deepEqual(
+    (await h.service.endpoints(a.endpoint.networkId)).map((e) => e.sandboxId),
+    [a.id],
+  )
+
+  // A bridge that somebody else made, used by name.
+  const named = await h.network('named', { options: { 'com.docker.network.bridge.name': 'foreign0' } })
+  const n = await h.container('n', named.id)
+  await lab.serve(lab.outside, 'out', 99)
+  t.is((await lab.get(n.netns, '10.88.0.100', 99)).error, null)
+  await h.service.deleteSandbox(n.id)
+  await h.service.removeNetwork(named.id)
+  t.true((await lab.leftovers(h)).links.includes('foreign0'))
+})
+
+run('many containers start and stop at once, and nothing is left', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  const net = await h.network('front')
+  const boxes = await Promise.all(Array.from({ length: 30 }, (_, i) => h.container(`c${i}`, net.id)))
+  t.is(new Set(boxes.map((b) => b.endpoint.ipv4Address)).size, 30)
+  const ports = await Promise.all(
+    boxes.map((b) => h.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 0 }])),
+  )
+  t.is(new Set(ports.map((p) => p[0]!.hostPort)).size, 30)
+  await lab.serve(boxes[29]!.netns, 'last', 80)
+  t.deepEqual((await lab.get(lab.outside, h.address, ports[29]![0]!.hostPort)).answers, ['last 10.88.0.100'])
+  t.deepEqual((await lab.dns(boxes[0]!.netns, 'c29')).answers, [boxes[29]!.endpoint.ipv4Address])
+  await Promise.all(boxes.map((b) => h.service.deleteSandbox(b.id)))
+  await h.service.removeNetwork(net.id)
+  const left = await lab.leftovers(h)
+  t.deepEqual(left.links, ['shoal0'])
+  t.deepEqual(left.namespaces, [])
+  const map = await loadNetNative().netNft(h.netns, 'list map inet shoal pub-any')
+  t.false(map.includes('elements'))
+})
+
+run('a UDP sender follows the port to its next container', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  const bridge = await h.service.findNetwork('bridge')
+  const port = [{ containerPort: 80, protocol: 'udp' as const, hostIp: '', hostPort: 9000 }]
+  const a = await h.container('a', bridge.id)
+  const b = await h.container('b', bridge.id)
+  await lab.serve(a.netns, 'a', 80)
+  await lab.serve(b.netns, 'b', 80)
+  await h.service.publish(a.id, port)
+  const sender = lab.program(lab.outside, 'chat', h.address, '9000')
+  sender.write('1\n')
+  await sender.until('a 10.88.0.100\n')
+  await h.service.publish(a.id, [])
+  await h.service.publish(b.id, port)
+  sender.write('2\n')
+  await sender.until('b 10.88.0.100\n')
+  t.pass()
 })

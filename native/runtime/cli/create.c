@@ -1,0 +1,348 @@
+// create, run, start, exec: the verbs that make processes.
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#include "../hooks.h"
+#include "../kernel.h"
+#include "../tty.h"
+#include "cli.h"
+
+// main.c looked beside the program; without that, where a package would put it.
+static char *helper_path(void) {
+  const char *env = getenv("SHOAL_SECCOMP");
+  return xstrdup(env && *env ? env : "/usr/libexec/shoal/shoal-seccomp");
+}
+
+static char *cgroup_of(const struct json *config, const char *id) {
+  const char *p = j_gets(j_get(config, "linux"), "cgroupsPath");
+  if (!p || !*p) return xasprintf("/%s", id);
+  return p[0] == '/' ? xstrdup(p) : xasprintf("/%s", p);
+}
+
+static int listen_in(int dir, struct err *e) {
+  STAGE("socket");
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/start.sock", dir);
+  autofd fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1) < 0)
+    return fail(e, 0, "bind", "start.sock", "cannot make the start socket: %s", strerror(errno));
+  return steal_fd(&fd);
+}
+
+struct create_options {
+  const char *bundle, *config, *pid_file, *console;
+  int preserve_fds;
+  bool no_pivot, no_new_keyring, detach, keep;
+};
+
+// The foreground of run and exec: signals and the terminal's bytes go to the process until it ends. Gives its exit status.
+static int foreground(pid_t pid, int pidfd, int master) {
+  sigset_t set, old;
+  sigfillset(&set);
+  sigdelset(&set, SIGSEGV);
+  sigprocmask(SIG_SETMASK, &set, &old);
+  autofd sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  struct termios saved;
+  bool raw = master >= 0 && tcgetattr(0, &saved) == 0;
+  if (raw) {
+    struct termios t = saved;
+    cfmakeraw(&t);
+    tcsetattr(0, TCSANOW, &t);
+    struct winsize w;
+    if (ioctl(0, TIOCGWINSZ, &w) == 0) (void)ioctl(master, TIOCSWINSZ, &w);
+  }
+  bool in_open = master >= 0, ended = false;
+  int status = 0;
+  char b[16384];
+  while (!ended) {
+    struct pollfd fds[4] = {{sig, POLLIN, 0}, {pidfd, POLLIN, 0}, {master, POLLIN, 0}, {in_open ? 0 : -1, POLLIN, 0}};
+    if (RETRY(poll(fds, 4, -1)) < 0) break;
+    if (fds[0].revents) {
+      struct signalfd_siginfo si;
+      while (RETRY(read(sig, &si, sizeof si)) == (ssize_t)sizeof si) {
+        struct winsize w;
+        if (si.ssi_signo == SIGWINCH && master >= 0 && ioctl(0, TIOCGWINSZ, &w) == 0) (void)ioctl(master, TIOCSWINSZ, &w);
+        else if (si.ssi_signo != SIGCHLD && si.ssi_signo != SIGWINCH && si.ssi_signo != SIGPIPE) (void)kill(pid, (int)si.ssi_signo);
+      }
+    }
+    if (fds[3].revents) {
+      ssize_t n = RETRY(read(0, b, sizeof b));
+      if (n <= 0 || write_all(master, b, (size_t)n) < 0) in_open = false;
+    }
+    if (fds[2].revents) {
+      ssize_t n = RETRY(read(master, b, sizeof b));
+      if (n > 0) (void)write_all(1, b, (size_t)n);
+      else master = -1;
+    }
+    if (fds[1].revents && waitpid(pid, &status, WNOHANG) == pid) ended = true;
+  }
+  if (master >= 0) {
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    ssize_t n;
+    while ((n = RETRY(read(master, b, sizeof b))) > 0) (void)write_all(1, b, (size_t)n);
+  }
+  if (raw) tcsetattr(0, TCSANOW, &saved);
+  sigprocmask(SIG_SETMASK, &old, NULL);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int poststart(const struct json *config, const char *id, pid_t pid, const char *bundle) {
+  if (!hooks_any(config, "poststart")) return 0;
+  autobuf state = {0};
+  struct err e;
+  oci_state(&state, config, id, "running", pid, bundle);
+  if (hooks_run(config, "poststart", state.p, &e) < 0) fprintf(stderr, "shoal-runtime: %s\n", e.msg);
+  return 0;
+}
+
+static int create(struct container *c, int dir, const struct create_options *o, const char *cgroup, struct err *e) {
+  const struct json *seccomp = j_path(c->config, "linux.seccomp");
+  if (cgroup_find(&c->cg, cgroup, e) < 0) return -1;
+  // On disk before anything exists, so that delete --force finds a cgroup that a killed create has made.
+  if (state_write(dir, c->id, c->bundle, cgroup, 0, c->config, e) < 0) return -1;
+  if (seccomp) {
+    autofree char *helper = helper_path();
+    if (seccomp_compile(&c->filter, helper, seccomp, e) < 0) return -1;
+  }
+  if (container_create(c, e) < 0) return -1;
+  if (state_write(dir, c->id, c->bundle, cgroup, c->pid, c->config, e) < 0) return -1;
+  if (o->console && c->master >= 0 && send_console(o->console, c->master, e) < 0) return -1;
+  return write_pid_file(o->pid_file, c->pid, e);
+}
+
+int cmd_create(int argc, char **argv, bool run) {
+  static const struct option opts[] = {{"bundle", 1, 0, 'b'}, {"config", 1, 0, 'f'}, {"pid-file", 1, 0, 'p'}, {"console-socket", 1, 0, 'c'},
+                                       {"preserve-fds", 1, 0, 'n'}, {"no-pivot", 0, 0, 'P'}, {"no-new-keyring", 0, 0, 'k'},
+                                       {"no-subreaper", 0, 0, 'S'}, {"detach", 0, 0, 'd'}, {"keep", 0, 0, 'K'}, {0}};
+  struct create_options o = {.bundle = "."};
+  int ch;
+  while ((ch = getopt_long(argc, argv, "b:f:d", opts, NULL)) != -1) {
+    if (ch == 'b') o.bundle = optarg;
+    else if (ch == 'f') o.config = optarg;
+    else if (ch == 'p') o.pid_file = optarg;
+    else if (ch == 'c') o.console = optarg;
+    else if (ch == 'n') o.preserve_fds = atoi(optarg);
+    else if (ch == 'P') o.no_pivot = true;
+    else if (ch == 'k') o.no_new_keyring = true;
+    else if (ch == 'd') o.detach = true;
+    else if (ch == 'K') o.keep = true;
+    else if (ch != 'S') return 1;
+  }
+  if (optind >= argc) return fprintf(stderr, "shoal-runtime: which container?\n"), 1;
+  struct err e = {0};
+  const char *id = argv[optind];
+  char bundle[PATH_MAX];
+  STAGE("config");
+  if (valid_id(id, &e) < 0) return cli_fail(&e);
+  if (!realpath(o.bundle, bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
+  for (int fd = 3; fd < 3 + o.preserve_fds; fd++)
+    if (fcntl(fd, F_GETFD) < 0) return fail(&e, 0, "fcntl", "", "--preserve-fds %d: descriptor %d is not open", o.preserve_fds, fd), cli_fail(&e);
+  struct arena arena = {0};
+  autofree char *file = o.config ? xstrdup(o.config) : xasprintf("%s/config.json", bundle);
+  struct container c;
+  container_init(&c);
+  c.id = id;
+  c.bundle = bundle;
+  c.config = json_load(&arena, AT_FDCWD, file, 16 << 20, &e);
+  if (!c.config) return cli_fail(&e);
+  bool tty = j_bool(j_path(c.config, "process.terminal"), false), fg = run && !o.detach;
+  if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  if (!tty && o.console) return fail(&e, EINVAL, "parse", "process.terminal", "--console-socket is given, but process.terminal is false"), cli_fail(&e);
+  c.no_pivot = o.no_pivot;
+  c.no_new_keyring = o.no_new_keyring;
+  c.preserve_fds = o.preserve_fds;
+  autofree char *cgroup = cgroup_of(c.config, id);
+  autofd root = state_root(&e);
+  if (root < 0) return cli_fail(&e);
+  if (mkdirat(root, id, 0700) < 0)
+    return fail(&e, 0, "mkdirat", id, errno == EEXIST ? "container '%s' exists already" : "cannot make the state directory of '%s'", id), cli_fail(&e);
+  struct saved s = {.id = id, .dir = openat(root, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .config = c.config, .bundle = bundle};
+  int r = s.dir < 0 ? fail(&e, 0, "open", id, "cannot open the state directory: %s", strerror(errno)) : 0;
+  if (r == 0 && !run && (c.listen_fd = listen_in(s.dir, &e)) < 0) r = -1;
+  if (fg) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  if (r == 0) r = create(&c, s.dir, &o, cgroup, &e);
+  if (r == 0 && run) r = container_start(&c, &e);
+  if (r < 0) {
+    struct err ignored;
+    container_kill(&c);
+    (void)cgroup_remove(&c.cg, &ignored);
+    (void)state_remove(&s, &ignored);
+    return cli_fail(&e);
+  }
+  if (run) poststart(c.config, id, c.pid, bundle);
+  if (!fg) return 0;
+  int code = foreground(c.pid, c.pidfd, o.console ? -1 : c.master);
+  if (!o.keep) {
+    if (cgroup_remove(&c.cg, &e) < 0) cli_fail(&e);
+    autobuf state = {0};
+    oci_state(&state, c.config, id, "stopped", 0, bundle);
+    if (hooks_run(c.config, "poststop", state.p, &e) < 0) cli_fail(&e);
+    if (state_remove(&s, &e) < 0) cli_fail(&e);
+  }
+  return code;
+}
+
+int cmd_start(int argc, char **argv) {
+  struct saved s;
+  struct err e = {0};
+  if (argc < 2) return fprintf(stderr, "shoal-runtime start: which container?\n"), 1;
+  if (state_open(&s, argv[1], &e) < 0) return cli_fail(&e);
+  const char *status = state_status(&s, NULL);
+  STAGE("request");
+  if (strcmp(status, "created")) return fail(&e, EINVAL, "start", s.id, "container '%s' is %s, not created", s.id, status), cli_fail(&e);
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/start.sock", s.dir);
+  struct container c;
+  container_init(&c);
+  c.sync = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (c.sync < 0 || RETRY(connect(c.sync, (struct sockaddr *)&a, sizeof a)) < 0)
+    return fail(&e, 0, "connect", s.id, "cannot reach the created process of '%s': %s", s.id, strerror(errno)), cli_fail(&e);
+  int r = container_start(&c, &e);
+  if (unlinkat(s.dir, "start.sock", 0) < 0 && r == 0) r = fail(&e, 0, "unlinkat", "start.sock", "cannot remove the start socket: %s", strerror(errno));
+  if (r < 0) return cli_fail(&e);
+  return poststart(s.config, s.id, s.pid, s.bundle);
+}
+
+// The exec process when no document is given: the container's own with what the flags change.
+struct exec_options {
+  const char *process, *console, *pid_file, *cwd, *user, *cgroup, *apparmor;
+  char *env[64], *caps[64];
+  int n_env, n_caps, preserve_fds;
+  bool tty, detach, no_new_privs;
+};
+
+static void exec_document(struct buf *b, const struct json *base, const struct exec_options *o, char **args) {
+  static const char *const sets[] = {"bounding", "effective", "permitted", "inheritable", "ambient"};
+  buf_fmt(b, "{\"terminal\":%s,\"noNewPrivileges\":%s,\"cwd\":", o->tty ? "true" : "false",
+          o->no_new_privs || j_bool(j_get(base, "noNewPrivileges"), false) ? "true" : "false");
+  json_quote_str(b, o->cwd ? o->cwd : j_gets(base, "cwd") ? j_gets(base, "cwd") : "/");
+  buf_str(b, ",\"args\":[");
+  for (int i = 0; args[i]; i++) {
+    if (i) buf_str(b, ",");
+    json_quote_str(b, args[i]);
+  }
+  buf_str(b, "],\"env\":[");
+  bool first = true;
+  J_EACH(v, j_get(base, "env")) {
+    if (!j_str(v)) continue;
+    if (!first) buf_str(b, ",");
+    first = false;
+    json_quote_str(b, v->s);
+  }
+  for (int i = 0; i < o->n_env; i++) {
+    if (!first) buf_str(b, ",");
+    first = false;
+    json_quote_str(b, o->env[i]);
+  }
+  buf_str(b, "],\"user\":");
+  if (o->user) {
+    char *end;
+    unsigned long uid = strtoul(o->user, &end, 10), gid = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
+    buf_fmt(b, "{\"uid\":%lu,\"gid\":%lu}", uid, gid);
+  } else {
+    json_write(b, j_get(base, "user"));
+  }
+  const struct json *caps = j_get(base, "capabilities");
+  if (caps || o->n_caps) {
+    buf_str(b, ",\"capabilities\":{");
+    for (int k = 0; k < 5; k++) {
+      buf_fmt(b, "%s\"%s\":[", k ? "," : "", sets[k]);
+      bool one = true;
+      J_EACH(v, j_get(caps, sets[k])) {
+        if (!j_str(v)) continue;
+        if (!one) buf_str(b, ",");
+        one = false;
+        json_quote_str(b, v->s);
+      }
+      for (int i = 0; i < o->n_caps && k != 4; i++) {
+        if (!one) buf_str(b, ",");
+        one = false;
+        json_quote_str(b, o->caps[i]);
+      }
+      buf_str(b, "]");
+    }
+    buf_str(b, "}");
+  }
+  static const char *const same[] = {"rlimits", "oomScoreAdj", "apparmorProfile", "selinuxLabel", "scheduler", "ioPriority"};
+  for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+    if (j_get(base, same[i])) {
+      buf_fmt(b, ",\"%s\":", same[i]);
+      json_write(b, j_get(base, same[i]));
+    }
+  buf_str(b, "}");
+}
+
+int cmd_exec(int argc, char **argv) {
+  static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 'c'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
+                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'C'}, {"tty", 0, 0, 't'},
+                                       {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'g'},
+                                       {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'}, {0}};
+  struct exec_options o = {0};
+  int ch;
+  while ((ch = getopt_long(argc, argv, "+p:e:u:c:td", opts, NULL)) != -1) {
+    if (ch == 'p') o.process = optarg;
+    else if (ch == 'c') o.console = optarg;
+    else if (ch == 'P') o.pid_file = optarg;
+    else if (ch == 'w') o.cwd = optarg;
+    else if (ch == 'e' && o.n_env < 64) o.env[o.n_env++] = optarg;
+    else if (ch == 'u') o.user = optarg;
+    else if (ch == 'C' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
+    else if (ch == 't') o.tty = true;
+    else if (ch == 'd') o.detach = true;
+    else if (ch == 'n') o.no_new_privs = true;
+    else if (ch == 'F') o.preserve_fds = atoi(optarg);
+    else if (ch == 'g') o.cgroup = optarg;
+    else if (ch != 'a' && ch != 'l' && ch != 'S') return 1;
+  }
+  if (optind >= argc) return fprintf(stderr, "shoal-runtime exec: which container?\n"), 1;
+  struct saved s;
+  struct cgroup cg;
+  struct err e = {0};
+  if (state_open(&s, argv[optind], &e) < 0 || cgroup_find(&cg, s.cgroup, &e) < 0) return cli_fail(&e);
+  const char *status = state_status(&s, &cg);
+  STAGE("request");
+  if (strcmp(status, "running") && strcmp(status, "created"))
+    return fail(&e, EINVAL, "exec", s.id, "container '%s' is %s, not running", s.id, status), cli_fail(&e);
+  const struct json *process;
+  autobuf doc = {0};
+  if (o.process) {
+    process = json_load(&s.arena, AT_FDCWD, o.process, 16 << 20, &e);
+  } else {
+    exec_document(&doc, j_get(s.config, "process"), &o, argv + optind + 1);
+    process = json_parse(&s.arena, doc.p, doc.len, "process", &e);
+  }
+  if (!process) return cli_fail(&e);
+  bool tty = j_bool(j_get(process, "terminal"), false);
+  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.cgroup,
+                   .filter = {.listener = -1}, .stdio = {-1, -1, -1}, .terminal = tty, .preserve_fds = o.preserve_fds};
+  const struct json *seccomp = j_path(s.config, "linux.seccomp");
+  if (seccomp) {
+    autofree char *helper = helper_path();
+    if (seccomp_compile(&x.filter, helper, seccomp, &e) < 0 || seccomp_flags(&x.filter, seccomp, &e) < 0) return cli_fail(&e);
+  }
+  if (exec_create(&x, &e) < 0) return cli_fail(&e);
+  int r = write_pid_file(o.pid_file, x.pid, &e);
+  if (r == 0 && o.console && x.master >= 0) r = send_console(o.console, x.master, &e);
+  if (r < 0) {
+    (void)kill(x.pid, SIGKILL);
+    return cli_fail(&e);
+  }
+  if (exec_start(&x, &e) < 0) {
+    cli_fail(&e);
+    return e.code == ENOENT ? 127 : e.code == EACCES ? 126 : 1;
+  }
+  return o.detach ? 0 : foreground(x.pid, x.pidfd, o.console ? -1 : x.master);
+}

@@ -1,0 +1,125 @@
+#include <getopt.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "cli.h"
+
+struct globals globals = {.root = "/run/shoal-runtime", .log_format = "text"};
+
+int cli_fail(const struct err *e) {
+  int fd = -1;
+  if (globals.log) fd = open(globals.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd >= 0) {
+    autobuf b = {0};
+    char when[40];
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    if (!strcmp(globals.log_format, "json")) {
+      buf_str(&b, "{\"level\":\"error\",\"msg\":");
+      json_quote_str(&b, e->msg);
+      buf_fmt(&b, ",\"time\":\"%s\",\"stage\":\"%s\",\"syscall\":\"%s\",\"errno\":%d}\n", when, e->stage, e->call, e->code);
+    } else {
+      buf_fmt(&b, "time=\"%s\" level=error msg=", when);
+      json_quote_str(&b, e->msg);
+      buf_str(&b, "\n");
+    }
+    (void)write_all(fd, b.p, b.len);
+    close(fd);
+  }
+  fprintf(stderr, "shoal-runtime: %s: %s\n", e->stage, e->msg);
+  return 1;
+}
+
+static int usage(FILE *to) {
+  fputs(
+      "usage: shoal-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] [--debug] COMMAND [OPTIONS] ...\n"
+      "  create   [--bundle DIR] [--config FILE] [--pid-file F] [--console-socket S] [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID\n"
+      "  run      the options of create, --detach, --keep; ID\n"
+      "  start    ID\n"
+      "  state    ID\n"
+      "  kill     [--all] ID [SIGNAL]\n"
+      "  delete   [--force] ID\n"
+      "  exec     [--process FILE] [--console-socket S] [--pid-file F] [--cwd D] [--env K=V] [--user UID[:GID]] [--cap CAP]\n"
+      "           [--tty] [--detach] [--no-new-privs] [--preserve-fds N] [--cgroup PATH] ID [COMMAND [ARGS]]\n"
+      "  pause    ID\n"
+      "  resume   ID\n"
+      "  update   [--resources FILE|-] [--memory N] [--memory-swap N] [--memory-reservation N] [--cpu-share N] [--cpu-quota N]\n"
+      "           [--cpu-period N] [--cpuset-cpus L] [--cpuset-mems L] [--pids-limit N] [--blkio-weight N] ID\n"
+      "  ps       [--format table|json] ID\n"
+      "  events   [--stats] [--interval SECONDS] ID\n"
+      "  list     [--quiet] [--format table|json]\n"
+      "  spec     [--rootless] [--bundle DIR]\n"
+      "  features\n",
+      to);
+  return to == stdout ? 0 : 1;
+}
+
+// The filter compiler stands beside this program. Where that is must be found out before the program runs from a nameless mount.
+static void find_compiler(void) {
+  char p[4096];
+  ssize_t n = readlink("/proc/self/exe", p, sizeof p - 16);
+  if (getenv("SHOAL_SECCOMP") || n <= 0) return;
+  p[n] = 0;
+  char *slash = strrchr(p, '/');
+  if (!slash) return;
+  strcpy(slash, "/shoal-seccomp");
+  if (access(p, X_OK) == 0) (void)setenv("SHOAL_SECCOMP", p, 1);
+}
+
+int main(int argc, char **argv) {
+  static const struct option opts[] = {{"root", 1, 0, 'r'}, {"log", 1, 0, 'l'}, {"log-format", 1, 0, 'f'}, {"systemd-cgroup", 0, 0, 's'},
+                                       {"debug", 0, 0, 'd'}, {"cgroup-manager", 1, 0, 'm'}, {"rootless", 1, 0, 'R'}, {"help", 0, 0, 'h'},
+                                       {"version", 0, 0, 'V'}, {0}};
+  int c;
+  while ((c = getopt_long(argc, argv, "+h", opts, NULL)) != -1) {
+    if (c == 'r') globals.root = optarg;
+    else if (c == 'l') globals.log = optarg;
+    else if (c == 'f') globals.log_format = optarg;
+    else if (c == 's') globals.systemd = true;
+    else if (c == 'm') globals.systemd = !strcmp(optarg, "systemd");
+    else if (c == 'd') globals.debug = true;
+    else if (c == 'R') continue;
+    else if (c == 'h') return usage(stdout);
+    else if (c == 'V') return puts("shoal-runtime version 0.1.0\nspec: 1.2.0"), 0;
+    else return usage(stderr);
+  }
+  if (optind >= argc) return usage(stderr);
+  const char *cmd = argv[optind];
+  argc -= optind;
+  char **all = argv;
+  argv += optind;
+  optind = 0;  // musl: start over
+  struct err e = {0};
+  STAGE("config");
+  if (globals.systemd && access("/run/systemd/system", F_OK) < 0) {
+    fail(&e, ENOTSUP, "systemd", "/run/systemd/system", "--systemd-cgroup is asked for, but systemd does not run this host: leave the flag out");
+    return cli_fail(&e);
+  }
+  if (globals.systemd) {
+    fail(&e, ENOTSUP, "systemd", "--systemd-cgroup", "this runtime manages cgroups itself: leave --systemd-cgroup out (cgroupfs driver)");
+    return cli_fail(&e);
+  }
+  bool enters = !strcmp(cmd, "create") || !strcmp(cmd, "run") || !strcmp(cmd, "exec");
+  if (enters) find_compiler();
+  if (enters && self_protect(all, &e) < 0) return cli_fail(&e);
+  if (enters) prctl(PR_SET_NAME, "shoal-runtime");
+  if (!strcmp(cmd, "create")) return cmd_create(argc, argv, false);
+  if (!strcmp(cmd, "run")) return cmd_create(argc, argv, true);
+  if (!strcmp(cmd, "start")) return cmd_start(argc, argv);
+  if (!strcmp(cmd, "state")) return cmd_state(argc, argv);
+  if (!strcmp(cmd, "kill")) return cmd_kill(argc, argv);
+  if (!strcmp(cmd, "delete")) return cmd_delete(argc, argv);
+  if (!strcmp(cmd, "exec")) return cmd_exec(argc, argv);
+  if (!strcmp(cmd, "pause")) return cmd_pause(argc, argv, true);
+  if (!strcmp(cmd, "resume")) return cmd_pause(argc, argv, false);
+  if (!strcmp(cmd, "update")) return cmd_update(argc, argv);
+  if (!strcmp(cmd, "ps")) return cmd_ps(argc, argv);
+  if (!strcmp(cmd, "events")) return cmd_events(argc, argv);
+  if (!strcmp(cmd, "list")) return cmd_list(argc, argv);
+  if (!strcmp(cmd, "spec")) return cmd_spec(argc, argv);
+  if (!strcmp(cmd, "features")) return cmd_features(argc, argv);
+  fprintf(stderr, "shoal-runtime: unknown command '%s'\n", cmd);
+  return usage(stderr);
+}

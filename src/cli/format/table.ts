@@ -1,0 +1,59 @@
+import { compile, ROW } from './template.js'
+
+/** Columns of a list: Go template name → heading; in the order in which they are shown by default. */
+export interface Columns {
+  readonly [field: string]: string
+}
+
+export interface ListFormat {
+  /** What --format gave; empty for the default. */
+  readonly format: string
+  readonly quiet: boolean
+  readonly columns: Columns
+  /** Fields shown without --format. */
+  readonly shown: readonly string[]
+  /** Field printed by -q. */
+  readonly id: string
+}
+
+export type Row = Readonly<Record<string, unknown>>
+
+/** Prints rows as docker does: aligned table, `table TEMPLATE`, a template a line, or `json`. */
+export function formatList(rows: readonly Row[], f: ListFormat): string {
+  const known = rows.map((r) => ({ ...r, [ROW]: true }))
+  if (f.quiet && f.format === '') return lines(known.map((r) => String((r as Row)[f.id] ?? '')))
+  const format =
+    f.format === '' || f.format === 'table' ? `table ${f.shown.map((s) => `{{.${s}}}`).join('\t')}` : f.format
+  if (format === 'json') return lines(known.map((r) => JSON.stringify(r)))
+  if (!format.startsWith('table ')) {
+    const template = compile(unescaped(format))
+    return lines(known.map(template))
+  }
+  const template = compile(unescaped(format.slice(6)))
+  const heading = template({ ...Object.fromEntries(Object.entries(f.columns)), [ROW]: true })
+  return align([heading, ...known.map(template)])
+}
+
+/** Two-character escapes that people type in shells. */
+const unescaped = (s: string): string => s.replaceAll('\\t', '\t').replaceAll('\\n', '\n')
+
+const lines = (all: readonly string[]): string => all.map((l) => `${l}\n`).join('')
+
+/** Columns are separated by tabs and padded to at least three spaces' distance, like Go's tabwriter in docker. */
+export function align(all: readonly string[]): string {
+  const cells = all.map((l) => l.split('\t'))
+  const widths: number[] = []
+  for (const row of cells) {
+    row.slice(0, -1).forEach((c, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, [...c].length)
+    })
+  }
+  return cells
+    .map((row) => {
+      const padded = row.map((c, i) =>
+        i === row.length - 1 ? c : c + ' '.repeat(Math.max(widths[i]! - [...c].length, 0) + 3),
+      )
+      return `${padded.join('')}\n`
+    })
+    .join('')
+}

@@ -1,0 +1,21 @@
+import type { PortPublication, SandboxSpec } from '../contract.js'
+import type { SandboxResolver } from '../dns/server.js'
+import type { Attachment } from '../drivers/driver.js'
+import type { TableWriter } from '../firewall/table-writer.js'
+
+/** What is kept on disk of a sandbox. */
+export interface SandboxRecord {
+  spec: SandboxSpec
+  readonly netns: string | null
+  attachments: readonly Attachment[]
+  ports: readonly PortPublication[]
+}
+
+/** A sandbox with its live parts. */
+export interface Live extends SandboxRecord {
+  resolver: SandboxResolver | null
+  table: TableWriter | null
+}
+
+/** It has a namespace of its own; one that shares another's is served with that one. */
+export const ownsNetns = (s: SandboxRecord): boolean => s.netns !== null && typeof s.spec.mode === 'string'

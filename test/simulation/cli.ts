@@ -1,0 +1,44 @@
+// npm run sim -- --seed N --runs K [--steps S] [--members M] [--trace]
+import { parseArgs } from 'node:util'
+import { simulate } from './world.js'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '1' },
+    steps: { type: 'string', default: '10000' },
+    members: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+  },
+})
+const first = Number(values.seed)
+const steps = Number(values.steps)
+const members = values.members === undefined ? {} : { members: Number(values.members) }
+const trace = values.trace ? { trace: (line: string) => console.log(line) } : {}
+const begun = performance.now()
+const sum = { steps: 0, acknowledged: 0, unknown: 0, reads: 0, snapshots: 0, damage: 0 }
+let failed = 0
+for (let seed = first; seed < first + Number(values.runs); seed++) {
+  try {
+    const r = await simulate({ seed, steps, ...members, ...trace })
+    sum.steps += r.steps
+    sum.acknowledged += r.acknowledged
+    sum.unknown += r.unknown
+    sum.reads += r.reads
+    sum.snapshots += r.snapshotsInstalled
+    sum.damage += r.damageFound
+    if (values.runs === '1') console.log(JSON.stringify(r))
+  } catch (e) {
+    failed++
+    console.error(`seed ${seed} failed: ${e instanceof Error ? (e.stack ?? e.message) : String(e)}`)
+    console.error(
+      `replay: npm run sim -- --seed ${seed} --steps ${steps}${values.members ? ` --members ${values.members}` : ''} --trace`,
+    )
+  }
+}
+const seconds = (performance.now() - begun) / 1000
+console.log(
+  `${Number(values.runs) - failed} of ${values.runs} seeds clean; ${sum.steps} steps, ${sum.acknowledged} writes acknowledged, ${sum.unknown} unknown, ` +
+    `${sum.reads} reads, ${sum.snapshots} snapshots restored, ${sum.damage} damaged disks noticed; ${Math.round(sum.steps / seconds)} steps/s`,
+)
+process.exit(failed > 0 ? 1 : 0)
