@@ -1,6 +1,15 @@
 // The shim with real containers: documents in, a process supervised, its end on disk.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { defaultSeccompProfile, native } from '../../src/runtime/index.js'
@@ -539,4 +548,45 @@ run('bind mounts, read-only and read-write, files and folders', async (t) => {
   )
   await c.run()
   t.regex(c.log(), /^datadatatouch: \/a\/x: Read-only file system\nf\ny\n$/)
+})
+
+run('many containers started at once all end with their own status, and leave nothing', async (t) => {
+  const all = Array.from({ length: 40 }, (_, i) => ({ i, c: container(sh(`echo ${i}; exit ${i}`)) }))
+  await Promise.all(all.map(({ c }) => c.run()))
+  for (const { i, c } of all) {
+    t.is(c.json('exit.json')['exitCode'], i)
+    t.is(c.log(), `${i}\n`)
+    t.deepEqual(cgroupFolders(c.cgroup), [])
+  }
+  t.deepEqual(traces(`native-test-${process.pid}`), [])
+})
+
+run('SIGKILL of the shim at any moment of its start leaves nothing that a kill and rmdir do not clean', async (t) => {
+  for (let i = 0; i < 12; i++) {
+    const c = container(sh('sleep 1000'))
+    const logFd = openSync(join(c.dir, 'shim.log'), 'a')
+    const shim = native().spawnShim({ path: bin('shoal-shim'), args: [c.dir], cwd: c.dir, logFd })
+    const gone = native().pidfdWait(shim.pid, 0)
+    // A moment further on each time, from before its first step to after the process runs.
+    await new Promise((resolve) => setTimeout(resolve, i * 3))
+    process.kill(shim.pid, 'SIGKILL')
+    await deadline(gone, 'the end of the shim')
+    closeSync(shim.statusFd)
+    closeSync(logFd)
+    for (const folder of cgroupFolders(c.cgroup))
+      for (const pid of readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean))
+        process.kill(Number(pid), 'SIGKILL')
+    await eventually(() => traces(c.id).length === 0, 'the end of its processes')
+    await eventually(() => {
+      for (const folder of cgroupFolders(c.cgroup)) {
+        try {
+          rmdirSync(folder)
+        } catch {
+          return false
+        }
+      }
+      return true
+    }, 'the removal of its cgroups')
+  }
+  t.pass()
 })
