@@ -193,14 +193,14 @@ async function recoverOne(
     return
   }
   if (live) {
-    const wasPaused = record.status === 'paused'
-    record.status = wasPaused ? 'paused' : 'running'
+    record.status = live.isPaused ? 'paused' : 'running'
     record.pid = live.pid
     record.startedAtMs = live.startedAtMs
     record.hasBeenStartedBefore = true
     container.sandbox = ctx.networks.sandbox(container.id)
     for (const mount of record.mounts) if (mount.type === 'volume') await ctx.volumes.mount(mount.name, container.id)
     watch(ctx, container, live)
+    container.health?.setPaused(live.isPaused)
     await ctx.store.putSoon(record)
     return
   }

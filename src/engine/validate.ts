@@ -142,6 +142,9 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
   if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
   if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
   const mode = host.NetworkMode ?? ''
+  if (mode === 'host')
+    for (const name of Object.keys(host.Sysctls ?? {}))
+      if (name.startsWith('net.')) refuse(`sysctl '${name}' not allowed in host network namespace`)
   if (mode.startsWith('container:')) {
     if (config.Hostname) refuse('conflicting options: hostname and the network mode')
     if (Object.keys(host.PortBindings ?? {}).length || host.PublishAllPorts)

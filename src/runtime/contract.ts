@@ -311,6 +311,8 @@ export interface LiveContainer {
   /** 0 until started. */
   readonly startedAtMs: number
   readonly cgroup: string
+  /** Frozen, as the shim knows it. */
+  readonly isPaused: boolean
   /** Runs its process; call attach before it to miss no output. ShoalError fields {stage, errno}: ENOENT and EACCES at stage exec are 127 and 126. */
   start(): Promise<void>
   /** Resolves after the record is durable in exit.json. Never rejects. */

@@ -1,5 +1,5 @@
 // The daemon is killed, stopped and started again under its containers.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { seededRng } from '../../src/common/index.js'
@@ -24,7 +24,14 @@ async function started(lab: EngineLab, body: object, name: string): Promise<stri
   return id
 }
 
-const alive = (pid: number): boolean => existsSync(`/proc/${pid}/stat`)
+/** A zombie is dead: it only waits for whoever it was given to. */
+function alive(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+  } catch {
+    return false
+  }
+}
 
 /** Waits for a condition that the kernel brings about, without an event to wait for. */
 async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
@@ -46,10 +53,14 @@ run('a killed daemon touches no container, and the next one adopts it with its s
     'survivor',
   )
   const before = await lab.call('get', id)
+  const paused = await started(lab, sh('sleep 600'), 'paused')
+  await lab.call('pause', paused)
   await lab.killDaemon()
   t.true(alive(before.state.pid))
   await lab.startDaemon()
   const after = await lab.call('get', 'survivor')
+  t.is((await lab.call('get', paused)).state.status, 'paused')
+  await lab.call('unpause', paused)
   t.like(after, { id, state: { status: 'running', pid: before.state.pid, startedAtMs: before.state.startedAtMs } })
   t.deepEqual(after.endpoints, before.endpoints)
   t.deepEqual(after.ports, before.ports)
@@ -169,6 +180,35 @@ run('killed at random moments of a busy time, the next daemon makes records and 
     t.is((await lab.call('get', guard)).state.pid, guardPid)
     t.true(alive(guardPid))
   }
+})
+
+run('a shim that is killed takes its container with it: the end is recorded and nothing stays', async (t) => {
+  const lab = await open()
+  t.teardown(() => lab.close())
+  const shimOf = (): number =>
+    Number(
+      lab
+        .leftovers()
+        .find((l) => l.startsWith('shim '))!
+        .slice(5),
+    )
+  const id = await started(lab, sh('sleep 600 & sleep 600'), 'orphan')
+  const { pid } = (await lab.call('get', id)).state
+  const waiting = await lab.call('waitBegin', id, 'next-exit')
+  process.kill(shimOf(), 'SIGKILL')
+  t.like(await lab.call('waited', waiting), { exitCode: 137 })
+  t.regex((await lab.call('get', id)).state.error, /shim ended without leaving an exit record/)
+  t.false(alive(pid))
+  await until('nothing is left', () => lab.leftovers().length === 0)
+  // The same while no daemon is there.
+  await lab.call('start', id)
+  const again = (await lab.call('get', id)).state.pid
+  await lab.killDaemon()
+  process.kill(shimOf(), 'SIGKILL')
+  await lab.startDaemon()
+  t.like((await lab.call('get', id)).state, { status: 'exited', exitCode: 137 })
+  await until('its process is gone', () => !alive(again))
+  await until('nothing is left', () => lab.leftovers().length === 0)
 })
 
 run('many clients that work against each other leave records and kernel in agreement', async (t) => {

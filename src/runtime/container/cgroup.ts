@@ -11,8 +11,16 @@ export interface CgroupMount {
   readonly controllers: readonly string[]
 }
 
-/** Every cgroup hierarchy that is mounted here, read from /proc/self/mountinfo (proc(5)). */
-export async function cgroupMounts(): Promise<readonly CgroupMount[]> {
+let known: Promise<readonly CgroupMount[]> | null = null
+
+/** Every cgroup hierarchy that is mounted here. Read once: they are mounted before any daemon starts. */
+export function cgroupMounts(): Promise<readonly CgroupMount[]> {
+  known ??= readCgroupMounts()
+  return known
+}
+
+/** From /proc/self/mountinfo (proc(5)). */
+async function readCgroupMounts(): Promise<readonly CgroupMount[]> {
   const mounts: CgroupMount[] = []
   for (const line of (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')) {
     const [left, right] = line.split(' - ')

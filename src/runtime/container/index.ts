@@ -64,7 +64,14 @@ class ShimRuntime implements ContainerRuntime {
       const live = new ShimContainer(
         this.modules,
         dir,
-        { pid, shimPid: shim.pid, shimStartTicks: shim.ticks ?? 0, cgroup: launch.cgroup, startedAtMs: 0 },
+        {
+          pid,
+          shimPid: shim.pid,
+          shimStartTicks: shim.ticks ?? 0,
+          cgroup: launch.cgroup,
+          startedAtMs: 0,
+          isPaused: false,
+        },
         connection,
         greeted,
       )
@@ -91,7 +98,12 @@ class ShimRuntime implements ContainerRuntime {
       try {
         const connection = await ShimConnection.connect(dir.socket, this.modules.clock, id)
         await Promise.all([connection.request('hello', { version: 1 }), connection.request('subscribe')])
-        const live = new ShimContainer(this.modules, dir, { ...state, cgroup: state.cgroupPath }, connection)
+        const live = new ShimContainer(
+          this.modules,
+          dir,
+          { ...state, cgroup: state.cgroupPath, isPaused: state.status === 'paused' },
+          connection,
+        )
         this.#remember(live)
         return live
       } catch (caught) {

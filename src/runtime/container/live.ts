@@ -25,6 +25,7 @@ interface Identity {
   readonly shimStartTicks: number
   readonly cgroup: string
   readonly startedAtMs: number
+  readonly isPaused: boolean
 }
 
 /**
@@ -40,6 +41,7 @@ export class ShimContainer implements LiveContainer {
   /** Resolves when the shim's process is gone, its cgroup with it. */
   readonly shimGone: Promise<void>
   #startedAtMs: number
+  #isPaused: boolean
   #resolveExit!: (record: ExitRecord) => void
   #hasEnded = false
   readonly #oom = new Emitter<void>()
@@ -59,6 +61,7 @@ export class ShimContainer implements LiveContainer {
     this.pid = identity.pid
     this.cgroup = identity.cgroup
     this.#startedAtMs = identity.startedAtMs
+    this.#isPaused = identity.isPaused
     this.exited = new Promise((resolve) => {
       this.#resolveExit = resolve
     })
@@ -68,6 +71,10 @@ export class ShimContainer implements LiveContainer {
 
   get startedAtMs(): number {
     return this.#startedAtMs
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused
   }
 
   get shimStartTicks(): number {
@@ -157,10 +164,12 @@ export class ShimContainer implements LiveContainer {
 
   async pause(): Promise<void> {
     await this.connection.request('pause')
+    this.#isPaused = true
   }
 
   async resume(): Promise<void> {
     await this.connection.request('resume')
+    this.#isPaused = false
   }
 
   async update(resources: Record<string, unknown>): Promise<void> {

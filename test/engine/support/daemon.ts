@@ -33,7 +33,7 @@ let next = 1
 async function start(options: DaemonOptions): Promise<void> {
   const modules = { clock: systemClock, rng: systemRng, logger: createLogger(options.logLevel ?? 'warn') }
   const images = createImageService({ root: join(options.root, 'data/images') }, modules)
-  const volumes = createVolumeService({ root: join(options.root, 'data') }, modules)
+  const volumes = createVolumeService({ root: join(options.root, 'data/volumes') }, modules)
   await images.start()
   await volumes.start()
   engine = createEngine(

@@ -30,9 +30,7 @@ export function whyNoEngine(): string | null {
 }
 
 /** Makes a root file system of busybox with every applet. */
-export function busyboxTar(dir: string): string {
-  const tar = join(dir, 'busybox.tar')
-  const tree = join(dir, 'busybox')
+export function busyboxTree(tree: string): void {
   for (const sub of ['bin', 'etc', 'tmp', 'root', 'proc', 'sys', 'dev', 'data'])
     mkdirSync(join(tree, sub), { recursive: true })
   execFileSync('cp', ['/bin/busybox', join(tree, 'bin/busybox')])
@@ -42,6 +40,13 @@ export function busyboxTar(dir: string): string {
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nbin:x:2:2:bin:/bin:/bin/false\n')
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nbin:x:2:\nextra:x:77:bin\n')
   writeFileSync(join(tree, 'data/seed'), 'seed\n')
+}
+
+/** The same as a tar, to be imported. */
+export function busyboxTar(dir: string): string {
+  const tar = join(dir, 'busybox.tar')
+  const tree = join(dir, 'busybox')
+  busyboxTree(tree)
   execFileSync('tar', ['-C', tree, '-cf', tar, '.'])
   rmSync(tree, { recursive: true })
   return tar

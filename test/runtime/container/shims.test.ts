@@ -1,0 +1,128 @@
+// The runtime over the real shim, without any engine.
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { nullLogger, systemClock } from '../../../src/common/index.js'
+import {
+  createContainerRuntime,
+  isExitRecord,
+  type LaunchSpec,
+  native,
+  nativeDirectory,
+} from '../../../src/runtime/index.js'
+import { busyboxTree, whyNoEngine } from '../../engine/support/lab.js'
+
+const reason = whyNoEngine()
+if (reason) console.log(`skipped: ${reason}`)
+const run = reason ? test.serial.skip : test.serial
+
+const root = mkdtempSync(join(tmpdir(), 'engine-shims-'))
+const cgroup = `/engine-shims-${process.pid}`
+const runtime = () =>
+  createContainerRuntime(
+    { execRoot: root, shimPath: join(nativeDirectory, 'shoal-shim') },
+    { clock: systemClock, logger: nullLogger, native: native() },
+  )
+
+test.before(() => {
+  if (!reason) busyboxTree(join(root, 'tree'))
+})
+// The clock's timers keep no process alive, and a daemon has servers; a test has neither.
+const alive = setInterval(() => {}, 1000)
+
+test.after.always(() => {
+  clearInterval(alive)
+  for (const mount of readdirSync('/sys/fs/cgroup'))
+    try {
+      rmSync(join('/sys/fs/cgroup', mount, cgroup), { recursive: false })
+    } catch {
+      // not made in this hierarchy
+    }
+  rmSync(root, { recursive: true, force: true })
+})
+
+function launch(id: string, script: string, over: Partial<LaunchSpec> = {}): LaunchSpec {
+  mkdirSync(join(root, 'rootfs'), { recursive: true })
+  mkdirSync(join(root, id, 'upper'), { recursive: true })
+  mkdirSync(join(root, id, 'work'), { recursive: true })
+  return {
+    id,
+    spec: {
+      ociVersion: '1.2.0',
+      process: {
+        terminal: false,
+        user: { uid: 0, gid: 0 },
+        args: ['sh', '-c', script],
+        env: ['PATH=/bin'],
+        cwd: '/',
+        capabilities: { bounding: [], effective: [], permitted: [] },
+      },
+      root: { path: join(root, 'rootfs'), readonly: false },
+      mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
+      linux: { namespaces: [{ type: 'mount' }, { type: 'pid' }], cgroupsPath: `${cgroup}/${id}`, resources: {} },
+    },
+    rootfs: { lower: [join(root, 'tree')], upper: join(root, id, 'upper'), work: join(root, id, 'work') },
+    tty: false,
+    stdin: false,
+    stdinOnce: false,
+    log: null,
+    cgroup: `${cgroup}/${id}`,
+    seccomp: null,
+    initPath: null,
+    runtime: null,
+    ...over,
+  }
+}
+
+run('a container is created, started, seen by a second runtime, and deleted', async (t) => {
+  const first = runtime()
+  const live = await first.create(launch('one', 'read x; exit 5', { stdin: true }))
+  t.true(live.pid > 0)
+  t.is(live.startedAtMs, 0)
+  const streams = await live.attach({ stdin: true, stdout: true, stderr: true })
+  await live.start()
+  const second = runtime()
+  t.deepEqual(await second.list(), ['one'])
+  const adopted = await second.adopt('one')
+  if (!adopted || isExitRecord(adopted)) return t.fail('it lives and must be adopted')
+  t.is(adopted.pid, live.pid)
+  t.is(adopted.startedAtMs, live.startedAtMs)
+  streams.stdin!.write('go\n')
+  t.like(await adopted.exited, { exitCode: 5, signal: 0 })
+  t.like(await live.exited, { exitCode: 5, signal: 0 })
+  const record = await runtime().adopt('one')
+  t.true(isExitRecord(record) && record.exitCode === 5)
+  await second.delete('one')
+  await second.delete('one')
+  t.is(await runtime().adopt('one'), null)
+  t.deepEqual(await second.list(), [])
+})
+
+run('a creation that cannot be leaves nothing, and says where it failed', async (t) => {
+  const r = runtime()
+  const spec = launch('two', 'true')
+  const bad = {
+    ...spec,
+    spec: { ...spec.spec, mounts: [{ destination: '/x', type: 'bind', source: '/no/such/dir', options: ['bind'] }] },
+  }
+  const error = await t.throwsAsync(r.create(bad))
+  t.like(error, { kind: 'internal', code: 'nativeFailure', fields: { stage: 'mount', errno: 'ENOENT' } })
+  t.deepEqual(await r.list(), [])
+  for (const mount of readdirSync('/sys/fs/cgroup')) t.false(existsSync(join('/sys/fs/cgroup', mount, cgroup, 'two')))
+  const dead = createContainerRuntime(
+    { execRoot: root, shimPath: '/bin/false' },
+    { clock: systemClock, logger: nullLogger, native: native() },
+  )
+  t.like(await t.throwsAsync(dead.create(launch('three', 'true'))), { code: 'shimDied' })
+  t.deepEqual(await r.list(), [])
+})
+
+run('what was never started is deleted, with its process', async (t) => {
+  const r = runtime()
+  const live = await r.create(launch('four', 'true'))
+  await runtime().delete('four')
+  await live.exited
+  t.false(existsSync(`/proc/${live.pid}`))
+  t.deepEqual(await r.list(), [])
+})
