@@ -80,6 +80,13 @@ void clients_output(struct proc *p, int stream, const char *data, size_t n) {
   }
 }
 
+// Some client of the process has not read what it was sent. Its process waits then, as it would for a slow pipe.
+bool clients_full(const struct proc *p) {
+  for (const struct client *c = shim.clients; c; c = c->next)
+    if (!c->dead && c->attached == p && (c->want_out || c->want_err) && c->out.len - c->sent > CLIENT_HOLD) return true;
+  return false;
+}
+
 void clients_event(const char *json, struct proc *to) {
   for (struct client *c = shim.clients; c; c = c->next)
     if (!c->dead && (to ? c->attached == to : c->subscribed)) say(c, json);

@@ -252,6 +252,7 @@ static void step(int64_t deadline) {
   }
   proc_settle();
   clients_sweep();
+  proc_release();
 }
 
 static int serve(void) {

@@ -96,7 +96,7 @@ static void flush_stdin(struct proc *p) {
     buf_free(&p->to_stdin);
     if (p->stdin_eof) close_stdin(p);
   }
-  if (p->tty) source_set(&p->out, EPOLLIN | (p->to_stdin.len ? EPOLLOUT : 0));
+  if (p->tty) source_set(&p->out, (p->held ? EPOLLET : EPOLLIN) | (p->to_stdin.len ? EPOLLOUT : 0));
   else if (p->in.fd >= 0) source_set(&p->in, p->to_stdin.len ? EPOLLOUT : 0);
 }
 
@@ -113,10 +113,28 @@ static void on_stdin(struct source *s, uint32_t ev) {
   flush_stdin(p);
 }
 
+// Edge-triggered and nothing wanted: a hang-up is still reported, but once, not for as long as it is held.
+static void hold(struct proc *p) {
+  p->held = true;
+  source_set(&p->out, EPOLLET | (p->tty && p->to_stdin.len ? EPOLLOUT : 0));
+  if (!p->tty) source_set(&p->err, EPOLLET);
+}
+
+void proc_release(void) {
+  for (struct proc *p = shim.procs; p; p = p->next) {
+    if (!p->held || (!p->exited && clients_full(p))) continue;
+    p->held = false;
+    source_set(&p->out, EPOLLIN | (p->tty && p->to_stdin.len ? EPOLLOUT : 0));
+    if (!p->tty) source_set(&p->err, EPOLLIN);
+  }
+}
+
 // Reads what is there now; at end of file the source closes.
 static void pump(struct proc *p, struct source *s, int stream) {
   static char b[65536];
   for (int i = 0; i < 16 && s->fd >= 0; i++) {
+    // What is left when the process has ended is little, and its record must not wait.
+    if (!p->exited && clients_full(p)) return hold(p);
     ssize_t n = RETRY(read(s->fd, b, sizeof b));
     if (n < 0 && errno == EAGAIN) {
       // The shim holds the terminal's other end itself, so there is no end of file: empty after the process's end is the end.

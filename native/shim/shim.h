@@ -5,7 +5,8 @@
 enum {
   SHIM_VERSION = 1,
   FRAME_MAX = 1 << 20,      // bytes of payload
-  CLIENT_QUEUE = 1 << 20,   // bytes kept for a slow client before output is dropped
+  CLIENT_HOLD = 1 << 19,    // with more than this unread by a client the process's output is not read any more
+  CLIENT_QUEUE = 1 << 20,   // bytes kept for a client; what a process leaves in its pipes at its end fits above CLIENT_HOLD
   LOG_LINE = 16384,         // bytes of one log line
   DRAIN_MS = 2000,          // how long a stray process may hold the output pipes
   LINGER_MS = 5000,         // how long the last bytes wait for their reader
@@ -43,6 +44,7 @@ struct proc {
   char *exec;  // NULL for the container's own process
   pid_t pid;
   bool tty, running, exited, finished, close_stdin_with_client;
+  bool held;  // not read from until its clients have read
   int code, signal;
   int64_t finished_at, drain_until;
   struct source in, out, err;  // tty: out is the master, in is unused
@@ -89,6 +91,7 @@ int proc_pipes(struct proc *p, bool tty, bool want_stdin, int stdio[3], struct e
 void proc_watch(struct proc *p, int master);
 void proc_stdin(struct proc *p, const char *data, size_t n, bool eof);
 void proc_reap(void);
+void proc_release(void);  // reads again from those whose clients have room
 void proc_settle(void);  // finishes what has ended and is drained
 int64_t proc_deadline(void);
 void proc_free(struct proc *p);
@@ -98,6 +101,7 @@ void clients_output(struct proc *p, int stream, const char *data, size_t n);
 void clients_event(const char *json, struct proc *attached_to);  // NULL: to subscribers
 void clients_eof(struct proc *p);
 void clients_detach(struct proc *p);
+bool clients_full(const struct proc *p);
 bool clients_pending(void);
 void client_accept(struct source *s, uint32_t events);
 void clients_sweep(void);

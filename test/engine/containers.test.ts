@@ -461,6 +461,17 @@ run('shared memory is shared with whom it may be, and limits of a process are se
   t.regex(limits.stdout, /^100\nunlimited\nunlimited\n.*size=1024k/)
 })
 
+run('with --init the program has an init that hands on signals, reaps, and ends as it does', async (t) => {
+  const init = { HostConfig: { Init: true } }
+  const { stdout, exitCode } = await runToEnd(sh('echo $$; cat /proc/1/comm; (sleep 0 &); exit 6', init))
+  t.is(exitCode, 6)
+  t.regex(stdout, /^[2-9]\d*\ndocker-init\n$/)
+  const id = await started(sh('trap "exit 8" TERM; while :; do sleep 0.05; done', init))
+  await lab.call('stop', id, { timeoutSeconds: 10 })
+  t.is((await lab.call('get', id)).state.exitCode, 8)
+  await rm(id)
+})
+
 run('a volume is in use as long as a container mounts it, running or not', async (t) => {
   const { id } = await lab.call('create', sh('true', { HostConfig: { Binds: ['kept:/data'] } }), { name: '' })
   t.like(await t.throwsAsync(lab.call('removeVolume', 'kept')), {
@@ -486,12 +497,12 @@ run('many at once: forty containers run, print and go', async (t) => {
 })
 
 run('much output arrives whole at a client that reads, and in the log', async (t) => {
-  const { id } = await lab.call('create', sh('head -c 900000 /dev/zero | tr "\\0" x; echo'), { name: '' })
+  const { id } = await lab.call('create', sh('head -c 20000000 /dev/zero | tr "\\0" x; echo'), { name: '' })
   const a = await lab.call('attach', id, { stdin: false })
   await lab.call('start', id)
-  t.is((await lab.call('output', a)).stdout.length, 900_001)
+  t.is((await lab.call('output', a)).stdout.length, 20_000_001)
   const lines = (await lab.call('logs', id, { follow: true }, 20_000)) as { text: string }[]
-  t.is(lines.map((l) => l.text).join('').length, 900_001)
+  t.is(lines.map((l) => l.text).join('').length, 20_000_001)
   await rm(id)
 })
 
