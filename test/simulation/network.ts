@@ -89,17 +89,22 @@ export class SimulatedNetwork {
   #deliver(from: Station, m: Message): void {
     const to = this.#alive(m.to)
     if (to === null || this.#cut.has(`${m.from}>${m.to}`)) {
-      if (this.rng.random() < 0.3) this.time.schedule(from.owner, 1, () => from.inbox.unreachable(m.to))
+      if (this.rng.random() < 0.3) this.#tell(from, () => from.inbox.unreachable(m.to))
       return
     }
     this.time.schedule(to.owner, this.#delay(), () => {
       if (this.#cut.has(`${m.from}>${m.to}`) || this.#alive(m.to) !== to) return
       if (to.removed.has(m.from)) {
-        this.time.schedule(from.owner, 1, () => from.inbox.removed())
+        this.#tell(from, () => from.inbox.removed())
         return
       }
       to.inbox.receive([m])
     })
+  }
+
+  /** A process that died meanwhile hears nothing, whoever runs in its place. */
+  #tell(from: Station, what: () => void): void {
+    if (from.owner.life === from.life) this.time.schedule(from.owner, 1, what)
   }
 
   /** Piece by piece with the network's delays; a cut in the middle fails the transfer. */

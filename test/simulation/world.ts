@@ -269,8 +269,12 @@ class World {
         machine.raftId = member.raftId
         this.#note(`up ${machine.name} ${member.raftId}`)
         if (bootstrap === null) this.#guard(() => this.checker.restarted(member.raftId, member))
-        member.onRemoved(() => this.#wipe(machine))
-        member.onFailed(() => this.#crash(machine, false))
+        member.onRemoved(() => {
+          if (machine.life === life) this.#wipe(machine)
+        })
+        member.onFailed(() => {
+          if (machine.life === life) this.#crash(machine, false)
+        })
       },
       (e) => {
         if (machine.life === life) this.#notStarted(machine, bootstrap, e)

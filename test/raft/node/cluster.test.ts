@@ -65,7 +65,7 @@ test.serial('three managers elect a leader, replicate, and hold the same log', (
     for (const m of all) t.deepEqual(m.machine.names, leader.machine.names)
     t.deepEqual(leader.machine.names, wanted, 'in the order of the calls')
     const follower = all.find((m) => m !== leader)!
-    t.deepEqual(await write(follower, 'no'), { result: 'refused', reason: 'notLeader' })
+    t.deepEqual(await follower.node.propose([put('no')]), { result: 'refused', reason: 'notLeader' })
     t.is(follower.node.leaderAddress(), leader.address)
     t.deepEqual(await leader.node.propose([put('big', 1_600_000)]), { result: 'refused', reason: 'tooLarge' })
   }),
@@ -328,7 +328,7 @@ test.serial('every promise ends when a member without a quorum stops', (t) =>
     const leader = await lab.leader()
     for (const m of all) if (m !== leader) m.cut = true
     const late = leader.node.propose([put('late')], { deadlineMs: 50 })
-    const open = names('o', 10).map((n) => write(leader, n))
+    const open = names('o', 10).map((n) => leader.node.propose([put(n)]))
     const reads = [leader.node.readBarrier(), leader.node.readBarrier()]
     for (const r of reads) r.catch(() => {})
     t.deepEqual(await late, { result: 'unknown', reason: 'deadline' })

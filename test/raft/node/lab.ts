@@ -209,9 +209,12 @@ export async function until(what: string, check: () => boolean, deadlineMs = 20_
   }
 }
 
-/** Proposes until it is applied; a name may be tried again only after a refusal, since unknown ones may still come. */
+/** Proposes at `m`, or at who leads now if it says that it does not: on a busy machine leaders change. Nothing happened then. */
 export async function write(m: TestManager, name: string): Promise<ProposalOutcome> {
-  return m.node.propose([put(name)], { deadlineMs: 10_000 })
+  for (let at = m; ; at = await m.lab.leader()) {
+    const outcome = await at.node.propose([put(name)], { deadlineMs: 10_000 })
+    if (outcome.result !== 'refused' || outcome.reason !== 'notLeader') return outcome
+  }
 }
 
 export const has = (m: TestManager, names: readonly string[]): boolean => names.every((n) => m.machine.at.has(n))
