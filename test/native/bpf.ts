@@ -194,7 +194,9 @@ export function randomProfile(seed: number, names: readonly string[], chains = 1
     // Two conditions on one argument are two rules.
     const indexes = args.map((a) => a.slice(0, 10))
     const weight = new Set(indexes).size < indexes.length ? args.length : 1
-    const list = Array.from({ length: args.length ? r(4) + 1 : r(2) ? r(150) + 1 : r(8) + 1 }, () => pick(names)).filter((n) => {
+    const list = Array.from({ length: args.length ? r(4) + 1 : r(2) ? r(150) + 1 : r(8) + 1 }, () =>
+      pick(names),
+    ).filter((n) => {
       if (!args.length) return true
       if ((used.get(n) ?? 0) + weight > chains) return false
       used.set(n, (used.get(n) ?? 0) + weight)
@@ -227,7 +229,13 @@ export interface Difference {
  * Runs two programs over every number of every architecture that either may know (and some that none does), with many arguments where
  * one of them looks at arguments.
  */
-export function compare(a: Uint8Array, b: Uint8Array, args: bigint[], seed = 1, machine = 'x86_64'): { calls: number; different: Difference[] } {
+export function compare(
+  a: Uint8Array,
+  b: Uint8Array,
+  args: bigint[],
+  seed = 1,
+  machine = 'x86_64',
+): { calls: number; different: Difference[] } {
   const pa = decode(a)
   const pb = decode(b)
   const r = random(seed)

@@ -2,12 +2,26 @@
 import { spawn } from 'node:child_process'
 import test from 'ava'
 import { defaultSeccompProfile, native } from '../../src/runtime/index.js'
-import { compare, type Difference, decode, holds, knownNames, operators, random, randomProfile, run, token } from './bpf.js'
+import {
+  compare,
+  type Difference,
+  decode,
+  holds,
+  knownNames,
+  operators,
+  random,
+  randomProfile,
+  run,
+  token,
+} from './bpf.js'
 import { bin, deadline, defaultCaps } from './kit.js'
 
 /** The reference: shoal-seccomp compiles with libseccomp only. */
 function reference(profile: string, machine: string): Promise<Uint8Array> {
-  const child = spawn(bin('shoal-seccomp'), [], { env: { SHOAL_SECCOMP_ARCH: machine }, stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(bin('shoal-seccomp'), [], {
+    env: { SHOAL_SECCOMP_ARCH: machine },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   const parts: Buffer[] = []
   child.stdout.on('data', (d: Buffer) => parts.push(d))
   child.stdin.end(profile)
@@ -49,7 +63,9 @@ test(`${rounds} random profiles decide every call as libseccomp does`, async (t)
     // action of a rule whose conditions hold, and libseccomp's the action of no such rule.
     for (const d of result.different) {
       const bits = d.call.arch & 0x80000000 && d.call.nr < 0x40000000 ? 64 : 32
-      const met = p.rules.filter((rule) => rule.args.length && holds(rule.args, d.call.args, bits)).map((rule) => rule.action)
+      const met = p.rules
+        .filter((rule) => rule.args.length && holds(rule.args, d.call.args, bits))
+        .map((rule) => rule.action)
       if (met.includes(d.a) && !met.includes(d.b)) losses++
       else {
         t.fail(`seed ${seed}: ${result.different.length} differences, one of them: ${explain(d, p.text)}`)
@@ -65,7 +81,19 @@ test(`${rounds} random profiles decide every call as libseccomp does`, async (t)
 test('several rules on one call are alternatives: each alone is enough', async (t) => {
   // Evaluated here by the specification's words, as libseccomp loses some of them.
   const r = random(from)
-  const values = [0n, 1n, 37n, 38n, 39n, 0xffffffffn, 1n << 32n, (1n << 32n) + 38n, (1n << 63n) - 1n, 1n << 63n, (1n << 64n) - 1n]
+  const values = [
+    0n,
+    1n,
+    37n,
+    38n,
+    39n,
+    0xffffffffn,
+    1n << 32n,
+    (1n << 32n) + 38n,
+    (1n << 63n) - 1n,
+    1n << 63n,
+    (1n << 64n) - 1n,
+  ]
   const pick = <T>(list: readonly T[]): T => list[r(list.length)]!
   for (let round = 0; round < rounds; round++) {
     const rules = Array.from({ length: r(4) + 1 }, () => {
@@ -108,7 +136,24 @@ for (const [machine, go] of Object.entries({ x64: 'x86_64', arm64: 'aarch64', ri
       const text = JSON.stringify(defaultSeccompProfile(caps, machine))
       const a = await native().seccompCompile(text, [], go)
       const b = await reference(text, go)
-      const values = [0n, 1n, 8n, 16n, 37n, 38n, 39n, 40n, 41n, 0x20000n, 0x20008n, 0xffffffffn, 0x7e020000n, 0x10000000n, 0x1200000n, 1n << 40n]
+      const values = [
+        0n,
+        1n,
+        8n,
+        16n,
+        37n,
+        38n,
+        39n,
+        40n,
+        41n,
+        0x20000n,
+        0x20008n,
+        0xffffffffn,
+        0x7e020000n,
+        0x10000000n,
+        0x1200000n,
+        1n << 40n,
+      ]
       const { calls, different } = compare(a, b, values, 1, go)
       // Calls younger than the reference's tables: those have the same number everywhere.
       const old = different.filter((d) => (d.call.nr & 0xbfffffff) < 451 || (d.call.nr & 0xbfffffff) > 512)
@@ -137,7 +182,8 @@ test('what only libseccomp covers goes to it', async (t) => {
   })
   const mixed = JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [rule(1, 11), rule(2, 22)] })
   const program = decode(await native().seccompCompile(mixed, [], 'x86_64'))
-  const at = (v: bigint): number => run(program, { arch: token['x86_64']!, nr: 135, args: [v, 0n, 0n, 0n, 0n, 0n] }).action
+  const at = (v: bigint): number =>
+    run(program, { arch: token['x86_64']!, nr: 135, args: [v, 0n, 0n, 0n, 0n, 0n] }).action
   const big = JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [rule(1, 11)] })
   t.is((await native().seccompCompile(big, [], 's390x')).length % 8, 0)
   t.deepEqual([at(1n), at(2n), at(3n)], [0x5000b, 0x50016, 0x7fff0000])

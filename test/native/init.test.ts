@@ -3,7 +3,17 @@ import { rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { nativeDirectory } from '../../src/runtime/index.js'
-import { canRun, cgroupFolders, exec, type Json, makeConfig, makeDir, makeImage, removeDir, TestContainer } from './kit.js'
+import {
+  canRun,
+  cgroupFolders,
+  exec,
+  type Json,
+  makeConfig,
+  makeDir,
+  makeImage,
+  removeDir,
+  TestContainer,
+} from './kit.js'
 
 const run = canRun ? test.serial : test.skip
 const initPath = join(nativeDirectory, 'shoal-init')
@@ -42,7 +52,11 @@ run('the init ends as its program does, by status and by signal', async (t) => {
 })
 
 run('signals reach the program, which may answer them in its own way', async (t) => {
-  const c = container(['/bin/sh', '-c', 'trap "echo term; exit 5" TERM; trap "echo usr1" USR1; echo ready; while :; do sleep 0.05; done'])
+  const c = container([
+    '/bin/sh',
+    '-c',
+    'trap "echo term; exit 5" TERM; trap "echo usr1" USR1; echo ready; while :; do sleep 0.05; done',
+  ])
   await c.start()
   const s = await c.connect()
   await s.ask({ op: 'attach', stdout: true, stderr: true })
@@ -70,7 +84,10 @@ run('orphans are buried: no zombie stays', async (t) => {
 })
 
 run('at a terminal, the program is in the foreground and gets Ctrl-C', async (t) => {
-  const c = container(['/bin/sh', '-c', 'trap "echo interrupted; exit 9" INT; echo ready; while :; do sleep 0.05; done'], { tty: true })
+  const c = container(
+    ['/bin/sh', '-c', 'trap "echo interrupted; exit 9" INT; echo ready; while :; do sleep 0.05; done'],
+    { tty: true },
+  )
   await c.start()
   const s = await c.connect()
   await s.ask({ op: 'attach', stdin: true, stdout: true, stderr: true })
