@@ -367,9 +367,11 @@ export class ClusterNode implements ClusterBackend {
     }
     // A quorum may be missing for hours: go on once the log was read, fail only if it could not be.
     const settled = await Promise.race([
-      starting.then(() => null),
+      starting.then(
+        () => null,
+        (e: unknown) => ShoalError.from(e),
+      ),
       this.m.clock.sleep(3000).then(() => null),
-      starting.catch((e: unknown) => e),
     ])
     if (settled instanceof Error) {
       this.#manager = null
