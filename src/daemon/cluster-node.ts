@@ -8,7 +8,7 @@ import {
   invalid,
   newObjectId,
   type Rng,
-  type ShoalError,
+  ShoalError,
   type Timer,
   unauthorized,
   unavailable,
