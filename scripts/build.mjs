@@ -30,7 +30,23 @@ async function bundleCli() {
     platform: 'node',
     target: 'node20',
     outExtension: { '.js': '.mjs' },
-    external: ['*.node', 'ssh2'],
+    external: ['*.node'],
+    minifySyntax: true,
+    // ssh:// hosts are refused before docker-modem would need it; debug output of the modem is not used.
+    plugins: [
+      {
+        name: 'without-ssh',
+        setup(build) {
+          build.onResolve({ filter: /^(ssh2|\.\/ssh|debug)$/ }, (a) =>
+            a.path !== './ssh' || a.importer.includes('docker-modem') ? { path: a.path, namespace: 'stub' } : undefined,
+          )
+          build.onLoad({ filter: /.*/, namespace: 'stub' }, () => ({
+            contents: 'module.exports = () => () => {}',
+            loader: 'js',
+          }))
+        },
+      },
+    ],
     banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
     logLevel: 'error',
   })

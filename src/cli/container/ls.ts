@@ -1,5 +1,5 @@
 import { type Cli, type Command, filters, type ListFlags, listFlags, printList, whole } from '../command.js'
-import { humanDuration, humanSize } from '../format/units.js'
+import { ago, goTime, humanSize } from '../format/units.js'
 
 interface Summary {
   Id: string
@@ -80,24 +80,32 @@ export function registerLs(parent: Command, cli: Cli, name: string, aliases: rea
     .action(
       async (f: ListFlags & { all?: boolean; last?: number; latest?: boolean; size?: boolean; trunc: boolean }) => {
         const api = await cli.api()
-        const limit = f.latest ? 1 : f.last
+        const limit = f.latest ? 1 : f.last !== undefined && f.last > 0 ? f.last : undefined
         const found = await api.get<Summary[]>('/containers/json', {
           all: f.all ?? false,
           limit,
-          size: f.size ?? false,
+          // A template that shows sizes asks for them.
+          size: f.size ?? /\.Size\b/.test(f.format ?? ''),
           filters: filters(f.filter),
         })
         const rows = found.map((c) => ({
           ID: f.trunc ? c.Id.slice(0, 12) : c.Id,
           Image: c.Image,
-          Command: `"${f.trunc ? ellipsis(c.Command, 20) : c.Command}"`,
-          CreatedAt: new Date(c.Created * 1000).toISOString().replace('T', ' ').replace('.000Z', ' +0000 UTC'),
-          RunningFor: `${humanDuration(Date.now() - c.Created * 1000)} ago`,
+          Command: JSON.stringify(f.trunc ? ellipsis(c.Command, 20) : c.Command),
+          CreatedAt: goTime(c.Created * 1000),
+          RunningFor: ago(Date.now() - c.Created * 1000),
+          Platform: null,
           Ports: portsText(c.Ports),
           State: c.State,
           Status: c.Status,
-          Size: c.SizeRw === undefined ? '0B' : `${humanSize(c.SizeRw)} (virtual ${humanSize(c.SizeRootFs ?? 0)})`,
-          Names: c.Names.map((n) => n.slice(1)).join(','),
+          Size:
+            c.SizeRw === undefined && c.SizeRootFs === undefined
+              ? '0B'
+              : `${humanSize(c.SizeRw ?? 0, 3)} (virtual ${humanSize(c.SizeRootFs ?? 0, 3)})`,
+          // Names of links (/other/alias) are not shown, unless nothing is cut.
+          Names: c.Names.map((n) => n.slice(1))
+            .filter((n) => !f.trunc || !n.includes('/'))
+            .join(','),
           Labels: Object.entries(c.Labels)
             .map(([k, v]) => `${k}=${v}`)
             .join(','),
