@@ -81,6 +81,8 @@ export class Api {
     return this.#dial('POST', path, options, {
       isStream: true,
       hijack: true,
+      // Without a body the modem would hold the request back until something is typed.
+      allowEmpty: true,
       openStdin: options.stdin,
     }) as Promise<Duplex>
   }

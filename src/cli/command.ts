@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import type { Api } from './api.js'
 import { Command } from './flags.js'
-import { formatList, type ListFormat, type Row } from './format/table.js'
+import { formatList, LABELS, type ListFormat, type Row } from './format/table.js'
 import { compile } from './format/template.js'
 import { parseDuration, parseSize } from './format/units.js'
 
@@ -125,6 +125,15 @@ export function listFlags(c: Command): Command {
     .option('-q, --quiet', 'only display IDs')
 }
 
+/** A row's Labels column, and what {{.Label "key"}} looks into. */
+export function labels(all: Record<string, string> | null | undefined): Row {
+  const text = Object.entries(all ?? {})
+    .map(([k, v]) => `${k}=${v}`)
+    .sort()
+    .join(',')
+  return { Labels: text, [LABELS]: all ?? {} }
+}
+
 export function printList(
   cli: Cli,
   rows: readonly Row[],
@@ -153,8 +162,15 @@ export async function inspectAll(
   if (!format || format === 'json')
     cli.out(`${format === 'json' ? JSON.stringify(found) : JSON.stringify(found, null, 4)}\n`)
   else {
-    const template = compile(format)
-    for (const f of found) cli.out(`${template(f)}\n`)
+    const template = compile(format, { strict: true })
+    for (const f of found) {
+      try {
+        cli.out(`${template(f)}\n`)
+      } catch (e) {
+        cli.out('\n')
+        throw e
+      }
+    }
   }
   if (missing.length > 0) throw new Exit(1, missing.join('\n'))
 }

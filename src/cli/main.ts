@@ -35,6 +35,7 @@ async function main(argv: readonly string[], cli: Cli & { flags: HostFlags }): P
   const program = globalFlags(new Command('shoal').enablePositionalOptions().exitOverride())
   // Something to descend into, so that flags after the first word are left alone.
   program.interspersed = false
+  program.takes('COMMAND [ARG...]')
   const top = readFlags(program, argv)
   cli.flags = program.opts()
   if (program.opts().config) process.env.DOCKER_CONFIG = program.opts().config as string

@@ -79,6 +79,10 @@ async function copyOut(
   to: string,
   f: CopyFlags,
 ): Promise<number> {
+  const exists = statOrNull(to)
+  const parent = exists?.isDirectory() ? to : dirname(resolve(to))
+  if (to !== '-' && !statOrNull(parent)?.isDirectory())
+    throw new Exit(1, `invalid output path: directory "${resolve(parent)}" does not exist`)
   let path = inContainer(source.path)
   if (f.followLink) {
     const s = await statPath(api, source.container, path)
@@ -90,10 +94,7 @@ async function copyOut(
     await pipeline(stream, process.stdout, { end: false })
     return 0
   }
-  const exists = statOrNull(to)
   if (!exists && to.endsWith('/')) throw new Exit(1, `no such directory: ${to}`)
-  const parent = exists?.isDirectory() ? to : dirname(resolve(to))
-  if (!statOrNull(parent)?.isDirectory()) throw new Exit(1, `invalid output path: directory "${resolve(parent)}" does not exist`)
   const intoDirectory = exists?.isDirectory() ?? false
   return unpack(stream, {
     // The archive's first part is the source's name: it is kept in a directory, replaced by the new name elsewhere.
@@ -188,6 +189,9 @@ async function copyIn(
   to: { container: string; path: string },
   f: CopyFlags,
 ): Promise<number> {
+  const local = f.followLink && from !== '-' ? realpathSync(from) : from
+  const missing = from !== '-' && !lstatSync(local, { throwIfNoEntry: false })
+  if (missing) throw new Exit(1, `lstat ${resolve(from)}: no such file or directory`)
   let path = inContainer(to.path)
   let stat: PathStat | null = null
   try {
@@ -210,9 +214,7 @@ async function copyIn(
     })
     return 0
   }
-  const local = f.followLink ? realpathSync(from) : from
-  const source = lstatSync(contentOnly(from) || from.endsWith('/') ? realpathSync(from) : local, { throwIfNoEntry: false })
-  if (!source) throw new Exit(1, `lstat ${resolve(from)}: no such file or directory`)
+  const source = lstatSync(contentOnly(from) || from.endsWith('/') ? realpathSync(from) : local)
   if (from.endsWith('/') && !source.isDirectory()) throw new Exit(1, `${from}: not a directory`)
   if (source.isDirectory() && stat && !isDirectory)
     throw new Exit(1, `cannot copy directory: "${to.container}:${to.path}" is no directory`)

@@ -1,4 +1,4 @@
-import { type Cli, type Command, filters, type ListFlags, listFlags, printList, whole } from '../command.js'
+import { type Cli, type Command, filters, type ListFlags, listFlags, labels, printList, whole } from '../command.js'
 import { ago, goTime, humanSize } from '../format/units.js'
 
 interface Summary {
@@ -106,9 +106,7 @@ export function registerLs(parent: Command, cli: Cli, name: string, aliases: rea
           Names: c.Names.map((n) => n.slice(1))
             .filter((n) => !f.trunc || !n.includes('/'))
             .join(','),
-          Labels: Object.entries(c.Labels)
-            .map(([k, v]) => `${k}=${v}`)
-            .join(','),
+          ...labels(c.Labels),
           LocalVolumes: String(c.Mounts.filter((m) => m.Type === 'volume').length),
           Mounts: c.Mounts.map((m) => (f.trunc ? ellipsis(m.Name ?? m.Source, 15) : (m.Name ?? m.Source))).join(','),
           Networks: Object.keys(c.NetworkSettings.Networks).join(','),

@@ -91,7 +91,8 @@ export function registerRun(parent: Command, cli: Cli): void {
         process.exitCode = await run(cli, image, command, f)
       } catch (e) {
         const { message } = e as Error
-        if (e instanceof Exit && message === '') throw e
+        // Mistakes at this terminal are told as they are.
+        if (e instanceof Exit && e.status === 1) throw e
         throw runFailure(message, e instanceof Exit ? e.status : startStatus(message))
       }
     })

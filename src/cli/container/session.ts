@@ -79,7 +79,7 @@ function registerStart(parent: Command, cli: Cli): void {
           const failed = e.message.split('\n').length
           throw new Exit(
             1,
-            `${e.message}\nfailed to start containers: ${ids.slice(0, Math.max(failed, 1)).join(', ')}`,
+            `${e.message}\nError: failed to start containers: ${ids.slice(0, Math.max(failed, 1)).join(', ')}`,
           )
         })
       if (ids.length > 1) throw new Exit(1, 'you cannot start and attach multiple containers at once')

@@ -14,6 +14,9 @@ const COLUMNS = {
 }
 const OVERRIDE = ['SHOAL_HOST', 'DOCKER_HOST']
 
+const overridden = (env: string): string =>
+  `Warning: ${env} environment variable overrides the active context. To use a context, either set the global --context flag, or unset ${env} environment variable.\n`
+
 function checkName(name: string): void {
   if (name === 'default') throw new Exit(1, '"default" is a reserved context name')
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$/.test(name))
@@ -132,6 +135,8 @@ export function registerContext(parent: Command, cli: Cli): void {
         { columns: COLUMNS, shown: ['Name', 'Description', 'DockerEndpoint', 'Error'], id: 'Name' },
         f,
       )
+      const env = OVERRIDE.find((v) => process.env[v])
+      if (env && table) cli.err(overridden(env))
     })
   parent
     .command('rm')
@@ -171,9 +176,7 @@ export function registerContext(parent: Command, cli: Cli): void {
       cli.out(`${name}\n`)
       const env = OVERRIDE.find((v) => process.env[v])
       if (env && name !== 'default')
-        cli.err(
-          `Warning: ${env} environment variable overrides the active context. To use a context, either set the global --context flag, or unset ${env} environment variable.\n`,
-        )
+        cli.err(overridden(env))
       cli.err(`Current context is now "${name}"\n`)
     })
   parent

@@ -16,11 +16,18 @@ export interface ListFormat {
   readonly id: string
 }
 
-export type Row = Readonly<Record<string, unknown>>
+export type Row = Readonly<Record<string, unknown>> & { readonly [LABELS]?: Readonly<Record<string, string>> }
+
+/** Labels as a map, beside the column that shows them. */
+export const LABELS = Symbol('labels')
 
 /** Prints rows as docker does: aligned table, `table TEMPLATE`, a template a line, or `json`. */
 export function formatList(rows: readonly Row[], f: ListFormat): string {
-  const known = rows.map((r) => ({ ...r, [ROW]: true }))
+  const known = rows.map((r) => ({
+    ...r,
+    ...(r[LABELS] ? { Label: (key: string) => r[LABELS]?.[key] ?? '' } : {}),
+    [ROW]: true,
+  }))
   if (f.quiet && f.format === '') return lines(known.map((r) => String((r as Row)[f.id] ?? '')))
   const format =
     f.format === '' || f.format === 'table' ? `table ${f.shown.map((s) => `{{.${s}}}`).join('\t')}` : f.format
@@ -30,7 +37,9 @@ export function formatList(rows: readonly Row[], f: ListFormat): string {
     return lines(known.map(template))
   }
   const template = compile(unescaped(format.slice(6)))
-  const heading = template({ ...Object.fromEntries(Object.entries(f.columns)), [ROW]: true })
+  // A label's heading is its key's last part.
+  const label = (key: string): string => key.replace(/^.*[./]/, '').replaceAll(/[-_]/g, ' ')
+  const heading = template({ ...f.columns, Label: label, [ROW]: true })
   return align([heading, ...known.map(template)])
 }
 

@@ -11,6 +11,7 @@ import {
   type ListFlags,
   listFlags,
   pairs,
+  labels,
   printList,
   whole,
 } from '../command.js'
@@ -64,10 +65,8 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           IPv4: String(n.EnableIPv4 ?? true),
           IPv6: String(n.EnableIPv6),
           Internal: String(n.Internal),
-          Labels: Object.entries(n.Labels ?? {})
-            .map(([k, v]) => `${k}=${v}`)
-            .join(','),
-          CreatedAt: n.Created.replace('T', ' ').replace(/Z$/, ' +0000 UTC'),
+          ...labels(n.Labels),
+          CreatedAt: n.Created.replace('T', ' ').replace(/\.?0*Z$/, ' +0000 UTC'),
         }))
       printList(cli, rows, { columns: COLUMNS, shown: ['ID', 'Name', 'Driver', 'Scope'], id: 'ID' }, f)
     })

@@ -10,6 +10,7 @@ import {
   type ListFlags,
   listFlags,
   pairs,
+  labels,
   printList,
 } from '../command.js'
 import { ago } from '../format/units.js'
@@ -75,9 +76,7 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
         ...(kind === 'secret' ? { Driver: s.Spec.Driver?.Name ?? '' } : {}),
         CreatedAt: ago(Date.now() - Date.parse(s.CreatedAt)),
         UpdatedAt: ago(Date.now() - Date.parse(s.UpdatedAt)),
-        Labels: Object.entries(s.Spec.Labels ?? {})
-          .map(([k, v]) => `${k}=${v}`)
-          .join(','),
+        ...labels(s.Spec.Labels),
       }))
     const shown = ['ID', 'Name', ...(kind === 'secret' ? ['Driver'] : []), 'CreatedAt', 'UpdatedAt']
     printList(cli, rows, { columns: COLUMNS, shown, id: 'ID' }, f)

@@ -227,7 +227,14 @@ export function registerService(parent: Command, cli: Cli): void {
       await inspectAll(
         cli,
         names,
-        (n) => api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true }),
+        async (n) => {
+          try {
+            return await api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true })
+          } catch (e) {
+            if ((e as { status?: number }).status === 404) throw new Exit(1, `Error: no such service: ${n}`)
+            throw e
+          }
+        },
         f.pretty ? PRETTY : f.format,
       )
     })

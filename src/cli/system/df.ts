@@ -19,9 +19,9 @@ const share = (part: number, whole: number): string =>
 /** The four rows of system df. */
 export function summary(u: Usage): Row[] {
   const [images, containers, volumes, cache] = [u.Images ?? [], u.Containers ?? [], u.Volumes ?? [], u.BuildCache ?? []]
-  // What containers use of images: their own and shared layers, counted once each.
+  // As docker reckons: what only used images have is kept, all other layers count as reclaimable.
   const used = sum(images.filter((i) => i.Containers !== 0 && i.Size !== -1 && i.SharedSize !== -1).map((i) => i.Size - i.SharedSize))
-  const free = u.LayersSize - (images.some((i) => i.Containers > 0) ? used + sharedOf(images) : 0)
+  const free = u.LayersSize - used
   const active = containers.filter((c) => ['running', 'paused', 'restarting'].includes(c.State))
   const rw = sum(containers.map((c) => c.SizeRw ?? 0))
   const idle = rw - sum(active.map((c) => c.SizeRw ?? 0))
@@ -44,10 +44,6 @@ export function summary(u: Usage): Row[] {
     row('Build Cache', cache.length, cache.filter((c) => c.InUse).length, cacheSize, humanSize(cacheFree)),
   ]
 }
-
-/** Layers that several images have, when any of those images is used. */
-const sharedOf = (images: NonNullable<Usage['Images']>): number =>
-  Math.max(0, ...images.filter((i) => i.Containers > 0).map((i) => Math.max(i.SharedSize, 0)))
 
 export function registerDf(parent: Command, cli: Cli): void {
   parent

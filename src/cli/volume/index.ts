@@ -10,6 +10,7 @@ import {
   type ListFlags,
   listFlags,
   pairs,
+  labels,
   printList,
 } from '../command.js'
 import { humanSize } from '../format/units.js'
@@ -52,9 +53,7 @@ export function registerVolume(parent: Command, cli: Cli): void {
         Links: 'N/A',
         Size: 'N/A',
         Status: 'N/A',
-        Labels: Object.entries(v.Labels ?? {})
-          .map(([k, x]) => `${k}=${x}`)
-          .join(','),
+        ...labels(v.Labels),
       }))
     printList(
       cli,
@@ -70,7 +69,7 @@ export function registerVolume(parent: Command, cli: Cli): void {
   parent
     .command('create')
     .description('Create a volume')
-    .argument('[name]')
+    .argument('[volume]')
     .option('-d, --driver <driver>', 'volume driver', 'local')
     .option('--label <key=value>', 'label (repeatable)', collect)
     .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect)
