@@ -317,7 +317,6 @@ export function envFile(path: string): string[] {
 }
 
 function healthcheck(f: ContainerFlags): object {
-  if (f.healthcheck === false) return { Healthcheck: { Test: ['NONE'] } }
   const given = {
     Interval: f.healthInterval,
     Timeout: f.healthTimeout,
@@ -325,7 +324,12 @@ function healthcheck(f: ContainerFlags): object {
     StartPeriod: f.healthStartPeriod,
     StartInterval: f.healthStartInterval,
   }
-  if (f.healthCmd === undefined && Object.values(given).every((v) => v === undefined)) return {}
+  const none = f.healthCmd === undefined && Object.values(given).every((v) => v === undefined)
+  if (f.healthcheck === false) {
+    if (!none) throw new Exit(125, '--no-healthcheck conflicts with --health-* options')
+    return { Healthcheck: { Test: ['NONE'] } }
+  }
+  if (none) return {}
   return {
     Healthcheck: {
       ...(f.healthCmd !== undefined ? { Test: ['CMD-SHELL', f.healthCmd] } : {}),

@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream, lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
-import { chmod, chown, link, lstat, mkdir, rm, symlink, utimes } from 'node:fs/promises'
+import { chmod, chown, lchown, link, lstat, lutimes, mkdir, rm, symlink, utimes } from 'node:fs/promises'
 
 import { basename, dirname, join, posix, resolve } from 'node:path'
 import { PassThrough, type Readable } from 'node:stream'
@@ -94,12 +94,17 @@ async function copyOut(
     await pipeline(stream, process.stdout, { end: false })
     return 0
   }
-  if (!exists && to.endsWith('/')) throw new Exit(1, `no such directory: ${to}`)
+  if (!exists && to.endsWith('/')) throw new Exit(1, 'no such directory')
   const intoDirectory = exists?.isDirectory() ?? false
   return unpack(stream, {
     // The archive's first part is the source's name: it is kept in a directory, replaced by the new name elsewhere.
     base: intoDirectory ? to : parent,
-    rename: contentOnly(source.path) ? (intoDirectory ? '' : basename(to)) : intoDirectory ? null : basename(to),
+    rename: contentOnly(source.path) ? (intoDirectory ? '' : basename(to))
+      : intoDirectory
+        ? f.followLink
+          ? basename(source.path)
+          : null
+        : basename(to),
     existingFile: exists !== null && !intoDirectory ? to : null,
     owner: f.archive ?? false,
   })
@@ -127,7 +132,7 @@ async function unpack(from: Readable, o: Unpack): Promise<number> {
     const h = entry.header
     const where = await target(base, h.name, o.rename)
     if (o.existingFile && h.type === 'directory')
-      throw new Exit(1, `cannot overwrite non-directory "${o.existingFile}" with directory`)
+      throw new Exit(1, 'cannot copy directory')
     bytes += h.size ?? 0
     if (where === base && h.type === 'directory') {
       entry.resume()
@@ -142,7 +147,11 @@ async function unpack(from: Readable, o: Unpack): Promise<number> {
     await mkdir(dirname(where), { recursive: true })
     if (h.type === 'symlink' || h.type === 'link') {
       await rm(where, { force: true })
-      if (h.type === 'symlink') await symlink(h.linkname ?? '', where)
+      if (h.type === 'symlink') {
+        await symlink(h.linkname ?? '', where)
+        if (o.owner && process.getuid?.() === 0) await lchown(where, h.uid ?? 0, h.gid ?? 0)
+        if (h.mtime) await lutimes(where, h.mtime, h.mtime)
+      }
       else await link(await target(base, h.linkname ?? '', o.rename), where)
       entry.resume()
       continue
@@ -170,7 +179,8 @@ async function attributes(path: string, h: Header, owner: boolean): Promise<void
 }
 
 async function target(base: string, name: string, rename: string | null): Promise<string> {
-  const parts = name.split('/').filter((p) => p !== '' && p !== '.')
+  // The first part stands for the source itself; it may be ".".
+  const parts = name.split('/').filter((p, i) => p !== '' && (p !== '.' || i === 0))
   if (parts.includes('..')) throw new Exit(1, `refusing to write "${name}": the archive leaves the target directory`)
   if (rename !== null) parts.splice(0, 1, ...(rename === '' ? [] : [rename]))
   let path = base
@@ -217,7 +227,7 @@ async function copyIn(
   const source = lstatSync(contentOnly(from) || from.endsWith('/') ? realpathSync(from) : local)
   if (from.endsWith('/') && !source.isDirectory()) throw new Exit(1, `${from}: not a directory`)
   if (source.isDirectory() && stat && !isDirectory)
-    throw new Exit(1, `cannot copy directory: "${to.container}:${to.path}" is no directory`)
+    throw new Exit(1, 'cannot copy directory')
   if (!stat && asDirectory(to.path) && !source.isDirectory())
     throw new Exit(1, `destination directory "${to.container}:${to.path}" does not exist`)
   // Into a directory under its own name; elsewhere under the new name, in that one's parent.

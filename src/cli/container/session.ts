@@ -98,9 +98,9 @@ function registerStart(parent: Command, cli: Cli): void {
     .action(async (id: string, f: { stdin: boolean; detachKeys: string; sigProxy: boolean }) => {
       const api = await cli.api()
       const c = await api.get<Inspect>(`${at(id)}/json`)
-      if (!c.State.Running) throw new Exit(1, 'cannot attach to a stopped container, start it first')
-      if (c.State.Paused) throw new Exit(1, 'cannot attach to a paused container, unpause it first')
-      if (c.State.Restarting) throw new Exit(1, 'cannot attach to a restarting container, wait until it is running')
+      if (!c.State.Running) throw new Exit(1, 'You cannot attach to a stopped container, start it first')
+      if (c.State.Paused) throw new Exit(1, 'You cannot attach to a paused container, unpause it first')
+      if (c.State.Restarting) throw new Exit(1, 'You cannot attach to a restarting container, wait until it is running')
       await join(api, c, f, async () => {})
     })
 }
