@@ -12,11 +12,21 @@ import {
 } from '../command.js'
 import { nodeReference, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
 
+interface TlsInfo {
+  TrustRoot?: string
+  CertIssuerSubject?: string
+  CertIssuerPublicKey?: string
+}
+
+interface Info {
+  Swarm: { NodeID: string; Cluster?: { TLSInfo?: TlsInfo } | null }
+}
+
 interface NodeJson {
   ID: string
   Version: { Index: number }
   Spec: { Role: string; Availability: string; Labels: Record<string, string>; Name?: string }
-  Description: { Hostname: string; Engine: { EngineVersion: string } }
+  Description: { Hostname: string; Engine: { EngineVersion: string }; TLSInfo?: TlsInfo }
   Status: { State: string; Addr: string }
   ManagerStatus?: { Leader?: boolean; Reachability: string; Addr: string }
 }
@@ -31,13 +41,24 @@ const COLUMNS = {
   EngineVersion: 'ENGINE VERSION',
   TLSStatus: 'TLS STATUS',
 }
+/** Whether a node's certificate is of the cluster's present root. */
+function tlsStatus(node: TlsInfo | undefined, cluster: TlsInfo | undefined): string {
+  if (!node?.TrustRoot || !cluster?.TrustRoot) return 'Unknown'
+  return node.TrustRoot === cluster.TrustRoot &&
+    node.CertIssuerSubject === cluster.CertIssuerSubject &&
+    node.CertIssuerPublicKey === cluster.CertIssuerPublicKey
+    ? 'Ready'
+    : 'Needs Rotation'
+}
+
 const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
 
 export function registerNode(parent: Command, cli: Cli): void {
   listFlags(parent.command('ls').alias('list').description('List nodes in the swarm')).action(async (f: ListFlags) => {
     const api = await cli.api()
     const nodes = await api.get<NodeJson[]>('/nodes', { filters: filters(f.filter) })
-    const self = (await api.get<{ Swarm: { NodeID: string } }>('/info')).Swarm.NodeID
+    const { Swarm } = await api.get<Info>('/info')
+    const self = Swarm.NodeID
     const plain = f.quiet || (f.format !== '' && !f.format!.startsWith('table'))
     const rows = nodes
       .sort((a, b) => (a.Description.Hostname < b.Description.Hostname ? -1 : 1))
@@ -53,7 +74,7 @@ export function registerNode(parent: Command, cli: Cli): void {
             : capital(n.ManagerStatus.Reachability)
           : '',
         EngineVersion: n.Description.Engine.EngineVersion,
-        TLSStatus: 'Ready',
+        TLSStatus: tlsStatus(n.Description.TLSInfo, Swarm.Cluster?.TLSInfo),
       }))
     printList(
       cli,

@@ -9,13 +9,13 @@ import {
   type ListFlags,
   listFlags,
   printList,
-  whole,
 } from '../command.js'
 import { registryAuthHeader } from '../registry-auth.js'
 import { shortImage, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
 import { converged } from './converge.js'
 import { createFlags, createSpec, scaleSpec, updateFlags, updateSpec } from './flags.js'
 import { registerServiceLogs } from './logs.js'
+import { resolveReferences, resolveRemoved } from './references.js'
 
 export interface ServiceJson {
   ID: string
@@ -82,7 +82,7 @@ export function registerService(parent: Command, cli: Cli): void {
     const rows = found
       .sort((a, b) => (a.Spec.Name < b.Spec.Name ? -1 : 1))
       .map((s) => ({
-        ID: f.quiet ? s.ID : s.ID.slice(0, 12),
+        ID: f.quiet && !f.format ? s.ID : s.ID.slice(0, 12),
         Name: s.Spec.Name,
         Mode: modeOf(s),
         Replicas: replicasOf(s),
@@ -98,12 +98,13 @@ export function registerService(parent: Command, cli: Cli): void {
   createFlags(parent.command('create').description('Create a new service'))
     .argument('<image>')
     .argument('[args...]')
-    .passThroughOptions()
+    .stopAtFirstArgument('IMAGE [COMMAND] [ARG...]')
     .action(async (image: string, args: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const auth = f.withRegistryAuth ? registryAuthHeader(image) : {}
       const resolved = f.resolveImage === false ? { image, platforms: [] } : await pinned(api, cli, image)
       const spec = createSpec(resolved.image, args, f)
+      await resolveReferences(api, spec, f)
       if (resolved.platforms.length > 0) {
         const template = spec.TaskTemplate as { Placement?: object }
         template.Placement = { ...template.Placement, Platforms: resolved.platforms }
@@ -130,10 +131,13 @@ export function registerService(parent: Command, cli: Cli): void {
       } else {
         const image =
           typeof f.image === 'string' && f.resolveImage !== false ? (await pinned(api, cli, f.image)).image : f.image
+        const body = updateSpec(s.Spec, { ...(await resolveRemoved(api, f)), image })
+        await resolveReferences(api, body, f)
+        const wanted = (f.image as string | undefined) ?? s.Spec.TaskTemplate.ContainerSpec?.Image ?? ''
         const done = await api.post<{ Warnings: string[] | null }>(`/services/${s.ID}/update`, {
           query: { version: s.Version.Index, registryAuthFrom: 'spec' },
-          body: updateSpec(s.Spec, { ...f, image }),
-          headers: f.withRegistryAuth ? registryAuthHeader(s.Spec.TaskTemplate.ContainerSpec?.Image ?? '') : {},
+          body,
+          headers: f.withRegistryAuth ? registryAuthHeader(wanted) : {},
         })
         for (const w of done.Warnings ?? []) cli.err(`${w}\n`)
       }
@@ -145,7 +149,7 @@ export function registerService(parent: Command, cli: Cli): void {
     .command('rollback')
     .description("Revert changes to a service's configuration")
     .argument('<service>')
-    .option('-d, --detach [bool]', 'do not wait until it converged')
+    .option('-d, --detach', 'do not wait until it converged')
     .option('-q, --quiet', 'without progress')
     .action(async (name: string, f: Record<string, unknown>) => {
       const api = await cli.api()
@@ -162,7 +166,7 @@ export function registerService(parent: Command, cli: Cli): void {
     .command('scale')
     .description('Scale replicated services')
     .argument('<service=replicas...>')
-    .option('-d, --detach [bool]', 'do not wait until they converged')
+    .option('-d, --detach', 'do not wait until they converged')
     .action(async (wanted: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const failures: string[] = []
@@ -170,11 +174,14 @@ export function registerService(parent: Command, cli: Cli): void {
       for (const w of wanted) {
         const i = w.lastIndexOf('=')
         if (i <= 0 || !/^\d+$/.test(w.slice(i + 1)))
-          throw new Exit(1, `invalid scale specifier '${w}': use SERVICE=REPLICAS`)
+          throw new Exit(
+            1,
+            `invalid scale specifier '${w}'.\nSee 'shoal service scale --help'.\n\nUsage:  shoal service scale SERVICE=REPLICAS [SERVICE=REPLICAS...]\n\nScale one or multiple replicated services`,
+          )
         try {
           const s = await getService(api, w.slice(0, i))
           const spec = structuredClone(s.Spec) as Record<string, unknown>
-          scaleSpec(spec, whole(w.slice(i + 1)))
+          scaleSpec(spec, Number(w.slice(i + 1)))
           await api.post(`/services/${s.ID}/update`, { query: { version: s.Version.Index }, body: spec })
           cli.out(`${w.slice(0, i)} scaled to ${w.slice(i + 1)}\n`)
           ids.push(s.ID)
@@ -220,7 +227,14 @@ export function registerService(parent: Command, cli: Cli): void {
       await inspectAll(
         cli,
         names,
-        (n) => api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true }),
+        async (n) => {
+          try {
+            return await api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true })
+          } catch (e) {
+            if ((e as { status?: number }).status === 404) throw new Exit(1, `Error: no such service: ${n}`)
+            throw e
+          }
+        },
         f.pretty ? PRETTY : f.format,
       )
     })
@@ -237,7 +251,7 @@ export function registerService(parent: Command, cli: Cli): void {
   registerServiceLogs(parent, cli)
 }
 
-const detached = (f: Record<string, unknown>): boolean => f.detach === true || f.detach === 'true'
+const detached = (f: Record<string, unknown>): boolean => f.detach === true
 
 const PRETTY = `ID:\t\t{{.ID}}
 Name:\t\t{{.Spec.Name}}{{if .Spec.Labels}}
