@@ -98,7 +98,7 @@ test.serial('what the stock docker command is answered has the shapes that the A
     await must('network connect --alias other bridge uno').catch(() => must('network create net2').then(() => must('network connect --alias other net2 uno')))
     await must('network disconnect net1 uno')
     await must('restart -t 1 uno')
-    await must('kill -s TERM uno')
+    await must('kill -s KILL uno')
     await must('wait uno')
     await must('start uno')
     await must('stop -t 1 uno')
