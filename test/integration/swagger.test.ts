@@ -11,10 +11,91 @@ import { docker, type LabHost, lab, ok, swarm, until, webImage } from './support
  * Answers that differ from the description on purpose: the description is of a newer version, or of what dockerd sends
  * only in part. `operation` and `pointer` are regular expressions.
  */
-const EXPLAINED: readonly { readonly operation: RegExp; readonly pointer: RegExp; readonly message?: RegExp; readonly why: string }[] = []
+interface Explanation {
+  readonly operation: RegExp
+  readonly pointer: RegExp
+  readonly message: RegExp
+  readonly why: string
+}
+const UNKNOWN = /no such field/
+const EXPLAINED: readonly Explanation[] = [
+  {
+    operation: /^GET \/containers\/\{id\}\/json 200$/,
+    pointer:
+      /^\/NetworkSettings\/(Bridge|EndpointID|Gateway|GlobalIPv6Address|GlobalIPv6PrefixLen|HairpinMode|IPAddress|IPPrefixLen|IPv6Gateway|LinkLocalIPv6Address|LinkLocalIPv6PrefixLen|MacAddress|SecondaryIPAddresses|SecondaryIPv6Addresses)$/,
+    message: UNKNOWN,
+    why: 'the default bridge is shown at the top too up to API 1.51',
+  },
+  {
+    operation: /^GET \/events 200$/,
+    pointer: /^\/(status|id|from)$/,
+    message: UNKNOWN,
+    why: 'the first form of events, sent beside the second up to API 1.51',
+  },
+  {
+    operation: /^GET \/images\/\{name\}\/json 200$/,
+    pointer: /^\/(ContainerConfig|DockerVersion|Parent)$/,
+    message: UNKNOWN,
+    why: 'Parent and DockerVersion are sent up to API 1.51; docker-compose 1.29 fails without ContainerConfig',
+  },
+  {
+    operation: /^GET \/networks 200$/,
+    pointer: /^\/\d+\/Containers$/,
+    message: UNKNOWN,
+    why: 'dockerd sends an empty map in lists up to API 1.51',
+  },
+  {
+    operation: /^GET \/services(\/\{id\})? 200$/,
+    pointer: /\/PreviousSpec$/,
+    message: UNKNOWN,
+    why: 'missing in the description: `service inspect` and rollbacks of clients need it',
+  },
+  {
+    operation: /^GET \/(services|tasks)(\/\{id\})? 200$/,
+    pointer: /\/ContainerSpec\/Healthcheck$/,
+    message: UNKNOWN,
+    why: 'spelt HealthCheck in the description; the Go type says Healthcheck, and so do all clients',
+  },
+  {
+    operation: /^GET \/services(\/\{id\})? 200$/,
+    pointer: /\/UpdateStatus\/State$/,
+    message: /allowed values/,
+    why: 'the description forgot the states of a rollback',
+  },
+  {
+    operation: /^GET \/tasks(\/\{id\})? 200$/,
+    pointer: /\/NetworksAttachments\/\d+\/Network\/(ID|Version|CreatedAt|UpdatedAt|Spec|DriverState|IPAMOptions)$/,
+    message: UNKNOWN,
+    why: "the description gives a host's network; dockerd sends the cluster's object",
+  },
+  {
+    operation: /^GET \/system\/df 200$/,
+    pointer: /^\/(LayersSize|Images|Containers|Volumes|BuildCache|BuilderSize)$/,
+    message: UNKNOWN,
+    why: 'the layout up to API 1.51',
+  },
+  {
+    operation: /^POST \/(configs|secrets)\/create 201$/,
+    pointer: /^(\/ID)?$/,
+    message: /no such field|'Id'/,
+    why: 'spelt Id in the description; dockerd sends ID, and docker-py takes nothing else',
+  },
+  {
+    operation: /^POST \/exec\/\{id\}\/start 101$/,
+    pointer: /^$/,
+    message: /no such status/,
+    why: 'described for attach only; clients ask for the same upgrade here',
+  },
+  {
+    operation: /^POST \/images\/(create|load|\{name\}\/push) 200$/,
+    pointer: /^$/,
+    message: /a body where none/,
+    why: 'progress: a stream of JSON objects that the description leaves open',
+  },
+]
 
 const isExplained = (v: Violation): boolean =>
-  EXPLAINED.some((e) => e.operation.test(v.operation) && e.pointer.test(v.pointer) && (e.message?.test(v.message) ?? true))
+  EXPLAINED.some((e) => e.operation.test(v.operation) && e.pointer.test(v.pointer) && e.message.test(v.message))
 
 test.serial('what the stock docker command is answered has the shapes that the API description gives', async (t) => {
   t.timeout(400_000)
@@ -35,14 +116,20 @@ test.serial('what the stock docker command is answered has the shapes that the A
       }),
     )) as [LabHost, LabHost]
     let commands = 0
+    const failed: string[] = []
     const run = (line: string, options: Parameters<typeof docker>[2] = {}) => {
       commands++
-      return docker(m1, line.split(' ').map((w) => w.replaceAll('~', ' ')), options)
+      return docker(
+        m1,
+        line.split(' ').map((w) => w.replaceAll('~', ' ')),
+        options,
+      )
     }
     /** Words are divided by blanks; a tilde is a blank within one. */
     const must = async (line: string, input?: string): Promise<string> => {
       const r = await run(line, input === undefined ? {} : { input })
-      if (r.status !== 0) throw new Error(`docker ${line}: ${r.status}: ${r.stderr || r.stdout}`)
+      // All the others go on: one run tells everything.
+      if (r.status !== 0) failed.push(`docker ${line}: ${r.status}: ${r.stderr || r.stdout}`)
       return r.stdout.trim()
     }
     const fails = async (line: string): Promise<void> => {
@@ -95,7 +182,8 @@ test.serial('what the stock docker command is answered has the shapes that the A
     await must(`export -o ${join(dir, 'exported.tar')} uno`)
     await must(`import ${join(dir, 'exported.tar')} imported:1`)
     await must('commit -m noted uno committed:1')
-    await must('network connect --alias other bridge uno').catch(() => must('network create net2').then(() => must('network connect --alias other net2 uno')))
+    await must('network create net2')
+    await must('network connect --alias other net2 uno')
     await must('network disconnect net1 uno')
     await must('restart -t 1 uno')
     await must('kill -s KILL uno')
@@ -123,12 +211,12 @@ test.serial('what the stock docker command is answered has the shapes that the A
     await must('info')
     await must('swarm join-token worker')
     await must('swarm update --task-history-limit 3')
-    await must('swarm unlock-key')
+    await fails('swarm unlock-key')
     await must('node ls')
     await must('node inspect self')
     const worker = await must('node ls -q -f role=worker')
     await must(`node update --label-add zone=a ${worker}`)
-    await must('network create -d overlay --attachable -o encrypted=no over').catch(() => must('network create -d overlay --attachable over'))
+    await must('network create -d overlay --attachable over')
     await must('network inspect over')
     await must('secret create password -', 'tiger')
     await must('secret inspect password')
@@ -160,7 +248,13 @@ test.serial('what the stock docker command is answered has the shapes that the A
     await must('config rm settings')
     await ok(w1, 'info')
     await ok(w1, 'swarm', 'leave')
-    await until('the worker is down', 30, async () => (await must('node ls -q -f membership=accepted')).split('\n').length === 2 && (await run(`node rm ${worker}`)).status === 0)
+    await until(
+      'the worker is down',
+      30,
+      async () =>
+        (await must('node ls -q -f membership=accepted')).split('\n').length === 2 &&
+        (await run(`node rm ${worker}`)).status === 0,
+    )
     await must('swarm leave --force')
     await must('plugin ls')
 
@@ -170,11 +264,16 @@ test.serial('what the stock docker command is answered has the shapes that the A
       const found = swagger.check(x)
       checked += found.checked
       for (const v of found.violations)
-        if (!isExplained(v)) unexplained.set(`${v.operation} ${v.pointer.replace(/\/\d+(?=\/|$)/g, '/*')}: ${v.message}`, v)
+        if (!isExplained(v))
+          unexplained.set(`${v.operation} ${v.pointer.replace(/\/\d+(?=\/|$)/g, '/*')}: ${v.message}`, v)
     }
     const upgrades = exchanges.filter((x) => x.isUpgraded)
-    t.log(`${commands} docker commands, ${exchanges.length} calls, ${checked} JSON answers checked, ${upgrades.length} upgrades`)
+    const operations = new Set(exchanges.map((x) => swagger.check(x).operation))
+    t.log(
+      `${commands} docker commands, ${exchanges.length} calls of ${operations.size} kinds, ${checked} JSON answers checked, ${upgrades.length} upgrades`,
+    )
     t.deepEqual([...unexplained.keys()].sort(), [])
+    t.deepEqual(failed, [])
     t.true(checked > 150)
     for (const x of upgrades) {
       t.is(x.status, 101, x.url)

@@ -14,6 +14,8 @@ export interface Exchange {
   readonly body: string
   /** The connection was taken over for raw bytes: 101, or 200 without a length. */
   readonly isUpgraded: boolean
+  /** False: the client or the engine left in the middle of the answer. */
+  readonly isWhole: boolean
 }
 
 const KEPT_BYTES = 4 * 1024 * 1024
@@ -41,15 +43,23 @@ export class Recorder {
   ) {
     this.#server.on('request', (req, res) => {
       const requestBody = keep(req)
-      const onward = request({ socketPath: engine, method: req.method, path: req.url, headers: req.headers }, (answer) => {
-        const body = keep(answer)
-        res.writeHead(answer.statusCode ?? 502, answer.statusMessage, answer.rawHeaders)
-        res.flushHeaders()
-        answer.pipe(res)
-        // A stream that its reader left is an exchange like any other: what came is kept.
-        answer.once('close', () => this.#done(req, requestBody(), answer.statusCode ?? 0, answer.headers, body(), false))
-        res.once('close', () => answer.destroy())
-      })
+      const onward = request(
+        { socketPath: engine, method: req.method, path: req.url, headers: req.headers },
+        (answer) => {
+          const body = keep(answer)
+          res.writeHead(answer.statusCode ?? 502, answer.statusMessage, answer.rawHeaders)
+          res.flushHeaders()
+          answer.pipe(res)
+          // A stream that its reader left is an exchange like any other: what came is kept.
+          answer.once('close', () =>
+            this.#done(req, requestBody(), answer.statusCode ?? 0, answer.headers, body(), {
+              isUpgraded: false,
+              isWhole: answer.complete,
+            }),
+          )
+          res.once('close', () => answer.destroy())
+        },
+      )
       onward.once('error', () => res.destroy())
       res.once('close', () => onward.destroy())
       req.pipe(onward)
@@ -57,11 +67,7 @@ export class Recorder {
     this.#server.on('upgrade', (req: IncomingMessage, socket: Duplex, head: Buffer) => this.#upgrade(req, socket, head))
   }
 
-  static async start(
-    path: string,
-    engine: string,
-    record: (exchange: Exchange) => void,
-  ): Promise<Recorder> {
+  static async start(path: string, engine: string, record: (exchange: Exchange) => void): Promise<Recorder> {
     const recorder = new Recorder(path, engine, record)
     await new Promise<void>((resolve, reject) => {
       recorder.#server.once('error', reject)
@@ -81,9 +87,9 @@ export class Recorder {
     status: number,
     headers: IncomingHttpHeaders,
     body: string,
-    isUpgraded: boolean,
+    kind: Pick<Exchange, 'isUpgraded' | 'isWhole'>,
   ): void {
-    this.record({ method: req.method ?? '', url: req.url ?? '', requestBody, status, headers, body, isUpgraded })
+    this.record({ method: req.method ?? '', url: req.url ?? '', requestBody, status, headers, body, ...kind })
   }
 
   /** Bytes as they are in both directions; the heads are read on the side. */
@@ -115,7 +121,7 @@ export class Recorder {
       const isUpgraded = status === 101 || (status === 200 && headers['content-length'] === undefined)
       const length = Number(req.headers['content-length'] ?? 0)
       const body = (head.toString('utf8') + sent()).slice(0, length)
-      this.#done(req, body, status, headers, isUpgraded ? '' : text.slice(at + 4), isUpgraded)
+      this.#done(req, body, status, headers, isUpgraded ? '' : text.slice(at + 4), { isUpgraded, isWhole: true })
     })
   }
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { Ajv, type ValidateFunction } from 'ajv'
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { parse } from 'yaml'
 import type { Exchange } from './recorder.js'
 
@@ -27,10 +27,7 @@ const pattern = (template: string): RegExp =>
     `^${template.replace(/[.*+?^$()|[\]\\]/g, '\\$&').replace(/\{(\w+)\}/g, template.startsWith('/images/') || template.startsWith('/distribution/') ? '(.+)' : '([^/]+)')}$`,
   )
 
-/**
- * Go's encoder writes null for an absent slice, map or pointer; the description says so with x-nullable in some places
- * only. What it marks so may be null here, and nothing else.
- */
+/** What is marked with x-nullable may be null. */
 function toJsonSchema(value: Json): Json {
   if (Array.isArray(value)) return value.map(toJsonSchema)
   if (!isObject(value)) return value
@@ -49,14 +46,18 @@ function toJsonSchema(value: Json): Json {
 
 /** The Engine API's description: answers are checked against it. */
 export class Swagger {
-  readonly #document: { paths: Record<string, Record<string, Operation>>; definitions: Record<string, Schema>; responses?: Schema }
+  readonly #document: {
+    paths: Record<string, Record<string, Operation>>
+    definitions: Record<string, Schema>
+    responses?: Schema
+  }
   readonly #ajv: Ajv
   readonly #compiled = new Map<Schema, ValidateFunction>()
   readonly #templates: { readonly template: string; readonly pattern: RegExp }[]
 
   constructor(path: string) {
     this.#document = parse(readFileSync(path, 'utf8'), { maxAliasCount: -1, merge: true })
-    this.#ajv = new Ajv({ strict: false, allErrors: true, formats: FORMATS, unicodeRegExp: false })
+    this.#ajv = new Ajv({ strict: false, allErrors: true, verbose: true, formats: FORMATS, unicodeRegExp: false })
     this.#ajv.addSchema({ $id: 'swagger', definitions: toJsonSchema(this.#document.definitions as Json) as object })
     this.#templates = Object.keys(this.#document.paths)
       .sort((a, b) => b.replace(/\{\w+\}/g, '').length - a.replace(/\{\w+\}/g, '').length)
@@ -64,34 +65,46 @@ export class Swagger {
   }
 
   /** Number of JSON documents that were checked (a stream has many), and what was wrong with them. */
-  check(x: Exchange): { readonly checked: number; readonly violations: Violation[] } {
+  check(x: Exchange): { readonly operation: string; readonly checked: number; readonly violations: Violation[] } {
     const path = x.url.replace(/\?.*$/, '').replace(/^\/v\d+\.\d+(?=\/)/, '')
     const template = this.#templates.find((t) => t.pattern.test(path))?.template
     const operation = template && this.#document.paths[template]![x.method.toLowerCase()]
     const name = `${x.method} ${template ?? path} ${x.status}`
     const wrong = (message: string, pointer = ''): Violation => ({ operation: name, pointer, message })
-    if (!operation) return { checked: 0, violations: [wrong('the description has no such operation')] }
+    if (!operation) return { operation: name, checked: 0, violations: [wrong('the description has no such operation')] }
     const response = operation.responses[String(x.status)]
-    if (!response) return { checked: 0, violations: [wrong('the description has no such status')] }
+    if (!response) return { operation: name, checked: 0, violations: [wrong('the description has no such status')] }
     const type = String(x.headers['content-type'] ?? '')
     const violations: Violation[] = []
     if (x.status >= 400 && type !== 'application/json') violations.push(wrong(`an error with content type "${type}"`))
-    if (x.isUpgraded || x.method === 'HEAD') return { checked: 0, violations }
+    if (x.isUpgraded || x.method === 'HEAD') return { operation: name, checked: 0, violations }
     if (!type.startsWith('application/json')) {
-      if (x.body !== '' && response.schema?.$ref !== undefined) violations.push(wrong(`content type "${type}", not JSON`))
-      return { checked: 0, violations }
+      if (x.body !== '' && response.schema?.$ref !== undefined)
+        violations.push(wrong(`content type "${type}", not JSON`))
+      return { operation: name, checked: 0, violations }
     }
-    if (!response.schema) return { checked: 0, violations: x.body.trim() === '' ? violations : [wrong('a body where none is described')] }
+    if (!response.schema)
+      return {
+        operation: name,
+        checked: 0,
+        violations: x.body.trim() === '' ? violations : [wrong('a body where none is described')],
+      }
+    // The client left before anything was said.
+    if (x.body === '' && !x.isWhole) return { operation: name, checked: 0, violations }
     const documents = documentsOf(x.body)
-    if (documents === null) return { checked: 0, violations: [wrong(`not JSON: ${x.body.slice(0, 100)}`)] }
-    for (const document of documents) violations.push(...this.#validate(response.schema, document).map((v) => wrong(v.message, v.pointer)))
-    return { checked: documents.length, violations }
+    if (documents === null)
+      return { operation: name, checked: 0, violations: [wrong(`not JSON: ${x.body.slice(0, 100)}`)] }
+    for (const document of documents)
+      violations.push(...this.#validate(response.schema, document).map((v) => wrong(v.message, v.pointer)))
+    return { operation: name, checked: documents.length, violations }
   }
 
   #validate(schema: Schema, document: unknown): { pointer: string; message: string }[] {
     let validate = this.#compiled.get(schema)
     if (!validate) {
-      const absolute = JSON.parse(JSON.stringify(toJsonSchema(schema)).replaceAll('"#/definitions/', '"swagger#/definitions/'))
+      const absolute = JSON.parse(
+        JSON.stringify(toJsonSchema(schema)).replaceAll('"#/definitions/', '"swagger#/definitions/'),
+      )
       validate = this.#ajv.compile(absolute)
       this.#compiled.set(schema, validate)
     }
@@ -99,8 +112,12 @@ export class Swagger {
     if (!validate(document))
       for (const e of validate.errors ?? []) {
         // The two branches of a nullable: the one that is not "null" says what is wrong.
+        if (isNil(e)) continue
         if (e.keyword === 'anyOf' || (e.keyword === 'type' && e.params.type === 'null')) continue
-        found.push({ pointer: e.instancePath, message: `${e.message ?? e.keyword}${e.keyword === 'enum' ? ` (${JSON.stringify(e.params.allowedValues)})` : ''}` })
+        found.push({
+          pointer: e.instancePath,
+          message: `${e.message ?? e.keyword}${e.keyword === 'enum' ? ` (${JSON.stringify(e.params.allowedValues)})` : ''}`,
+        })
       }
     return [...found, ...this.#unknown(schema, document, '')]
   }
@@ -122,7 +139,9 @@ export class Swagger {
     if (typeof schema.$ref === 'string') return this.#shape(this.#document.definitions[schema.$ref.split('/').at(-1)!]!)
     const properties = new Map(Object.entries((schema.properties ?? {}) as Record<string, Schema>))
     let items = isObject(schema.items) ? schema.items : null
-    let map: Schema | boolean = isObject(schema.additionalProperties) ? schema.additionalProperties : schema.additionalProperties === true
+    let map: Schema | boolean = isObject(schema.additionalProperties)
+      ? schema.additionalProperties
+      : schema.additionalProperties === true
     for (const part of (schema.allOf ?? []) as Schema[]) {
       const s = this.#shape(part)
       for (const [k, v] of s.properties) properties.set(k, v)
@@ -131,6 +150,16 @@ export class Swagger {
     }
     return { properties, items, map }
   }
+}
+
+/**
+ * Go's encoder writes null for a slice or map that was never filled. The description marks few of these places, clients
+ * know all of them, and dockerd does send null there (`"CapAdd": null`). For a struct, a number or a text null stays wrong.
+ */
+function isNil(e: ErrorObject): boolean {
+  if (e.keyword !== 'type' || e.data !== null) return false
+  const schema = e.parentSchema as Schema
+  return schema.type === 'array' || (schema.type === 'object' && schema.properties === undefined)
 }
 
 /** One document, or a stream of them: a line each. Null: not JSON. */

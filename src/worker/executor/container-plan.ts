@@ -1,4 +1,12 @@
-import { type ContainerSpec, type Mount, MountType, type PortConfig, PortProtocol, PublishMode, type Task } from '#proto'
+import {
+  type ContainerSpec,
+  type Mount,
+  MountType,
+  type PortConfig,
+  PortProtocol,
+  PublishMode,
+  type Task,
+} from '#proto'
 import type { CreateContainerBody, EndpointSettings, HostConfig, MountSpec, PortBinding } from '../../engine/index.js'
 import { taskName } from '../dependencies/index.js'
 

@@ -39,7 +39,10 @@ function fileOf(what: string, name: string, target: FileTarget, dir: string, dat
   const path = target.name || name
   const id = (text: string, field: string): number => {
     if (!/^\d{1,10}$/.test(text || '0'))
-      throw invalid('badFileOwner', `${what} ${name}: ${field} "${text}" is not a number; names are not looked up in the image`)
+      throw invalid(
+        'badFileOwner',
+        `${what} ${name}: ${field} "${text}" is not a number; names are not looked up in the image`,
+      )
     return Number(text || '0')
   }
   return {
