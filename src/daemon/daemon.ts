@@ -7,7 +7,7 @@ import type { Logger } from '../common/log.js'
 import { createEngine, type Engine } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
-import { createImageService, createSnapshotService, createVolumeService } from '../runtime/index.js'
+import { createImageService, createSnapshotService, createVolumeService, native } from '../runtime/index.js'
 import { createAgent, createExecutor } from '../worker/index.js'
 import { ClusterNode } from './cluster-node.js'
 import { systemFacts } from './facts.js'
@@ -97,8 +97,14 @@ export class Daemon {
             engineVersion: facts.version,
             labels: Object.fromEntries(o.labels.map((l) => [l.split('=')[0]!, l.slice(l.indexOf('=') + 1)])),
             genericResources: o.genericResources.map(parseGenericResource),
+            filesDir: join(o.execRoot, 'tasks'),
           },
-          { engine, logger: logger.child({ room: 'executor' }), membership: () => cluster.membership() },
+          {
+            engine,
+            mounts: native(),
+            logger: logger.child({ room: 'executor' }),
+            membership: () => cluster.membership(),
+          },
         ),
         ca: createCaClient({ clock }),
         createManager,

@@ -197,6 +197,8 @@ export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVer
     IpcMode: host.IpcMode || 'private',
     CgroupnsMode: host.CgroupnsMode || (cgroupVersion === 2 && !privileged ? 'private' : 'host'),
     ShmSize: host.ShmSize || DEFAULT_SHM_BYTES,
+    // -1 is how clients say "the kernel's own".
+    MemorySwappiness: host.MemorySwappiness === -1 ? null : (host.MemorySwappiness ?? null),
     MemorySwap: host.Memory && !host.MemorySwap ? host.Memory * 2 : (host.MemorySwap ?? 0),
     Runtime: host.Runtime || options.defaultRuntime,
     MaskedPaths: privileged ? null : (host.MaskedPaths ?? [...MASKED_PATHS]),
