@@ -54,14 +54,13 @@ async function join(api: Api, c: Inspect, f: JoinFlags, begin: () => Promise<unk
     const how = await converse({ socket, tty: c.Config.Tty, stdin, detachKeys: f.detachKeys }, (w, h) =>
       api.post(`${at(c.Id)}/resize`, { query: { w, h } }),
     )
-    if (how === 'detached') return void process.stderr.write("read escape sequence\n")
+    if (how === 'detached') return void process.stderr.write('read escape sequence\n')
     process.exitCode = await ended()
   } finally {
     quiet()
     socket.destroy()
   }
 }
-
 
 function registerStart(parent: Command, cli: Cli): void {
   parent
@@ -84,9 +83,7 @@ function registerStart(parent: Command, cli: Cli): void {
         })
       if (ids.length > 1) throw new Exit(1, 'you cannot start and attach multiple containers at once')
       const c = await api.get<Inspect>(`${at(ids[0]!)}/json`)
-      await join(api, c, { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true }, () =>
-        start(c.Id),
-      )
+      await join(api, c, { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true }, () => start(c.Id))
     })
   parent
     .command('attach')

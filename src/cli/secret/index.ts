@@ -8,9 +8,9 @@ import {
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
-  labels,
   printList,
 } from '../command.js'
 import { ago } from '../format/units.js'
@@ -51,7 +51,11 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
       f: { label?: string[]; templateDriver?: string; driver?: string },
     ) => {
       if (f.driver && file) throw new Exit(1, 'When using secret driver secret data must be empty')
-      if (!f.driver && !file) throw new Exit(1, `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`)
+      if (!f.driver && !file)
+        throw new Exit(
+          1,
+          `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`,
+        )
       const Data = file ? await content(file, kind) : undefined
       const made = await (await cli.api()).post<{ ID: string }>(`${path}/create`, {
         body: {
@@ -95,8 +99,7 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
       for (const n of names) {
         const s = await get(n)
         const labels = Object.entries(s.Spec.Labels ?? {}).map(([k, v]) => `\n - ${k}=${v}`)
-        const data =
-          kind === 'config' ? `Data:\n${Buffer.from(s.Spec.Data ?? '', 'base64').toString('utf8')}\n` : ''
+        const data = kind === 'config' ? `Data:\n${Buffer.from(s.Spec.Data ?? '', 'base64').toString('utf8')}\n` : ''
         cli.out(
           `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\n${s.Spec.Driver?.Name ? `Driver:\t\t\t${s.Spec.Driver.Name}\n` : ''}Created at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
         )
