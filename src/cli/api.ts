@@ -125,7 +125,7 @@ export class Api {
       return new ApiError(`error during connect: ${what} at ${this.host}: ${error.message}`, 0)
     // Streams carry their message only within the modem's frame.
     const framed = /^\(HTTP code \d+\) unexpected - (.*) $/s.exec(error.message)?.[1]
-    const message = error.json?.message ?? framed ?? error.message
+    const message = (error.json?.message ?? framed ?? error.message).trim()
     return new ApiError(
       message === '[object Object]' || message === ''
         ? `request returned ${error.statusCode} for ${what}`

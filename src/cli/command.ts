@@ -149,7 +149,7 @@ export async function inspectAll(
   cli: Cli,
   references: readonly string[],
   get: (reference: string) => Promise<unknown>,
-  format: string | undefined,
+  format: string | undefined | ((found: object) => string),
 ): Promise<void> {
   const found: unknown[] = []
   const missing: string[] = []
@@ -160,7 +160,8 @@ export async function inspectAll(
       missing.push((e as Error).message)
     }
   }
-  if (!format || format === 'json')
+  if (typeof format === 'function') cli.out(found.map((f) => format(f as object)).join(''))
+  else if (!format || format === 'json')
     cli.out(`${format === 'json' ? JSON.stringify(found) : JSON.stringify(found, null, 4)}\n`)
   else {
     const template = compile(format, { strict: true })

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import type { Duplex, Readable } from 'node:stream'
 import { Exit } from './command.js'
@@ -88,7 +89,11 @@ export async function converse(
 ): Promise<'ended' | 'detached'> {
   const keys = detachBytes(s.detachKeys || readConfig().detachKeys || 'ctrl-p,ctrl-q')
   const raw = s.tty && s.stdin && process.stdin.isTTY === true
-  if (raw) process.stdin.setRawMode(true)
+  if (raw) {
+    process.stdin.setRawMode(true)
+    // Node leaves line ends to be translated here, and the far terminal did that already. Without stty it only looks odd.
+    spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
+  }
   const resized = (): void => {
     const { columns, rows } = process.stdout
     if (columns && rows) resize(columns, rows).catch(() => {}) // The process may be gone already; its end tells.
@@ -108,7 +113,8 @@ export async function converse(
       process.stdin.pause()
       s.socket.once('drain', () => process.stdin.resume())
     }
-    if (left) detach()
+    // What was typed before the keys goes out first.
+    if (left) s.socket.write('', () => detach())
   }
   const typedAll = (): void => void s.socket.end()
   if (s.stdin) process.stdin.on('data', typed).once('end', typedAll).once('error', typedAll)

@@ -35,6 +35,8 @@ interface JoinFlags {
   readonly stdin: boolean
   readonly detachKeys: string
   readonly sigProxy: boolean
+  /** Detaching is the end of `attach`, and told; `start` goes quietly. */
+  readonly tellDetached: boolean
 }
 
 /** Attaches, does `begin`, and talks until the end or the detach keys; the process's status becomes this program's. */
@@ -54,13 +56,17 @@ async function join(api: Api, c: Inspect, f: JoinFlags, begin: () => Promise<unk
     const how = await converse({ socket, tty: c.Config.Tty, stdin, detachKeys: f.detachKeys }, (w, h) =>
       api.post(`${at(c.Id)}/resize`, { query: { w, h } }),
     )
-    if (how === 'detached') return void process.stderr.write('read escape sequence\n')
+    if (how === 'detached') {
+      if (f.tellDetached) throw new Exit(1, 'read escape sequence')
+      return
+    }
     process.exitCode = await ended()
   } finally {
     quiet()
     socket.destroy()
   }
 }
+
 
 function registerStart(parent: Command, cli: Cli): void {
   parent
@@ -83,7 +89,9 @@ function registerStart(parent: Command, cli: Cli): void {
         })
       if (ids.length > 1) throw new Exit(1, 'you cannot start and attach multiple containers at once')
       const c = await api.get<Inspect>(`${at(ids[0]!)}/json`)
-      await join(api, c, { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true }, () => start(c.Id))
+      await join(api, c, { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true, tellDetached: false }, () =>
+        start(c.Id),
+      )
     })
   parent
     .command('attach')
@@ -98,7 +106,7 @@ function registerStart(parent: Command, cli: Cli): void {
       if (!c.State.Running) throw new Exit(1, 'You cannot attach to a stopped container, start it first')
       if (c.State.Paused) throw new Exit(1, 'You cannot attach to a paused container, unpause it first')
       if (c.State.Restarting) throw new Exit(1, 'You cannot attach to a restarting container, wait until it is running')
-      await join(api, c, f, async () => {})
+      await join(api, c, { ...f, tellDetached: true }, async () => {})
     })
 }
 

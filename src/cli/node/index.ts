@@ -10,6 +10,7 @@ import {
   pairs,
   printList,
 } from '../command.js'
+import { prettyNode } from './pretty.js'
 import { nodeReference, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
 
 interface TlsInfo {
@@ -100,7 +101,7 @@ export function registerNode(parent: Command, cli: Cli): void {
         cli,
         names,
         async (n) => api.get(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`),
-        f.pretty ? PRETTY : f.format,
+        f.pretty ? prettyNode : f.format,
       )
     })
 
@@ -162,7 +163,7 @@ export function registerNode(parent: Command, cli: Cli): void {
         for (const name of names) {
           const n = await api.get<NodeJson>(`/nodes/${encodeURIComponent(await nodeReference(api, name))}`)
           if (n.Spec.Role === role) {
-            cli.out(`Node ${name} is already a ${role}.\n`)
+            cli.out(`Node ${n.ID} is already a ${role}.\n`)
             continue
           }
           await change(name, (spec) => ({ ...spec, Role: role }))
@@ -185,17 +186,3 @@ export function registerNode(parent: Command, cli: Cli): void {
     })
 }
 
-const PRETTY = `ID:\t\t\t{{.ID}}
-Hostname:              \t{{.Description.Hostname}}
-Status:
- State:\t\t\t{{title .Status.State}}
- Availability:         \t{{title .Spec.Availability}}
- Address:\t\t{{.Status.Addr}}{{if .ManagerStatus}}
-Manager Status:
- Address:\t\t{{.ManagerStatus.Addr}}
- Raft Status:\t\t{{title .ManagerStatus.Reachability}}
- Leader:\t\t{{if .ManagerStatus.Leader}}Yes{{else}}No{{end}}{{end}}
-Platform:
- Operating System:\t{{.Description.Platform.OS}}
- Architecture:\t\t{{.Description.Platform.Architecture}}
-Engine Version:\t\t{{.Description.Engine.EngineVersion}}`

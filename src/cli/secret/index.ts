@@ -8,9 +8,9 @@ import {
   forEach,
   inspectAll,
   type ListFlags,
-  labels,
   listFlags,
   pairs,
+  labels,
   printList,
 } from '../command.js'
 import { ago } from '../format/units.js'
@@ -51,11 +51,7 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
       f: { label?: string[]; templateDriver?: string; driver?: string },
     ) => {
       if (f.driver && file) throw new Exit(1, 'When using secret driver secret data must be empty')
-      if (!f.driver && !file)
-        throw new Exit(
-          1,
-          `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`,
-        )
+      if (!f.driver && !file) throw new Exit(1, `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`)
       const Data = file ? await content(file, kind) : undefined
       const made = await (await cli.api()).post<{ ID: string }>(`${path}/create`, {
         body: {
@@ -99,9 +95,14 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
       for (const n of names) {
         const s = await get(n)
         const labels = Object.entries(s.Spec.Labels ?? {}).map(([k, v]) => `\n - ${k}=${v}`)
-        const data = kind === 'config' ? `Data:\n${Buffer.from(s.Spec.Data ?? '', 'base64').toString('utf8')}\n` : ''
-        cli.out(
-          `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\n${s.Spec.Driver?.Name ? `Driver:\t\t\t${s.Spec.Driver.Name}\n` : ''}Created at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
+        const data = `Data:\n${Buffer.from(s.Spec.Data ?? '', 'base64').toString('utf8')}\n`
+        if (kind === 'secret')
+          cli.out(
+            `ID:              ${s.ID}\nName:              ${s.Spec.Name}\n${labels.length > 0 ? `Labels:${labels.join('')}\n` : ''}Driver:            ${s.Spec.Driver?.Name ?? ''}\nCreated at:        ${goDate(s.CreatedAt)}\nUpdated at:        ${goDate(s.UpdatedAt)}\n`,
+          )
+        else
+          cli.out(
+          `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\nCreated at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
         )
       }
     })
@@ -128,7 +129,7 @@ async function content(file: string, kind: string): Promise<string> {
     const missing = (e as NodeJS.ErrnoException).code === 'ENOENT'
     throw new Exit(
       1,
-      `error reading from ${file} for ${kind}: ${missing ? `open ${file}: no such file or directory` : (e as Error).message}`,
+      `${kind === 'config' ? `Error reading content from "${file}": ` : ''}error reading from ${file}: ${missing ? `open ${file}: no such file or directory` : (e as Error).message}`,
     )
   }
   return Buffer.concat(parts).toString('base64')

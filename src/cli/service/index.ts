@@ -15,6 +15,7 @@ import { shortImage, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '.
 import { converged } from './converge.js'
 import { createFlags, createSpec, scaleSpec, updateFlags, updateSpec } from './flags.js'
 import { registerServiceLogs } from './logs.js'
+import { prettyService } from './pretty.js'
 import { resolveReferences, resolveRemoved } from './references.js'
 
 export interface ServiceJson {
@@ -102,9 +103,10 @@ export function registerService(parent: Command, cli: Cli): void {
     .action(async (image: string, args: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const auth = f.withRegistryAuth ? registryAuthHeader(image) : {}
-      const resolved = f.resolveImage === false ? { image, platforms: [] } : await pinned(api, cli, image)
-      const spec = createSpec(resolved.image, args, f)
+      const spec = createSpec(image, args, f)
       await resolveReferences(api, spec, f)
+      const resolved = f.resolveImage === false ? { image, platforms: [] } : await pinned(api, cli, image)
+      ;(spec.TaskTemplate as { ContainerSpec: { Image: string } }).ContainerSpec.Image = resolved.image
       if (resolved.platforms.length > 0) {
         const template = spec.TaskTemplate as { Placement?: object }
         template.Placement = { ...template.Placement, Platforms: resolved.platforms }
@@ -235,7 +237,7 @@ export function registerService(parent: Command, cli: Cli): void {
             throw e
           }
         },
-        f.pretty ? PRETTY : f.format,
+        f.pretty ? prettyService : f.format,
       )
     })
 
@@ -253,28 +255,3 @@ export function registerService(parent: Command, cli: Cli): void {
 
 const detached = (f: Record<string, unknown>): boolean => f.detach === true
 
-const PRETTY = `ID:\t\t{{.ID}}
-Name:\t\t{{.Spec.Name}}{{if .Spec.Labels}}
-Labels:{{range $k, $v := .Spec.Labels}}
- {{$k}}={{$v}}{{end}}{{end}}
-Service Mode:\t{{if .Spec.Mode.Global}}Global{{else if .Spec.Mode.Replicated}}Replicated
- Replicas:\t{{.Spec.Mode.Replicated.Replicas}}{{else}}Job{{end}}{{if .UpdateStatus}}
-UpdateStatus:
- State:\t\t{{.UpdateStatus.State}}
- Message:\t{{.UpdateStatus.Message}}{{end}}
-Placement:{{if .Spec.TaskTemplate.Placement}}{{if .Spec.TaskTemplate.Placement.Constraints}}
- Constraints:\t{{json .Spec.TaskTemplate.Placement.Constraints}}{{end}}{{end}}{{if .Spec.UpdateConfig}}
-UpdateConfig:
- Parallelism:\t{{.Spec.UpdateConfig.Parallelism}}
- On failure:\t{{.Spec.UpdateConfig.FailureAction}}
- Update order:  {{.Spec.UpdateConfig.Order}}{{end}}
-ContainerSpec:
- Image:\t\t{{.Spec.TaskTemplate.ContainerSpec.Image}}{{if .Spec.TaskTemplate.ContainerSpec.Args}}
- Args:\t\t{{join .Spec.TaskTemplate.ContainerSpec.Args " "}}{{end}}{{if .Spec.TaskTemplate.ContainerSpec.Env}}
- Env:\t\t{{join .Spec.TaskTemplate.ContainerSpec.Env " "}}{{end}}
-Endpoint Mode:\t{{.Endpoint.Spec.Mode}}{{if .Endpoint.Ports}}
-Ports:{{range .Endpoint.Ports}}
- PublishedPort = {{.PublishedPort}}
-  Protocol = {{.Protocol}}
-  TargetPort = {{.TargetPort}}
-  PublishMode = {{.PublishMode}}{{end}}{{end}}`

@@ -25,8 +25,7 @@ export function parseFileReference(
     else throw new Exit(125, `invalid argument "${text}" for "--${kind}" flag: invalid field '${part}'`)
   }
   if (out.source === '') throw new Exit(125, `invalid argument "${text}" for "--${kind}" flag: source is required`)
-  // A secret lands in /run/secrets, a config in the root directory.
-  if (out.file.Name === '') out.file.Name = kind === 'config' ? `/${out.source}` : out.source
+  if (out.file.Name === '') out.file.Name = out.source
   return out
 }
 

@@ -212,8 +212,12 @@ export function registerSwarm(parent: Command, cli: Cli): void {
     .command('unlock')
     .description('Unlock the swarm')
     .action(async () => {
+      const api = await cli.api()
+      const state = (await api.get<Info>('/info')).Swarm.LocalNodeState
+      if (state === 'inactive') throw new Exit(1, 'Error: This node is not part of a swarm')
+      if (state !== 'locked') throw new Exit(1, 'Error: swarm is not locked')
       if (process.stdin.isTTY) cli.err('Enter unlock key: ')
-      await (await cli.api()).post('/swarm/unlock', { body: { UnlockKey: (await readLine()).trim() } })
+      await api.post('/swarm/unlock', { body: { UnlockKey: (await readLine()).trim() } })
     })
   registerCa(parent, cli)
 }
