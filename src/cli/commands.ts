@@ -34,6 +34,11 @@ const container = async (): Promise<Register> => {
 }
 
 /** Nouns: their verbs are loaded only when one is asked for. */
+export interface CommandTables {
+  readonly NOUNS: Readonly<Record<string, Entry>>
+  readonly WORDS: Readonly<Record<string, Entry>>
+}
+
 export const NOUNS: Readonly<Record<string, Entry>> = {
   container: { text: 'Manage containers', load: container },
   context: { text: 'Manage contexts', load: async () => (await import('./context/index.js')).registerContext },
@@ -128,5 +133,12 @@ export const WORDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./container/update.js')).registerUpdate,
   },
   wait: { text: 'Block until one or more containers stop, then print their exit codes', load: lifecycle },
-  __complete: { text: '', hidden: true, load: async () => (await import('./completion.js')).registerComplete },
+  __complete: {
+    text: '',
+    hidden: true,
+    load: async () => {
+      const { registerComplete } = await import('./completion.js')
+      return (parent, cli) => registerComplete(parent, cli, { NOUNS, WORDS })
+    },
+  },
 }

@@ -1,5 +1,5 @@
 import { type Cli, type Command, Exit } from './command.js'
-import { NOUNS, WORDS } from './commands.js'
+import type { CommandTables } from './commands.js'
 import { Command as Line } from './flags.js'
 
 /** The script asks this program for the words that may come next; so it never goes stale. */
@@ -34,12 +34,13 @@ export function registerCompletion(parent: Command, cli: Cli): void {
 }
 
 /** __complete -- WORD... LAST: prints what LAST may become, a line each. */
-export function registerComplete(parent: Command, cli: Cli): void {
+/** `tables` come from commands.ts, which loads this module: handed in, so that the two do not import each other. */
+export function registerComplete(parent: Command, cli: Cli, tables: CommandTables): void {
   parent
     .command('__complete', { hidden: true })
     .argument('[words...]')
     .action(async (words: string[]) => {
-      for (const w of await candidates(cli, words)) cli.out(`${w}\n`)
+      for (const w of await candidates(cli, words, tables)) cli.out(`${w}\n`)
     })
 }
 
@@ -75,7 +76,11 @@ const NONE = [
   'df',
 ]
 
-export async function candidates(cli: Cli, words: readonly string[]): Promise<string[]> {
+export async function candidates(
+  cli: Cli,
+  words: readonly string[],
+  { NOUNS, WORDS }: CommandTables,
+): Promise<string[]> {
   const last = words[words.length - 1] ?? ''
   const before = words.slice(0, -1)
   const fits = (all: readonly string[]): string[] => all.filter((w) => w.startsWith(last)).sort()
