@@ -476,7 +476,7 @@ export class ClusterNode implements ClusterBackend {
     this.#planRenewal()
   }
 
-  /** At a random point between 50 % and 80 % of the certificate's life (swarm-semantics 3.5). */
+  /** At a random point between 50 % and 80 % of the certificate's life. */
   #planRenewal(): void {
     this.#renewal?.cancel()
     const identity = this.#identity

@@ -26,7 +26,7 @@ interface Remembered {
   leadLast: number
 }
 
-/** The invariants of raft-properties C, looked at after each event of a member. */
+/** The invariants, looked at after each event of a member. */
 export class Checker {
   readonly #leaders = new Map<number, RaftId>()
   readonly #entries = new Map<string, { readonly prevTerm: number; readonly hash: number }>()

@@ -228,7 +228,7 @@ const keepStreams =
 
 /**
  * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer;
- * later failures go into the stream, since its status has been sent (engine-api.md, Streams).
+ * later failures go into the stream, since its status has been sent.
  */
 async function progress(
   request: FastifyRequest,

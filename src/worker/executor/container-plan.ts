@@ -10,7 +10,7 @@ import {
 import type { CreateContainerBody, EndpointSettings, HostConfig, MountSpec, PortBinding } from '../../engine/index.js'
 import { taskName } from '../dependencies/index.js'
 
-/** Labels by which task containers are found again; they win over the user's (swarm-semantics 5.4). */
+/** Labels by which task containers are found again; they win over the user's. */
 export const TASK_LABEL = 'com.docker.swarm.task.id'
 
 export const PROTOCOLS = { [PortProtocol.TCP]: 'tcp', [PortProtocol.UDP]: 'udp', [PortProtocol.SCTP]: 'sctp' } as const
