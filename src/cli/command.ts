@@ -28,7 +28,8 @@ export const collect = (v: string, all: string[] = []): string[] => [...all, v]
 const number =
   (parser: string, allowed: RegExp) =>
   (v: string): number => {
-    if (!allowed.test(v)) throw new InvalidArgumentError(`strconv.${parser}: parsing ${JSON.stringify(v)}: invalid syntax`)
+    if (!allowed.test(v))
+      throw new InvalidArgumentError(`strconv.${parser}: parsing ${JSON.stringify(v)}: invalid syntax`)
     return Number(v)
   }
 

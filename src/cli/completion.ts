@@ -56,15 +56,31 @@ const OBJECTS: Readonly<Record<string, { path: string; names(o: Record<string, n
 }
 /** First-level words whose objects are not containers. */
 const OF_IMAGES = ['run', 'create', 'rmi', 'push', 'save', 'tag', 'history', 'images']
-const NONE = ['ls', 'ps', 'create', 'init', 'join', 'leave', 'prune', 'pull', 'load', 'import', 'login', 'logout', 'info', 'version', 'events', 'df']
+const NONE = [
+  'ls',
+  'ps',
+  'create',
+  'init',
+  'join',
+  'leave',
+  'prune',
+  'pull',
+  'load',
+  'import',
+  'login',
+  'logout',
+  'info',
+  'version',
+  'events',
+  'df',
+]
 
 export async function candidates(cli: Cli, words: readonly string[]): Promise<string[]> {
   const last = words[words.length - 1] ?? ''
   const before = words.slice(0, -1)
   const fits = (all: readonly string[]): string[] => all.filter((w) => w.startsWith(last)).sort()
   const [first, second] = before.filter((w) => !w.startsWith('-'))
-  if (first === undefined)
-    return fits([...Object.keys(NOUNS), ...Object.keys(WORDS).filter((w) => !WORDS[w]!.hidden)])
+  if (first === undefined) return fits([...Object.keys(NOUNS), ...Object.keys(WORDS).filter((w) => !WORDS[w]!.hidden)])
   const entry = NOUNS[first] ?? WORDS[first]
   if (!entry) return []
   const program = new Line('shoal')
@@ -76,7 +92,13 @@ export async function candidates(cli: Cli, words: readonly string[]): Promise<st
   const command = parent.commands.find((c) => c.name() === verb || c.aliases().includes(verb))
   if (last.startsWith('-')) return fits([...(command?.options.map((o) => o.long!) ?? []), '--help'])
   const topImages = !NOUNS[first] && OF_IMAGES.includes(first)
-  if (!topImages && NONE.includes(verb) && !(first === 'service' && verb === 'ps') && !(first === 'node' && verb === 'ps')) return []
+  if (
+    !topImages &&
+    NONE.includes(verb) &&
+    !(first === 'service' && verb === 'ps') &&
+    !(first === 'node' && verb === 'ps')
+  )
+    return []
   const kind = OBJECTS[NOUNS[first] ? first : topImages ? 'image' : 'container']
   if (!kind) return []
   const answer = await (await cli.api()).get<unknown>(kind.path, kind.path === '/containers/json' ? { all: true } : {})

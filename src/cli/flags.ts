@@ -165,9 +165,7 @@ function converted(c: Command, option: Option, text: string, convert: () => unkn
 /** Docker's words for too few or too many arguments. */
 export function checkArguments(c: Command, given: number): void {
   const required = c.registeredArguments.filter((a) => a.required).length
-  const most = c.registeredArguments.some((a) => a.variadic)
-    ? Number.POSITIVE_INFINITY
-    : c.registeredArguments.length
+  const most = c.registeredArguments.some((a) => a.variadic) ? Number.POSITIVE_INFINITY : c.registeredArguments.length
   if (given >= required && given <= most) return
   const count = (n: number): string => `${n} argument${n === 1 ? '' : 's'}`
   const what =
@@ -209,7 +207,10 @@ export function helpText(c: Command, aliases: readonly string[] = []): string {
         .map((o): [string, string] => {
           const value = /[<[](.+)[>\]]/.exec(o.flags)?.[1]
           const standard = o.defaultValue
-          const shown = standard === undefined || standard === '' || typeof standard === 'boolean' ? '' : ` (default ${JSON.stringify(standard)})`
+          const shown =
+            standard === undefined || standard === '' || typeof standard === 'boolean'
+              ? ''
+              : ` (default ${JSON.stringify(standard)})`
           return [
             `${o.short ? `${o.short}, ` : '    '}${o.long}${value ? ` ${value}` : ''}`,
             `${o.description.charAt(0).toUpperCase()}${o.description.slice(1)}${shown}`,

@@ -37,7 +37,8 @@ export function resolveTarget(flags: HostFlags): Target {
   const name = contextName(flags)
   if (name === 'default') return defaultTarget(flags)
   const host = readContext(name).Endpoints.docker?.Host
-  if (!host) throw new Error(`context "${name}" names no Docker endpoint: give it one with shoal context update --docker`)
+  if (!host)
+    throw new Error(`context "${name}" names no Docker endpoint: give it one with shoal context update --docker`)
   const dir = join(contextDirs(name).tls, 'docker')
   try {
     const read = (f: string): string => readFileSync(join(dir, f), 'utf8')

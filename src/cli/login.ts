@@ -63,7 +63,8 @@ export function registerLogin(parent: Command, cli: Cli): void {
         password = known.password
       }
       if (username === undefined || password === undefined) {
-        if (process.stdin.isTTY !== true) throw new Exit(1, 'Error: Cannot perform an interactive login from a non TTY device')
+        if (process.stdin.isTTY !== true)
+          throw new Exit(1, 'Error: Cannot perform an interactive login from a non TTY device')
         if (username === undefined) {
           cli.err('Username: ')
           username = (await readLine()).trim()

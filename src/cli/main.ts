@@ -1,7 +1,7 @@
 import type { Api } from './api.js'
 import { type Cli, Exit } from './command.js'
 import { NOUNS, WORDS } from './commands.js'
-import { checkArguments, Command, helpText, readFlags, UsageError } from './flags.js'
+import { Command, checkArguments, helpText, readFlags, UsageError } from './flags.js'
 import type { HostFlags } from './host.js'
 import { CLIENT_VERSION } from './version.js'
 

@@ -12,7 +12,9 @@ export function registryOf(reference: string): string {
 export function credentials(registry: string): Record<string, string> | null {
   const known = readConfig().auths?.[registry]
   if (!known?.auth && !known?.identitytoken) return null
-  const [username = '', ...password] = Buffer.from(known.auth ?? '', 'base64').toString('utf8').split(':')
+  const [username = '', ...password] = Buffer.from(known.auth ?? '', 'base64')
+    .toString('utf8')
+    .split(':')
   return {
     username,
     password: password.join(':'),

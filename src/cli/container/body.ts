@@ -243,9 +243,11 @@ export function createBody(
         : {}),
       ConsoleSize: process.stdout.isTTY ? [process.stdout.rows, process.stdout.columns] : [0, 0],
     },
-    NetworkingConfig: { EndpointsConfig: Object.fromEntries(
+    NetworkingConfig: {
+      EndpointsConfig: Object.fromEntries(
         networks.map((n, i) => [n.target, i === 0 ? { ...n.endpoint, ...endpoint } : n.endpoint]),
-      ) },
+      ),
+    },
   }
 }
 
@@ -261,7 +263,8 @@ export function restartPolicy(text: string): { Name: string; MaximumRetryCount: 
 function parseNetwork(text: string): { target: string; endpoint: Record<string, unknown> } {
   if (!text.includes('=')) return { target: text, endpoint: {} }
   let target = ''
-  const e: { Aliases?: string[]; DriverOpts?: Record<string, string>; IPAMConfig?: object; [more: string]: unknown } = {}
+  const e: { Aliases?: string[]; DriverOpts?: Record<string, string>; IPAMConfig?: object; [more: string]: unknown } =
+    {}
   for (const part of text.split(',')) {
     const key = part.slice(0, part.indexOf('=')).trim().toLowerCase()
     const value = part.slice(part.indexOf('=') + 1).trim()
@@ -275,7 +278,8 @@ function parseNetwork(text: string): { target: string; endpoint: Record<string, 
     else if (key === 'gw-priority') e.GwPriority = whole(value)
     else throw new Exit(125, `invalid argument "${text}" for "--network" flag: invalid field key ${key}`)
   }
-  if (target === '') throw new Exit(125, `invalid argument "${text}" for "--network" flag: network name/id is not specified`)
+  if (target === '')
+    throw new Exit(125, `invalid argument "${text}" for "--network" flag: network name/id is not specified`)
   return { target, endpoint: e }
 }
 

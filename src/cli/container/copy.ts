@@ -1,10 +1,18 @@
-import { createReadStream, createWriteStream, lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs'
+import {
+  createReadStream,
+  createWriteStream,
+  lstatSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs'
 import { chmod, chown, lchown, link, lstat, lutimes, mkdir, rm, symlink, utimes } from 'node:fs/promises'
 
 import { basename, dirname, join, posix, resolve } from 'node:path'
 import { PassThrough, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { extract, type Header, pack, type Pack } from 'tar-stream'
+import { extract, type Header, type Pack, pack } from 'tar-stream'
 import type { Api } from '../api.js'
 import { type Cli, Exit } from '../command.js'
 import { humanSize } from '../format/units.js'
@@ -62,9 +70,7 @@ async function statPath(api: Api, container: string, path: string): Promise<Path
   // HEAD answers have no body: the message of a refusal is asked for with GET.
   try {
     const headers = await api.head(archive(container), { path })
-    return JSON.parse(
-      Buffer.from(headers['x-docker-container-path-stat'] ?? '', 'base64').toString('utf8'),
-    ) as PathStat
+    return JSON.parse(Buffer.from(headers['x-docker-container-path-stat'] ?? '', 'base64').toString('utf8')) as PathStat
   } catch (e) {
     if ((e as { status?: number }).status !== 404) throw e
     const stream = await api.stream('GET', archive(container), { query: { path } })
@@ -99,7 +105,10 @@ async function copyOut(
   return unpack(stream, {
     // The archive's first part is the source's name: it is kept in a directory, replaced by the new name elsewhere.
     base: intoDirectory ? to : parent,
-    rename: contentOnly(source.path) ? (intoDirectory ? '' : basename(to))
+    rename: contentOnly(source.path)
+      ? intoDirectory
+        ? ''
+        : basename(to)
       : intoDirectory
         ? f.followLink
           ? basename(source.path)
@@ -131,8 +140,7 @@ async function unpack(from: Readable, o: Unpack): Promise<number> {
   for await (const entry of reader) {
     const h = entry.header
     const where = await target(base, h.name, o.rename)
-    if (o.existingFile && h.type === 'directory')
-      throw new Exit(1, 'cannot copy directory')
+    if (o.existingFile && h.type === 'directory') throw new Exit(1, 'cannot copy directory')
     bytes += h.size ?? 0
     if (where === base && h.type === 'directory') {
       entry.resume()
@@ -151,8 +159,7 @@ async function unpack(from: Readable, o: Unpack): Promise<number> {
         await symlink(h.linkname ?? '', where)
         if (o.owner && process.getuid?.() === 0) await lchown(where, h.uid ?? 0, h.gid ?? 0)
         if (h.mtime) await lutimes(where, h.mtime, h.mtime)
-      }
-      else await link(await target(base, h.linkname ?? '', o.rename), where)
+      } else await link(await target(base, h.linkname ?? '', o.rename), where)
       entry.resume()
       continue
     }
@@ -193,12 +200,7 @@ async function target(base: string, name: string, rename: string | null): Promis
   return path
 }
 
-async function copyIn(
-  api: Api,
-  from: string,
-  to: { container: string; path: string },
-  f: CopyFlags,
-): Promise<number> {
+async function copyIn(api: Api, from: string, to: { container: string; path: string }, f: CopyFlags): Promise<number> {
   const local = f.followLink && from !== '-' ? realpathSync(from) : from
   const missing = from !== '-' && !lstatSync(local, { throwIfNoEntry: false })
   if (missing) throw new Exit(1, `lstat ${resolve(from)}: no such file or directory`)
@@ -226,8 +228,7 @@ async function copyIn(
   }
   const source = lstatSync(contentOnly(from) || from.endsWith('/') ? realpathSync(from) : local)
   if (from.endsWith('/') && !source.isDirectory()) throw new Exit(1, `${from}: not a directory`)
-  if (source.isDirectory() && stat && !isDirectory)
-    throw new Exit(1, 'cannot copy directory')
+  if (source.isDirectory() && stat && !isDirectory) throw new Exit(1, 'cannot copy directory')
   if (!stat && asDirectory(to.path) && !source.isDirectory())
     throw new Exit(1, `destination directory "${to.container}:${to.path}" does not exist`)
   // Into a directory under its own name; elsewhere under the new name, in that one's parent.
@@ -264,7 +265,8 @@ async function packPath(tar: Pack, path: string, name: string, count: { bytes: n
   if (s.isSymbolicLink()) await entry({ ...header, type: 'symlink', linkname: readlinkSync(path), size: 0 })
   else if (s.isDirectory()) {
     await entry({ ...header, name: `${name || '.'}/`, type: 'directory', size: 0 })
-    for (const child of readdirSync(path).sort()) await packPath(tar, join(path, child), name ? `${name}/${child}` : child, count)
+    for (const child of readdirSync(path).sort())
+      await packPath(tar, join(path, child), name ? `${name}/${child}` : child, count)
   } else if (s.isFile()) {
     const sink = tar.entry({ ...header, type: 'file', size: s.size })
     await pipeline(createReadStream(path, { end: Math.max(s.size - 1, 0) }), sink)

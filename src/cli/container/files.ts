@@ -15,9 +15,8 @@ export function registerFiles(parent: Command, cli: Cli): void {
     .option('-a, --archive', 'archive mode (copy all uid/gid information)')
     .option('-L, --follow-link', 'always follow symbol link in SRC_PATH')
     .option('-q, --quiet', 'suppress progress output during copy')
-    .action(
-      async (from: string, to: string, f: { archive?: boolean; followLink?: boolean; quiet?: boolean }) =>
-        (await import('./copy.js')).copy(cli, from, to, f),
+    .action(async (from: string, to: string, f: { archive?: boolean; followLink?: boolean; quiet?: boolean }) =>
+      (await import('./copy.js')).copy(cli, from, to, f),
     )
   parent
     .command('diff')

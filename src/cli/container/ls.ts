@@ -1,4 +1,4 @@
-import { type Cli, type Command, filters, type ListFlags, listFlags, labels, printList, whole } from '../command.js'
+import { type Cli, type Command, filters, type ListFlags, labels, listFlags, printList, whole } from '../command.js'
 import { ago, goTime, humanSize } from '../format/units.js'
 
 interface Summary {

@@ -50,8 +50,7 @@ async function create(
     throw new Exit(125, `container ID file found, make sure the other container isn't running or delete ${f.cidfile}`)
   const body = createBody(image, command, f, attached)
   if (f.pull === 'always') await pull(cli, api, image, f)
-  const attempt = () =>
-    api.post<Created>('/containers/create', { query: { name: f.name, platform: f.platform }, body })
+  const attempt = () => api.post<Created>('/containers/create', { query: { name: f.name, platform: f.platform }, body })
   let made: Created
   try {
     made = await attempt()

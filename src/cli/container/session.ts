@@ -67,7 +67,6 @@ async function join(api: Api, c: Inspect, f: JoinFlags, begin: () => Promise<unk
   }
 }
 
-
 function registerStart(parent: Command, cli: Cli): void {
   parent
     .command('start')
@@ -89,8 +88,11 @@ function registerStart(parent: Command, cli: Cli): void {
         })
       if (ids.length > 1) throw new Exit(1, 'you cannot start and attach multiple containers at once')
       const c = await api.get<Inspect>(`${at(ids[0]!)}/json`)
-      await join(api, c, { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true, tellDetached: false }, () =>
-        start(c.Id),
+      await join(
+        api,
+        c,
+        { stdin: f.interactive ?? false, detachKeys: f.detachKeys, sigProxy: true, tellDetached: false },
+        () => start(c.Id),
       )
     })
   parent

@@ -43,9 +43,7 @@ export function statsRow(s: StatsJson, asked: string, trunc: boolean): Record<st
   const net = Object.values(s.networks ?? {})
   const sum = (v: readonly number[]): number => v.reduce((a, b) => a + b, 0)
   const io = (op: string): number =>
-    sum(
-      (s.blkio_stats.io_service_bytes_recursive ?? []).filter((e) => e.op.toLowerCase() === op).map((e) => e.value),
-    )
+    sum((s.blkio_stats.io_service_bytes_recursive ?? []).filter((e) => e.op.toLowerCase() === op).map((e) => e.value))
   return {
     BlockIO: `${humanSize(io('read'), 3)} / ${humanSize(io('write'), 3)}`,
     CPUPerc: `${percent.toFixed(2)}%`,

@@ -31,7 +31,11 @@ export function registerUpdate(parent: Command, cli: Cli): void {
     .option('--cpuset-mems <list>', 'MEMs in which to allow execution (0-3, 0,1)')
     .option('-m, --memory <bytes>', 'memory limit', size)
     .option('--memory-reservation <bytes>', 'memory soft limit', size)
-    .option('--memory-swap <bytes>', 'swap limit equal to memory plus swap: -1 to enable unlimited swap', sizeOrUnlimited)
+    .option(
+      '--memory-swap <bytes>',
+      'swap limit equal to memory plus swap: -1 to enable unlimited swap',
+      sizeOrUnlimited,
+    )
     .option('--pids-limit <n>', 'tune container pids limit (set -1 for unlimited)', whole)
     .option('--restart <policy>', 'restart policy to apply when a container exits')
     .action(async (ids: string[], f: UpdateFlags) => {

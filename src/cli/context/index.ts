@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import { type Cli, type Command, collect, Exit, inspectAll, type ListFlags, printList } from '../command.js'
 import { changeConfig } from '../config-file.js'
 import { contextName, defaultTarget } from '../host.js'
-import { allContexts, type ContextMeta, contextDirs, hasContext, readContext, removeContext, writeContext } from './store.js'
+import {
+  allContexts,
+  type ContextMeta,
+  contextDirs,
+  hasContext,
+  readContext,
+  removeContext,
+  writeContext,
+} from './store.js'
 
 const COLUMNS = {
   Name: 'NAME',
@@ -35,7 +43,8 @@ function endpoint(spec: readonly string[]): {
     spec.flatMap((s) => s.split(',')).map((p) => [p.slice(0, p.indexOf('=')), p.slice(p.indexOf('=') + 1)]),
   ) as Record<string, string>
   const unknown = Object.keys(given).find((k) => !['host', 'ca', 'cert', 'key', 'skip-tls-verify', 'from'].includes(k))
-  if (unknown !== undefined) throw new Exit(1, `unable to create docker endpoint config: ${unknown}: unrecognized config key`)
+  if (unknown !== undefined)
+    throw new Exit(1, `unable to create docker endpoint config: ${unknown}: unrecognized config key`)
   if (given.from) return copied(given.from)
   const host = given.host ?? defaultTarget({}).host
   if (!/^(unix|tcp|http|https|ssh|fd|npipe):\/\//.test(host))
@@ -83,8 +92,7 @@ export function registerContext(parent: Command, cli: Cli): void {
       checkName(name)
       if (hasContext(name)) throw new Exit(1, `context "${name}" already exists`)
       const e = f.docker ? endpoint(f.docker) : copied(f.from ?? current())
-      const inherited =
-        f.from && f.from !== 'default' ? readContext(f.from).Metadata.Description : undefined
+      const inherited = f.from && f.from !== 'default' ? readContext(f.from).Metadata.Description : undefined
       const Description = f.description ?? inherited
       writeContext({ Name: name, Metadata: Description ? { Description } : {}, Endpoints: { docker: e.docker } }, e.tls)
       cli.out(`${name}\n`)
@@ -126,9 +134,7 @@ export function registerContext(parent: Command, cli: Cli): void {
         ...allContexts().map((m) => row(m, m.Metadata.Description ?? '')),
       ]
       const table = !f.quiet && (f.format === '' || f.format!.startsWith('table'))
-      const rows = table
-        ? all.map((r) => ({ ...r, Name: r.Current ? `${r.Name} *` : r.Name }))
-        : all
+      const rows = table ? all.map((r) => ({ ...r, Name: r.Current ? `${r.Name} *` : r.Name })) : all
       printList(
         cli,
         rows,
@@ -175,8 +181,7 @@ export function registerContext(parent: Command, cli: Cli): void {
       })
       cli.out(`${name}\n`)
       const env = OVERRIDE.find((v) => process.env[v])
-      if (env && name !== 'default')
-        cli.err(overridden(env))
+      if (env && name !== 'default') cli.err(overridden(env))
       cli.err(`Current context is now "${name}"\n`)
     })
   parent

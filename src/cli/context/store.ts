@@ -23,7 +23,8 @@ export function readContext(name: string): ContextMeta {
   try {
     return JSON.parse(readFileSync(file, 'utf8')) as ContextMeta
   } catch (e) {
-    if ((e as NodeJS.ErrnoException).code !== 'ENOENT') throw new Error(`context "${name}": ${file}: ${(e as Error).message}`)
+    if ((e as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new Error(`context "${name}": ${file}: ${(e as Error).message}`)
     throw new Error(`context "${name}": context not found: open ${file}: no such file or directory`)
   }
 }

@@ -71,9 +71,7 @@ export function align(all: readonly string[], { least, apart } = { least: 10, ap
   }
   return cells
     .map((row) => {
-      const padded = row.map((c, i) =>
-        i === row.length - 1 ? c : c + ' '.repeat(widths[i]! - [...c].length),
-      )
+      const padded = row.map((c, i) => (i === row.length - 1 ? c : c + ' '.repeat(widths[i]! - [...c].length)))
       return `${padded.join('')}\n`
     })
     .join('')

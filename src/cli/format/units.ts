@@ -54,7 +54,11 @@ export function goTime(ms: number): string {
   const offset = -d.getTimezoneOffset()
   const two = (n: number): string => String(n).padStart(2, '0')
   const zone =
-    offset === 0 ? 'UTC' : new Intl.DateTimeFormat('en', { timeZoneName: 'short' }).formatToParts(d).find((p) => p.type === 'timeZoneName')!.value
+    offset === 0
+      ? 'UTC'
+      : new Intl.DateTimeFormat('en', { timeZoneName: 'short' })
+          .formatToParts(d)
+          .find((p) => p.type === 'timeZoneName')!.value
   const sign = offset < 0 ? '-' : '+'
   const by = Math.abs(offset)
   return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())} ${sign}${two(Math.floor(by / 60))}${two(by % 60)} ${zone}`

@@ -39,28 +39,30 @@ export function registerImageLs(parent: Command, cli: Cli, name: string, aliases
           all: f.all ?? false,
           filters: Object.keys(wanted).length > 0 ? wanted : undefined,
         })
-        const rows = [...images].sort((a, b) => b.Created - a.Created).flatMap((i) => {
-          const digests = new Map(
-            (i.RepoDigests ?? []).map((d) => [d.slice(0, d.indexOf('@')), d.slice(d.indexOf('@') + 1)]),
-          )
-          const tags =
-            i.RepoTags && i.RepoTags.length > 0
-              ? i.RepoTags.map(splitTag)
-              : [...digests.keys()].map((repository) => ({ repository, tag: '<none>' }))
-          return (tags.length > 0 ? tags : [{ repository: '<none>', tag: '<none>' }]).map((t) => ({
-            Repository: t.repository,
-            Tag: t.tag,
-            Digest: digests.get(t.repository) ?? '<none>',
-            ID: f.trunc ? i.Id.replace('sha256:', '').slice(0, 12) : i.Id,
-            CreatedSince: i.Created > 0 ? ago(Date.now() - i.Created * 1000) : 'N/A',
-            CreatedAt: goTime(i.Created * 1000),
-            Size: humanSize(i.Size, 3),
-            VirtualSize: humanSize(i.Size),
-            Containers: 'N/A',
-            SharedSize: 'N/A',
-            UniqueSize: 'N/A',
-          }))
-        })
+        const rows = [...images]
+          .sort((a, b) => b.Created - a.Created)
+          .flatMap((i) => {
+            const digests = new Map(
+              (i.RepoDigests ?? []).map((d) => [d.slice(0, d.indexOf('@')), d.slice(d.indexOf('@') + 1)]),
+            )
+            const tags =
+              i.RepoTags && i.RepoTags.length > 0
+                ? i.RepoTags.map(splitTag)
+                : [...digests.keys()].map((repository) => ({ repository, tag: '<none>' }))
+            return (tags.length > 0 ? tags : [{ repository: '<none>', tag: '<none>' }]).map((t) => ({
+              Repository: t.repository,
+              Tag: t.tag,
+              Digest: digests.get(t.repository) ?? '<none>',
+              ID: f.trunc ? i.Id.replace('sha256:', '').slice(0, 12) : i.Id,
+              CreatedSince: i.Created > 0 ? ago(Date.now() - i.Created * 1000) : 'N/A',
+              CreatedAt: goTime(i.Created * 1000),
+              Size: humanSize(i.Size, 3),
+              VirtualSize: humanSize(i.Size),
+              Containers: 'N/A',
+              SharedSize: 'N/A',
+              UniqueSize: 'N/A',
+            }))
+          })
         printList(
           cli,
           rows,

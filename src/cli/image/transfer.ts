@@ -86,7 +86,9 @@ function registerFiles(parent: Command, cli: Cli): void {
     .action(async (names: string[], f: { output?: string; platform?: string }) => {
       if (!f.output && process.stdout.isTTY)
         throw new Exit(1, 'cowardly refusing to save to a terminal. Use the -o flag or redirect')
-      const stream = await (await cli.api()).stream('GET', '/images/get', { query: { names, ...(f.platform ? { platform: platformJson(f.platform) } : {}) } })
+      const stream = await (await cli.api()).stream('GET', '/images/get', {
+        query: { names, ...(f.platform ? { platform: platformJson(f.platform) } : {}) },
+      })
       await pipeline(stream, f.output ? createWriteStream(f.output) : process.stdout, { end: f.output !== undefined })
     })
   parent
@@ -108,7 +110,14 @@ function registerFiles(parent: Command, cli: Cli): void {
         // An address is fetched by the engine.
         const remote = /^(https?|ftp):\/\//.test(file)
         const stream = await (await cli.api()).stream('POST', '/images/create', {
-          query: { fromSrc: remote ? file : '-', repo: repository, tag, changes: f.change, message: f.message, platform: f.platform },
+          query: {
+            fromSrc: remote ? file : '-',
+            repo: repository,
+            tag,
+            changes: f.change,
+            message: f.message,
+            platform: f.platform,
+          },
           ...(remote ? {} : { stream: file === '-' ? process.stdin : await readable(file) }),
           headers: { 'Content-Type': 'application/x-tar' },
         })
@@ -133,7 +142,10 @@ async function readable(path: string): Promise<Readable> {
   try {
     await once(stream, 'open')
   } catch (e) {
-    throw new Exit(1, `open ${path}: ${(e as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or directory' : (e as Error).message}`)
+    throw new Exit(
+      1,
+      `open ${path}: ${(e as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or directory' : (e as Error).message}`,
+    )
   }
   return stream
 }

@@ -9,9 +9,9 @@ import {
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
-  labels,
   printList,
   whole,
 } from '../command.js'

@@ -10,8 +10,8 @@ import {
   pairs,
   printList,
 } from '../command.js'
-import { prettyNode } from './pretty.js'
 import { nodeReference, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
+import { prettyNode } from './pretty.js'
 
 interface TlsInfo {
   TrustRoot?: string
@@ -185,4 +185,3 @@ export function registerNode(parent: Command, cli: Cli): void {
       )
     })
 }
-

@@ -8,9 +8,9 @@ import {
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
-  labels,
   printList,
 } from '../command.js'
 import { ago } from '../format/units.js'
@@ -51,7 +51,11 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
       f: { label?: string[]; templateDriver?: string; driver?: string },
     ) => {
       if (f.driver && file) throw new Exit(1, 'When using secret driver secret data must be empty')
-      if (!f.driver && !file) throw new Exit(1, `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`)
+      if (!f.driver && !file)
+        throw new Exit(
+          1,
+          `"shoal ${kind} create" requires 2 arguments: ${kind.toUpperCase()} and a file, or - for standard input`,
+        )
       const Data = file ? await content(file, kind) : undefined
       const made = await (await cli.api()).post<{ ID: string }>(`${path}/create`, {
         body: {
@@ -102,8 +106,8 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
           )
         else
           cli.out(
-          `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\nCreated at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
-        )
+            `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\nCreated at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
+          )
       }
     })
 

@@ -198,7 +198,11 @@ export function createFlags(c: Command): Command {
     c.option(`${m.short ? `-${m.short}, ` : ''}--${m.flag} <value>`, `${m.what} (repeatable)`, collect)
   return c
     .option('--env-file <file>', 'file of environment variables (repeatable)', collect)
-    .option('--secret <secret>', 'secret to expose: NAME or source=NAME,target=FILE,uid=,gid=,mode= (repeatable)', collect)
+    .option(
+      '--secret <secret>',
+      'secret to expose: NAME or source=NAME,target=FILE,uid=,gid=,mode= (repeatable)',
+      collect,
+    )
     .option('--config <config>', 'config to expose, likewise (repeatable)', collect)
 }
 

@@ -254,4 +254,3 @@ export function registerService(parent: Command, cli: Cli): void {
 }
 
 const detached = (f: Record<string, unknown>): boolean => f.detach === true
-

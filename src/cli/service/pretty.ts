@@ -29,12 +29,24 @@ interface Container {
 }
 interface Task {
   ContainerSpec?: Container
-  Placement?: { Constraints?: string[]; Preferences?: { Spread?: { SpreadDescriptor: string } }[]; MaxReplicas?: number }
+  Placement?: {
+    Constraints?: string[]
+    Preferences?: { Spread?: { SpreadDescriptor: string } }[]
+    MaxReplicas?: number
+  }
   Resources?: { Limits?: Resources; Reservations?: Resources }
 }
 interface Full extends Omit<ServiceJson, 'Spec' | 'Endpoint'> {
-  Spec: ServiceJson['Spec'] & { Labels?: Record<string, string>; TaskTemplate: Task; UpdateConfig?: Update; RollbackConfig?: Update }
-  Endpoint?: { Spec?: { Mode?: string }; Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[] }
+  Spec: ServiceJson['Spec'] & {
+    Labels?: Record<string, string>
+    TaskTemplate: Task
+    UpdateConfig?: Update
+    RollbackConfig?: Update
+  }
+  Endpoint?: {
+    Spec?: { Mode?: string }
+    Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[]
+  }
 }
 
 /** Nanoseconds as Go prints a duration. */
@@ -73,11 +85,18 @@ export function prettyService(service: object): string {
   if (task.Placement?.Preferences?.length)
     out.push(` Preferences:\t[${task.Placement.Preferences.map((p) => p.Spread?.SpreadDescriptor ?? '').join(' ')}]`)
   if (task.Placement?.MaxReplicas) out.push(` Max Replicas Per Node:\t${task.Placement.MaxReplicas}`)
-  out.push(...update('UpdateConfig:', 'Update', s.Spec.UpdateConfig), ...update('RollbackConfig:', 'Rollback', s.Spec.RollbackConfig))
+  out.push(
+    ...update('UpdateConfig:', 'Update', s.Spec.UpdateConfig),
+    ...update('RollbackConfig:', 'Rollback', s.Spec.RollbackConfig),
+  )
   const c = task.ContainerSpec
   if (c) out.push(...container(c))
   if (task.Resources) {
-    out.push('Resources:', ...resources('Reservations', task.Resources.Reservations), ...resources('Limits', task.Resources.Limits))
+    out.push(
+      'Resources:',
+      ...resources('Reservations', task.Resources.Reservations),
+      ...resources('Limits', task.Resources.Limits),
+    )
   }
   if (s.Endpoint?.Spec?.Mode) out.push(`Endpoint Mode:\t${s.Endpoint.Spec.Mode}`)
   if (s.Endpoint?.Ports?.length) {
@@ -128,7 +147,15 @@ function container(c: Container): string[] {
     ...(c.Init === undefined || c.Init === null ? [] : [` Init:\t\t${c.Init}`]),
     ...(c.User ? [` User: ${c.User}`] : []),
     ...(c.Mounts?.length
-      ? ['Mounts:', ...c.Mounts.flatMap((m) => [` Target:\t${m.Target}`, `  Source:\t${m.Source ?? ''}`, `  ReadOnly:\t${m.ReadOnly ?? false}`, `  Type:\t\t${m.Type}`])]
+      ? [
+          'Mounts:',
+          ...c.Mounts.flatMap((m) => [
+            ` Target:\t${m.Target}`,
+            `  Source:\t${m.Source ?? ''}`,
+            `  ReadOnly:\t${m.ReadOnly ?? false}`,
+            `  Type:\t\t${m.Type}`,
+          ]),
+        ]
       : []),
     ...(c.Configs?.length
       ? ['Configs:', ...c.Configs.flatMap((f) => [` Target:\t${f.File?.Name ?? ''}`, `  Source:\t${f.ConfigName}`])]

@@ -42,10 +42,15 @@ export async function resolveReferences(api: Api, spec: Json, f: Json): Promise<
     const rm = (f[`${kind}Rm`] as string[] | undefined) ?? []
     if (add.length + rm.length === 0) continue
     const fresh = add.map((t) => parseFileReference(t, kind))
-    const known = await idsOf(api, kind, fresh.map((r) => r.source))
+    const known = await idsOf(
+      api,
+      kind,
+      fresh.map((r) => r.source),
+    )
     const container = { ...(template.ContainerSpec as Json) }
     const kept = ((container[list] as Json[] | null | undefined) ?? []).filter(
-      (r) => !rm.includes(String(r[nameField])) && !fresh.some((n) => n.file.Name === (r.File as { Name?: string })?.Name),
+      (r) =>
+        !rm.includes(String(r[nameField])) && !fresh.some((n) => n.file.Name === (r.File as { Name?: string })?.Name),
     )
     container[list] = [
       ...kept,

@@ -42,7 +42,11 @@ export function registerCa(parent: Command, cli: Cli): void {
       const swarm = await api.get<SwarmJson>('/swarm')
       if (!f.rotate) {
         const asked = Object.entries(f).find(([k, v]) => v !== undefined && k !== 'quiet')
-        if (asked) throw new Exit(1, `\`--${asked[0].replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}\` flag requires the \`--rotate\` flag to update the CA`)
+        if (asked)
+          throw new Exit(
+            1,
+            `\`--${asked[0].replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}\` flag requires the \`--rotate\` flag to update the CA`,
+          )
         return cli.out(`${swarm.TLSInfo.TrustRoot.trimEnd()}\n`)
       }
       const config: Record<string, unknown> = { ...swarm.Spec.CAConfig }
@@ -66,13 +70,26 @@ export function registerCa(parent: Command, cli: Cli): void {
     })
 }
 
-export function externalCa(text: string): { Protocol: string; URL: string; CACert: string; Options: Record<string, string> } {
+export function externalCa(text: string): {
+  Protocol: string
+  URL: string
+  CACert: string
+  Options: Record<string, string>
+} {
   const parts = Object.fromEntries(
     text.split(',').map((p) => [p.slice(0, p.indexOf('=')).toLowerCase(), p.slice(p.indexOf('=') + 1)]),
   )
   const { protocol, url, cacert, ...Options } = parts as Record<string, string>
-  if (!protocol || !url) throw new Exit(125, `invalid argument "${text}" for "--external-ca" flag: the external-ca option needs protocol= and url= parameters`)
-  if (protocol.toLowerCase() !== 'cfssl') throw new Exit(125, `invalid argument "${text}" for "--external-ca" flag: unrecognized external CA protocol ${protocol}`)
+  if (!protocol || !url)
+    throw new Exit(
+      125,
+      `invalid argument "${text}" for "--external-ca" flag: the external-ca option needs protocol= and url= parameters`,
+    )
+  if (protocol.toLowerCase() !== 'cfssl')
+    throw new Exit(
+      125,
+      `invalid argument "${text}" for "--external-ca" flag: unrecognized external CA protocol ${protocol}`,
+    )
   return { Protocol: 'cfssl', URL: url, CACert: cacert ? readFileSync(cacert, 'utf8') : '', Options }
 }
 
@@ -82,7 +99,9 @@ async function rotated(api: Api, cli: Cli, quiet: boolean): Promise<string> {
   for (;;) {
     const s = await api.get<SwarmJson>('/swarm')
     const nodes = await api.get<NodeJson[]>('/nodes')
-    const issued = nodes.filter((n) => n.Description.TLSInfo?.CertIssuerPublicKey === s.TLSInfo.CertIssuerPublicKey).length
+    const issued = nodes.filter(
+      (n) => n.Description.TLSInfo?.CertIssuerPublicKey === s.TLSInfo.CertIssuerPublicKey,
+    ).length
     const trusting = nodes.filter((n) => n.Description.TLSInfo?.TrustRoot === s.TLSInfo.TrustRoot).length
     const text = `  rotated TLS certificates:  ${issued}/${nodes.length} nodes\n  rotated CA certificates:   ${s.RootRotationInProgress ? 0 : trusting}/${nodes.length} nodes\n`
     if (!quiet && text !== shown) cli.err(text)

@@ -65,9 +65,7 @@ function mergeSpec(spec: SwarmJson['Spec'], f: SpecFlags): object {
       ...(f.certExpiry !== undefined ? { NodeCertExpiry: f.certExpiry } : {}),
       ...(ca.length > 0 ? { ExternalCAs: ca } : {}),
     },
-    ...(f.autolock !== undefined
-      ? { EncryptionConfig: { AutoLockManagers: f.autolock } }
-      : {}),
+    ...(f.autolock !== undefined ? { EncryptionConfig: { AutoLockManagers: f.autolock } } : {}),
   }
 }
 

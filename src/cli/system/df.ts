@@ -5,10 +5,43 @@ import { splitTag } from '../image/reference.js'
 
 interface Usage {
   LayersSize: number
-  Images: { Id: string; RepoTags: string[] | null; RepoDigests: string[] | null; Created: number; Size: number; SharedSize: number; Containers: number }[] | null
-  Containers: { Id: string; Names: string[]; Image: string; Command: string; Created: number; State: string; Status: string; SizeRw?: number; Mounts?: { Type: string }[] | null }[] | null
+  Images:
+    | {
+        Id: string
+        RepoTags: string[] | null
+        RepoDigests: string[] | null
+        Created: number
+        Size: number
+        SharedSize: number
+        Containers: number
+      }[]
+    | null
+  Containers:
+    | {
+        Id: string
+        Names: string[]
+        Image: string
+        Command: string
+        Created: number
+        State: string
+        Status: string
+        SizeRw?: number
+        Mounts?: { Type: string }[] | null
+      }[]
+    | null
   Volumes: { Name: string; UsageData?: { Size: number; RefCount: number } }[] | null
-  BuildCache: { ID: string; Type: string; Size: number; InUse: boolean; Shared: boolean; CreatedAt: string; LastUsedAt?: string; UsageCount: number }[] | null
+  BuildCache:
+    | {
+        ID: string
+        Type: string
+        Size: number
+        InUse: boolean
+        Shared: boolean
+        CreatedAt: string
+        LastUsedAt?: string
+        UsageCount: number
+      }[]
+    | null
 }
 
 const COLUMNS = { Type: 'TYPE', TotalCount: 'TOTAL', Active: 'ACTIVE', Size: 'SIZE', Reclaimable: 'RECLAIMABLE' }
@@ -20,7 +53,9 @@ const share = (part: number, whole: number): string =>
 export function summary(u: Usage): Row[] {
   const [images, containers, volumes, cache] = [u.Images ?? [], u.Containers ?? [], u.Volumes ?? [], u.BuildCache ?? []]
   // As docker reckons: what only used images have is kept, all other layers count as reclaimable.
-  const used = sum(images.filter((i) => i.Containers !== 0 && i.Size !== -1 && i.SharedSize !== -1).map((i) => i.Size - i.SharedSize))
+  const used = sum(
+    images.filter((i) => i.Containers !== 0 && i.Size !== -1 && i.SharedSize !== -1).map((i) => i.Size - i.SharedSize),
+  )
   const free = u.LayersSize - used
   const active = containers.filter((c) => ['running', 'paused', 'restarting'].includes(c.State))
   const rw = sum(containers.map((c) => c.SizeRw ?? 0))
@@ -38,9 +73,21 @@ export function summary(u: Usage): Row[] {
     Reclaimable,
   })
   return [
-    row('Images', images.length, images.filter((i) => i.Containers > 0).length, u.LayersSize, share(Math.max(free, 0), u.LayersSize)),
+    row(
+      'Images',
+      images.length,
+      images.filter((i) => i.Containers > 0).length,
+      u.LayersSize,
+      share(Math.max(free, 0), u.LayersSize),
+    ),
     row('Containers', containers.length, active.length, rw, share(idle, rw)),
-    row('Local Volumes', volumes.length, volumes.filter((v) => (v.UsageData?.RefCount ?? 0) > 0).length, volumeSize, share(unused, volumeSize)),
+    row(
+      'Local Volumes',
+      volumes.length,
+      volumes.filter((v) => (v.UsageData?.RefCount ?? 0) > 0).length,
+      volumeSize,
+      share(unused, volumeSize),
+    ),
     row('Build Cache', cache.length, cache.filter((c) => c.InUse).length, cacheSize, humanSize(cacheFree)),
   ]
 }
@@ -104,12 +151,47 @@ function verbose(u: Usage): string {
   const total = humanSize(sum((u.BuildCache ?? []).filter((c) => !c.Shared).map((c) => c.Size)))
   return [
     'Images space usage:\n\n',
-    table({ Repository: 'REPOSITORY', Tag: 'TAG', ID: 'IMAGE ID', CreatedSince: 'CREATED', Size: 'SIZE', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE', Containers: 'CONTAINERS' }, images),
+    table(
+      {
+        Repository: 'REPOSITORY',
+        Tag: 'TAG',
+        ID: 'IMAGE ID',
+        CreatedSince: 'CREATED',
+        Size: 'SIZE',
+        SharedSize: 'SHARED SIZE',
+        UniqueSize: 'UNIQUE SIZE',
+        Containers: 'CONTAINERS',
+      },
+      images,
+    ),
     '\nContainers space usage:\n\n',
-    table({ ID: 'CONTAINER ID', Image: 'IMAGE', Command: 'COMMAND', LocalVolumes: 'LOCAL VOLUMES', Size: 'SIZE', RunningFor: 'CREATED', Status: 'STATUS', Names: 'NAMES' }, containers),
+    table(
+      {
+        ID: 'CONTAINER ID',
+        Image: 'IMAGE',
+        Command: 'COMMAND',
+        LocalVolumes: 'LOCAL VOLUMES',
+        Size: 'SIZE',
+        RunningFor: 'CREATED',
+        Status: 'STATUS',
+        Names: 'NAMES',
+      },
+      containers,
+    ),
     '\nLocal Volumes space usage:\n\n',
     table({ Name: 'VOLUME NAME', Links: 'LINKS', Size: 'SIZE' }, volumes),
     `\nBuild cache usage: ${total}\n\n`,
-    table({ ID: 'CACHE ID', CacheType: 'CACHE TYPE', Size: 'SIZE', CreatedSince: 'CREATED', LastUsedSince: 'LAST USED', UsageCount: 'USAGE', Shared: 'SHARED' }, cache),
+    table(
+      {
+        ID: 'CACHE ID',
+        CacheType: 'CACHE TYPE',
+        Size: 'SIZE',
+        CreatedSince: 'CREATED',
+        LastUsedSince: 'LAST USED',
+        UsageCount: 'USAGE',
+        Shared: 'SHARED',
+      },
+      cache,
+    ),
   ].join('')
 }

@@ -27,7 +27,12 @@ export function registerInspect(parent: Command, cli: Cli): void {
     .option('--type <type>', 'only inspect objects of the given type', '')
     .action(async (names: string[], f: { format?: string; size?: boolean; type: string }) => {
       if (f.type !== '' && !KINDS[f.type])
-        throw new Exit(1, `unknown type: "${f.type}": must be one of ${Object.keys(KINDS).map((k) => `"${k}"`).join(', ')}`)
+        throw new Exit(
+          1,
+          `unknown type: "${f.type}": must be one of ${Object.keys(KINDS)
+            .map((k) => `"${k}"`)
+            .join(', ')}`,
+        )
       const api = await cli.api()
       await inspectAll(cli, names, (n) => find(api, n, f), f.format)
     })
@@ -38,7 +43,10 @@ async function find(api: Api, name: string, f: { size?: boolean; type: string })
     if (f.type !== '' && f.type !== kind) continue
     const id = kind === 'image' ? name : encodeURIComponent(name)
     try {
-      return await api.get(path.replace('ID', () => id), kind === 'container' ? { size: f.size ?? false } : {})
+      return await api.get(
+        path.replace('ID', () => id),
+        kind === 'container' ? { size: f.size ?? false } : {},
+      )
     } catch (e) {
       const { status } = e as { status?: number }
       if (f.type !== '') throw e

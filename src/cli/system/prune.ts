@@ -29,7 +29,9 @@ export function registerPrune(parent: Command, cli: Cli): void {
         f.all ? 'all images without at least one container associated to them' : 'all dangling images',
         f.all ? 'all build cache' : 'unused build cache',
       ]
-      const limits = f.filter?.length ? `\n  Items to be pruned will be filtered with:\n${f.filter.map((x) => `  - ${x}\n`).join('')}` : ''
+      const limits = f.filter?.length
+        ? `\n  Items to be pruned will be filtered with:\n${f.filter.map((x) => `  - ${x}\n`).join('')}`
+        : ''
       await confirm(cli, f.force, `WARNING! This will remove:\n${what.map((w) => `  - ${w}\n`).join('')}${limits}`)
       const api = await cli.api()
       let space = 0

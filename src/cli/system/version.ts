@@ -42,7 +42,10 @@ export function registerVersion(parent: Command, cli: Cli): void {
       } catch (e) {
         failure = e as Error
       }
-      if (f.format) cli.out(`${f.format === 'json' ? JSON.stringify({ Client, Server }) : compile(f.format, { strict: true })({ Client, Server })}\n`)
+      if (f.format)
+        cli.out(
+          `${f.format === 'json' ? JSON.stringify({ Client, Server }) : compile(f.format, { strict: true })({ Client, Server })}\n`,
+        )
       else {
         cli.out(
           `Client:\n${row('Version', Client.Version, ' ')}${row('API version', Client.ApiVersion, ' ')}${row('Node version', process.version, ' ')}${row('OS/Arch', `${Client.Os}/${Client.Arch}`, ' ')}${row('Context', Client.Context, ' ')}`,

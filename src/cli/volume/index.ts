@@ -8,9 +8,9 @@ import {
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
-  labels,
   printList,
 } from '../command.js'
 import { humanSize } from '../format/units.js'
