@@ -199,8 +199,9 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const waiting = containers.wait(id, condition, clientGone(request))
     const out = startStream(request, reply, 'application/json')
     try {
-      const { exitCode, error } = await waiting
-      out.end(`${JSON.stringify({ StatusCode: exitCode, ...(error ? { Error: { Message: error } } : {}) })}\n`)
+      // Why a start failed is told by the start itself: as an Error here, clients would print it a second time.
+      const { exitCode } = await waiting
+      out.end(`${JSON.stringify({ StatusCode: exitCode })}\n`)
     } catch (e) {
       out.end(
         isKind(e, 'cancelled')
