@@ -156,3 +156,41 @@ int filter_read(struct arena *arena, const struct json *p, const char *const *ca
   }
   return 0;
 }
+
+static void write_member(struct buf *out, const struct json *o, const char *key) {
+  if (!j_get(o, key)) return;
+  if (out->p[out->len - 1] != '{') buf_str(out, ",");
+  json_quote_str(out, key);
+  buf_str(out, ":");
+  json_write(out, j_get(o, key));
+}
+
+int filter_resolve(struct buf *out, const struct json *p, const char *const *caps, size_t n_caps, struct err *e) {
+  static const char *const whole[] = {"defaultAction", "defaultErrnoRet", "flags", "listenerPath", "listenerMetadata"};
+  static const char *const parts[] = {"names", "action", "errnoRet", "args"};
+  struct arena a = {0};
+  struct filter_plan plan;
+  if (filter_read(&a, p, caps, n_caps, NULL, &plan, e) < 0) return arena_free(&a), -1;
+  struct request rq = {caps, n_caps, filter_arches[plan.arches[0]].go};
+  buf_str(out, "{");
+  for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) write_member(out, p, whole[i]);
+  buf_str(out, ",\"architectures\":[");
+  for (int i = 0; i < plan.n_arches; i++) buf_fmt(out, "%s\"%s\"", i ? "," : "", filter_arches[plan.arches[i]].scmp);
+  buf_str(out, "],\"syscalls\":[");
+  bool first = true;
+  J_EACH(rule, j_get(p, "syscalls")) {
+    if (!wanted(rule, &rq)) continue;
+    buf_str(out, first ? "{" : ",{");
+    first = false;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_member(out, rule, parts[i]);
+    if (!j_get(rule, "names")) {
+      buf_str(out, ",\"names\":[");
+      json_quote_str(out, j_gets(rule, "name"));
+      buf_str(out, "]");
+    }
+    buf_str(out, "}");
+  }
+  buf_str(out, "]}");
+  arena_free(&a);
+  return 0;
+}

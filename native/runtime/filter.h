@@ -43,5 +43,7 @@ struct filter_plan {
 // kernel's spelling, NULL for this machine's. The plan lives in the arena and points into the document.
 int filter_read(struct arena *a, const struct json *profile, const char *const *caps, size_t n_caps, const char *arch,
                 struct filter_plan *plan, struct err *e);
+// The profile in the plain form of the OCI specification: Docker's conditions answered, rules that do not apply left out.
+int filter_resolve(struct buf *out, const struct json *profile, const char *const *caps, size_t n_caps, struct err *e);
 // 0: *out is a malloc'ed program of *len bytes. 1: this profile needs libseccomp (docs/native.md says which do).
 int filter_compile(const struct filter_plan *plan, void **out, size_t *len);
