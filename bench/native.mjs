@@ -223,7 +223,12 @@ try {
     console.log(`peak memory of shoal-runtime   ${String(r.stderr).trim().split('\n').at(-1)} KiB`)
   }
 } finally {
-  for (const name of ['shoal', 'crun', 'runc']) spawnSync(programs[name], ['--root', join(dir, `state-${name}`), 'delete', '--force', `long-${name}-${process.pid}`], { stdio: 'ignore' })
+  for (const name of ['shoal', 'crun', 'runc'])
+    spawnSync(
+      programs[name],
+      ['--root', join(dir, `state-${name}`), 'delete', '--force', `long-${name}-${process.pid}`],
+      { stdio: 'ignore' },
+    )
   if (readFileSync('/proc/self/mountinfo', 'utf8').includes(dir))
     throw new Error(`something is still mounted below ${dir}`)
   if (existsSync(dir)) rmSync(dir, { recursive: true })
