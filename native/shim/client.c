@@ -29,6 +29,7 @@ static void flush(struct client *c) {
       return;
     }
     c->sent += (size_t)n;
+    c->taken_at = now_ms();
   }
   if (c->sent == c->out.len) {
     buf_free(&c->out);
@@ -48,6 +49,7 @@ static void frame(struct client *c, char type, const void *data, size_t n) {
     c->dead = true;
     return;
   }
+  if (c->out.len == c->sent) c->taken_at = now_ms();
   buf_add(&c->out, &len, 4);
   buf_add(&c->out, &type, 1);
   buf_add(&c->out, data, n);
@@ -80,10 +82,14 @@ void clients_output(struct proc *p, int stream, const char *data, size_t n) {
   }
 }
 
-// Some client of the process has not read what it was sent. Its process waits then, as it would for a slow pipe.
+// Some client of the process has not read what it was sent. Its process waits then, as it would for a slow pipe. The
+// container's own process waits only for one that still takes something now and then: a stopped terminal must not stop
+// the log. What such a client misses it is told (tell_gap).
 bool clients_full(const struct proc *p) {
+  int64_t patient_since = now_ms() - CLIENT_PATIENCE_MS;
   for (const struct client *c = shim.clients; c; c = c->next)
-    if (!c->dead && c->attached == p && (c->want_out || c->want_err) && c->out.len - c->sent > CLIENT_HOLD) return true;
+    if (!c->dead && c->attached == p && (c->want_out || c->want_err) && c->out.len - c->sent > CLIENT_HOLD && (p->exec || c->taken_at > patient_since))
+      return true;
   return false;
 }
 

@@ -240,6 +240,8 @@ static void step(int64_t deadline) {
   struct epoll_event ev[32];
   int64_t wait = deadline == INT64_MAX ? -1 : deadline - now_ms();
   if (shim.log.waiting.len && (wait < 0 || wait > 100)) wait = 100;
+  // Patience with a client that takes nothing ends without an event.
+  if (proc_find(NULL)->held && (wait < 0 || wait > 500)) wait = 500;
   int n = epoll_wait(shim.epoll, ev, 32, wait < -1 ? 0 : (int)wait);
   for (int i = 0; i < n; i++) {
     struct source *s = ev[i].data.ptr;

@@ -6,6 +6,7 @@ enum {
   SHIM_VERSION = 1,
   FRAME_MAX = 1 << 20,      // bytes of payload
   CLIENT_HOLD = 1 << 19,    // with more than this unread by a client the process's output is not read any more
+  CLIENT_PATIENCE_MS = 3000,  // the container's own process, and with it its log, waits so long for a client that takes nothing
   CLIENT_QUEUE = 1 << 20,   // bytes kept for a client; what a process leaves in its pipes at its end fits above CLIENT_HOLD
   LOG_LINE = 16384,         // bytes of one log line
   DRAIN_MS = 2000,          // how long a stray process may hold the output pipes
@@ -63,6 +64,7 @@ struct client {
   bool hello, subscribed, dead, want_out, want_err, want_in, eof_sent;
   struct proc *attached;
   uint64_t dropped;
+  int64_t taken_at;  // when it last took something off a queue that was not empty
 };
 
 struct shim {

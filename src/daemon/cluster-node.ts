@@ -14,7 +14,16 @@ import {
   unavailable,
 } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import type { CaClient, ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from '../manager/index.js'
+import {
+  type CaClient,
+  type ControlApi,
+  formatUnlockKey,
+  type Manager,
+  type ManagerModules,
+  type ManagerOptions,
+  type NodeIdentity,
+  parseUnlockKey,
+} from '../manager/index.js'
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
 import { resolveAdvertiseAddress, resolveDataPathAddress, resolveListenAddress } from './addresses.js'
@@ -134,9 +143,9 @@ export class ClusterNode implements ClusterBackend {
   }
 
   async unlockKey(): Promise<string> {
-    const { objects } = await this.control().list({ kind: 1, filters: [] })
-    const key = objects[0]?.cluster?.unlockKey
-    return key && key.length > 0 ? `SWMKEY-1-${Buffer.from(key).toString('base64url')}` : ''
+    this.control() // explains where this node is no manager
+    const key = await this.#manager!.unlockKey()
+    return key.length > 0 ? formatUnlockKey(key) : ''
   }
 
   // ---------------------------------------------------------------------------------------------- operations
@@ -232,10 +241,8 @@ export class ClusterNode implements ClusterBackend {
   unlock(key: string): Promise<void> {
     return this.#exclusive(async () => {
       if (this.#status !== 'locked') throw conflict('notLocked', 'swarm is not locked')
-      const m = /^SWMKEY-1-(.+)$/.exec(key.trim())
-      if (!m) throw invalid('badKey', 'invalid key format: an unlock key begins with SWMKEY-1-')
       try {
-        await this.#resume(Buffer.from(m[1]!, 'base64url'))
+        await this.#resume(parseUnlockKey(key))
       } catch (e) {
         if ((e as ShoalError).code === 'wrongUnlockKey') {
           this.#status = 'locked'

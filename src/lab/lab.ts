@@ -364,7 +364,10 @@ add rule inet shoal_lab incoming ip saddr @cut drop
   #save(): Promise<void> {
     const file = join(this.plan.dir, 'lab.json')
     this.#saving = this.#saving.then(async () => {
-      await writeFile(`${file}.tmp`, JSON.stringify({ plan: this.plan, pids: this.#pids, engine: this.engine }, null, 1))
+      await writeFile(
+        `${file}.tmp`,
+        JSON.stringify({ plan: this.plan, pids: this.#pids, engine: this.engine }, null, 1),
+      )
       await rename(`${file}.tmp`, file)
     })
     return this.#saving

@@ -22,12 +22,24 @@ const FULL: ServiceSpecJson = {
       ReadOnly: true,
       Mounts: [
         { Type: 'bind', Source: '/s', Target: '/t', ReadOnly: true, BindOptions: { Propagation: 'rslave' } },
-        { Type: 'volume', Source: 'v', Target: '/v', VolumeOptions: { NoCopy: true, Labels: { x: 'y' }, DriverConfig: { Name: 'local', Options: { o: 'p' } } } },
+        {
+          Type: 'volume',
+          Source: 'v',
+          Target: '/v',
+          VolumeOptions: { NoCopy: true, Labels: { x: 'y' }, DriverConfig: { Name: 'local', Options: { o: 'p' } } },
+        },
         { Type: 'tmpfs', Target: '/tmp', TmpfsOptions: { SizeBytes: 1024, Mode: 511 } },
       ],
       StopSignal: 'SIGINT',
       StopGracePeriod: 5e9,
-      Healthcheck: { Test: ['CMD', 'true'], Interval: 1e9, Timeout: 2e9, Retries: 3, StartPeriod: 4e9, StartInterval: 5e9 },
+      Healthcheck: {
+        Test: ['CMD', 'true'],
+        Interval: 1e9,
+        Timeout: 2e9,
+        Retries: 3,
+        StartPeriod: 4e9,
+        StartInterval: 5e9,
+      },
       Hosts: ['10.0.0.1 a b'],
       DNSConfig: { Nameservers: ['1.1.1.1'], Search: ['s'], Options: ['ndots:1'] },
       Secrets: [{ File: { Name: 'f', UID: '0', GID: '0', Mode: 292 }, SecretID: 'id', SecretName: 'n' }],
@@ -41,19 +53,40 @@ const FULL: ServiceSpecJson = {
     },
     Resources: {
       Limits: { NanoCPUs: 5e8, MemoryBytes: 1 << 20, Pids: 10 },
-      Reservations: { NanoCPUs: 1e8, GenericResources: [{ DiscreteResourceSpec: { Kind: 'gpu', Value: 1 } }, { NamedResourceSpec: { Kind: 'fpga', Value: 'f1' } }] },
+      Reservations: {
+        NanoCPUs: 1e8,
+        GenericResources: [
+          { DiscreteResourceSpec: { Kind: 'gpu', Value: 1 } },
+          { NamedResourceSpec: { Kind: 'fpga', Value: 'f1' } },
+        ],
+      },
       SwapBytes: 5,
     },
     RestartPolicy: { Condition: 'on-failure', Delay: 1e9, MaxAttempts: 3, Window: 2e9 },
-    Placement: { Constraints: ['node.role==worker'], Preferences: [{ Spread: { SpreadDescriptor: 'node.labels.z' } }], MaxReplicas: 2, Platforms: [{ Architecture: 'amd64', OS: 'linux' }] },
+    Placement: {
+      Constraints: ['node.role==worker'],
+      Preferences: [{ Spread: { SpreadDescriptor: 'node.labels.z' } }],
+      MaxReplicas: 2,
+      Platforms: [{ Architecture: 'amd64', OS: 'linux' }],
+    },
     ForceUpdate: 1,
     Networks: [{ Target: 'n', Aliases: ['x'], DriverOpts: { k: 'v' } }],
     LogDriver: { Name: 'json-file', Options: { 'max-size': '1m' } },
   },
   Mode: { Replicated: { Replicas: 3 } },
-  UpdateConfig: { Parallelism: 2, Delay: 1e9, FailureAction: 'rollback', Monitor: 5e9, MaxFailureRatio: 0.1, Order: 'start-first' },
+  UpdateConfig: {
+    Parallelism: 2,
+    Delay: 1e9,
+    FailureAction: 'rollback',
+    Monitor: 5e9,
+    MaxFailureRatio: 0.1,
+    Order: 'start-first',
+  },
   RollbackConfig: { Parallelism: 1, FailureAction: 'pause', MaxFailureRatio: 0, Order: 'stop-first' },
-  EndpointSpec: { Mode: 'vip', Ports: [{ Name: 'p', Protocol: 'udp', TargetPort: 53, PublishedPort: 5353, PublishMode: 'host' }] },
+  EndpointSpec: {
+    Mode: 'vip',
+    Ports: [{ Name: 'p', Protocol: 'udp', TargetPort: 53, PublishedPort: 5353, PublishMode: 'host' }],
+  },
 }
 
 for (const [name, body] of Object.entries({
@@ -71,7 +104,11 @@ for (const [name, body] of Object.entries({
     Mode: { Replicated: {} },
     EndpointSpec: { Mode: 'vip' },
   },
-  'a global job': { Name: 'a', TaskTemplate: { ContainerSpec: { Image: 'b' }, Resources: {} }, Mode: { GlobalJob: {} } },
+  'a global job': {
+    Name: 'a',
+    TaskTemplate: { ContainerSpec: { Image: 'b' }, Resources: {} },
+    Mode: { GlobalJob: {} },
+  },
 } satisfies Record<string, ServiceSpecJson>)) {
   test(`${name}, read back from inspect, is stored as it was: an update that changes nothing restarts nothing`, (t) => {
     const once = serviceSpecFrom(body, '')
@@ -82,10 +119,15 @@ for (const [name, body] of Object.entries({
 }
 
 test('every field of a full specification is shown again', (t) => {
-  t.like(serviceSpecJson(serviceSpecFrom(FULL, '')), { ...FULL, UpdateConfig: { ...FULL.UpdateConfig, MaxFailureRatio: 0.1 } })
+  t.like(serviceSpecJson(serviceSpecFrom(FULL, '')), {
+    ...FULL,
+    UpdateConfig: { ...FULL.UpdateConfig, MaxFailureRatio: 0.1 },
+  })
 })
 
 test('an unknown word names itself and the known ones', (t) => {
   const body = { Name: 'a', TaskTemplate: { ContainerSpec: { Image: 'b' }, RestartPolicy: { Condition: 'sometimes' } } }
-  t.throws(() => serviceSpecFrom(body, ''), { message: /restart condition "sometimes": use one of any, none, on-failure/ })
+  t.throws(() => serviceSpecFrom(body, ''), {
+    message: /restart condition "sometimes": use one of any, none, on-failure/,
+  })
 })

@@ -88,16 +88,16 @@ test.serial(
         return all.length === 30 && all.every((x) => x.Status.State === 'running' && x.NodeID !== leaderId) ? all : null
       })
       for (const x of kept) {
-      const same = after.find((y) => y.ID === x.ID)
-      const now = same ?? (await tasks(other, 'web')).find((y) => y.ID === x.ID)
-      t.is(
-        same?.Status.ContainerStatus?.PID,
-        x.Status.ContainerStatus?.PID,
-        `task ${x.Slot} on ${hostname.get(x.NodeID)} was left alone; it is now ${JSON.stringify(now?.Status)}, wanted ${now?.DesiredState}`,
-      )
-    }
+        const same = after.find((y) => y.ID === x.ID)
+        const now = same ?? (await tasks(other, 'web')).find((y) => y.ID === x.ID)
+        t.is(
+          same?.Status.ContainerStatus?.PID,
+          x.Status.ContainerStatus?.PID,
+          `task ${x.Slot} on ${hostname.get(x.NodeID)} was left alone; it is now ${JSON.stringify(now?.Status)}, wanted ${now?.DesiredState}`,
+        )
+      }
 
-    // Both come back, and are nodes like before.
+      // Both come back, and are nodes like before.
       await l.start(leader)
       await l.start(w2)
       await until('all five are ready again', 60, async () =>
