@@ -563,8 +563,8 @@ export class Member implements RaftNode {
 
   // ------------------------------------------------------------ membership
 
-  addMember(nodeId: string, address: string): Promise<RaftMember> {
-    return this.#whileRunning(() => this.#changes.add(nodeId, address))
+  addMember(nodeId: string, address: string, incarnation = ''): Promise<RaftMember> {
+    return this.#whileRunning(() => this.#changes.add(nodeId, address, incarnation))
   }
 
   removeMember(raftId: RaftId, options?: { readonly force?: boolean }): Promise<void> {

@@ -33,6 +33,8 @@ class Machine implements Owner {
   /** The key may be either while a rotation runs or after a crash in it. */
   maybeKek: Buffer | null = null
   flipped: string | null = null
+  /** Disks so far: a wiped one is another. */
+  disks = 1
   retired = false
 
   constructor(
@@ -327,6 +329,7 @@ class World {
   #replace(machine: Machine): void {
     const old = machine.raftId
     machine.disk.wipe()
+    machine.disks++
     machine.kek = null
     machine.maybeKek = null
     machine.flipped = null
@@ -336,7 +339,8 @@ class World {
       const leader = this.#leader()
       const known = leader?.member?.membership()
       if (leader === undefined || known === undefined) return void this.time.schedule(null, ELECTION_MS, remove)
-      if (!known.members.some((m) => m.raftId === old)) return void this.#join(machine)
+      // The leader removes the old id itself when the same node comes with an empty disk.
+      if (this.rng.random() < 0.5 || !known.members.some((m) => m.raftId === old)) return void this.#join(machine)
       leader.member!.removeMember(old, { force: true }).then(
         () => this.#join(machine),
         () => this.time.schedule(null, ELECTION_MS, remove),
@@ -352,6 +356,7 @@ class World {
     machine.state = 'off'
     machine.member = null
     machine.disk.wipe()
+    machine.disks++
     machine.kek = null
     machine.maybeKek = null
     this.time.schedule(null, ELECTION_MS, () => this.#join(machine))
@@ -368,7 +373,7 @@ class World {
     const member = leader.member!
     machine.state = 'starting'
     const life = machine.life
-    member.addMember(machine.name, `${machine.name}:1`).then(
+    member.addMember(machine.name, `${machine.name}:1`, `disk ${machine.disks}`).then(
       (m: RaftMember) => {
         if (machine.life !== life) return
         const { members, removed } = member.membership()

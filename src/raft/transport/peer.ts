@@ -57,6 +57,8 @@ export class Peer {
   #closed = false
   #lastOkAt = Number.NEGATIVE_INFINITY
   #failed = false
+  /** A member runs at the other end of the present stream. */
+  #accepted = false
   #healthRunning = false
   readonly #watch: Timer
 
@@ -110,10 +112,12 @@ export class Peer {
     queue.bytes += bytes
   }
 
-  /** A message from it or an answered health check is not long ago. */
+  /** Its member took our stream, and a message from it or an answered health check is not long ago. */
   get reachable(): boolean {
     return (
-      !this.#failed && this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
+      this.#accepted &&
+      !this.#failed &&
+      this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
     )
   }
 
@@ -154,6 +158,11 @@ export class Peer {
     this.#writing = false
     // Errors come to the callback above as well; without a listener they would end the process.
     stream.on('error', () => {})
+    stream.on('metadata', () => {
+      if (this.#stream !== stream) return
+      this.#accepted = true
+      this.heard()
+    })
     stream.on('drain', () => this.#flush())
     this.#flush()
   }
@@ -219,6 +228,7 @@ export class Peer {
   #hangUp(): void {
     const stream = this.#stream
     this.#stream = null
+    this.#accepted = false
     stream?.cancel()
     this.#client?.close()
     this.#client = null
