@@ -636,9 +636,14 @@ export class Member implements RaftNode {
     return this.#log.rotateKek(kek)
   }
 
+  /** Announced as leader: as status().leading, at no cost. */
+  get leading(): boolean {
+    return this.#announced
+  }
+
   /** For checkers that look inside a running member; null while there is nothing to see. */
-  inspect(): { readonly core: RaftCore; readonly log: DurableLog } | null {
-    return this.#state === 'running' ? { core: this.#core, log: this.#log } : null
+  inspect(): { readonly core: RaftCore; readonly log: DurableLog; readonly members: Members } | null {
+    return this.#state === 'running' ? { core: this.#core, log: this.#log, members: this.#members } : null
   }
 
   /** How well fsyncs are shared, and what is still open: for metrics and for leak checks in tests. */

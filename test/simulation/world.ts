@@ -17,13 +17,13 @@ import {
   type SimulationResult,
   TICK_MS,
 } from './plan.js'
-import { type Owner, VirtualTime } from './virtual-time.js'
+import { LocalClock, type Owner, VirtualTime } from './virtual-time.js'
 
 /** One machine: its disk outlives the member processes on it. */
 class Machine implements Owner {
   life = 0
   pausedUntil = 0
-  rate = 1
+  readonly clock = new LocalClock()
   member: Member | null = null
   registers: Registers | null = null
   readonly disk: SimulatedDisk
@@ -181,7 +181,7 @@ class World {
     const first = this.#machine()
     this.#start(first, { kind: 'create' })
     hold(
-      await this.#go(() => first.member?.status().leading === true, 20 * ELECTION_MS),
+      await this.#go(() => first.member?.leading === true, 20 * ELECTION_MS),
       'liveness',
       () => 'the founder does not lead',
     )
@@ -224,8 +224,8 @@ class World {
   #start(machine: Machine, bootstrap: RaftNodeOptions['bootstrap']): void {
     const life = machine.life
     machine.state = 'starting'
-    if (this.enabled.has('clockRate') && !this.#healing) machine.rate = 0.5 + this.rng.random() * 1.5
-    else machine.rate = 1
+    const skewed = this.enabled.has('clockRate') && !this.#healing
+    machine.clock.run(this.time.now, skewed ? 0.5 + this.rng.random() * 1.5 : 1)
     const registers = new Registers((index, chain, values) => {
       this.#note(`apply ${machine.raftId} ${index} ${chain}`)
       this.#guard(() => this.checker.applied(machine.raftId, index, chain, values))
@@ -396,7 +396,7 @@ class World {
   }
 
   #leader(): Machine | undefined {
-    return this.machines.find((m) => m.state === 'up' && m.pausedUntil <= this.time.now && m.member!.status().leading)
+    return this.machines.find((m) => m.state === 'up' && m.pausedUntil <= this.time.now && m.member!.leading)
   }
 
   // ------------------------------------------------------------ clients
@@ -415,7 +415,7 @@ class World {
       return
     }
     // Mostly the leader; sometimes whoever believes it is one.
-    const leaders = up.filter((m) => m.member!.status().leading)
+    const leaders = up.filter((m) => m.member!.leading)
     const target =
       leaders.length > 0
         ? leaders[intBetween(this.rng, 0, leaders.length - 1)]!
@@ -518,6 +518,34 @@ class World {
             rng.random() < 0.5 ? this.network.cut(victim.raftId, b) : this.network.cut(b, victim.raftId)
         later(() => this.network.heal())
         break
+      case 'bridge': {
+        // Two halves that only the victim sees both of.
+        const left = new Set(ids.filter((id) => id !== victim.raftId && rng.random() < 0.5))
+        for (const a of ids)
+          for (const b of ids)
+            if (a !== victim.raftId && b !== victim.raftId && left.has(a) !== left.has(b)) this.network.cut(a, b)
+        later(() => this.network.heal())
+        break
+      }
+      case 'flapping': {
+        const until = this.time.now + rng.random() * 6 * ELECTION_MS
+        const others = ids.filter((id) => id !== victim.raftId && rng.random() < 0.7)
+        const flap = (): void => {
+          if (this.time.now > until || this.#healing) return this.network.heal()
+          for (const b of others)
+            if (this.network.isCut(victim.raftId, b)) this.network.join(victim.raftId, b)
+            else this.network.cut(victim.raftId, b).cut(b, victim.raftId)
+          this.time.schedule(null, rng.random() * 0.5 * ELECTION_MS, flap)
+        }
+        flap()
+        break
+      }
+      case 'clockRate':
+        victim.clock.run(this.time.now, 0.5 + rng.random() * 1.5)
+        break
+      case 'clockJump':
+        victim.clock.jump((rng.random() * 14 - 4) * ELECTION_MS)
+        break
       case 'crash':
       case 'power':
         this.#crash(victim, kind === 'power')
@@ -587,7 +615,7 @@ class World {
         break
       }
       default:
-        // drop, duplicate, late, clockRate hold for the whole run.
+        // drop, duplicate, late hold for the whole run.
         break
     }
   }
@@ -601,7 +629,7 @@ class World {
     Object.assign(this.network.faults, { dropRate: 0, duplicateRate: 0, lateRate: 0, lateMs: 0 })
     for (const m of this.machines) {
       m.pausedUntil = 0
-      m.rate = 1
+      m.clock.run(this.time.now, 1)
       Object.assign(m.disk.faults, { slowMs: 0, errorRate: 0, full: false })
     }
     const voters = (): Machine[] => {
