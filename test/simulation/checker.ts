@@ -319,7 +319,8 @@ export class Checker {
 
   /** A member's configuration is what the entries up to its applied index make. */
   #configured(raft: Raft): void {
-    const { applied } = raft.log
+    // A snapshot brings its configuration when it is taken in, before it is on disk and applied.
+    const applied = raft.log.unstable.snapshot?.index ?? raft.log.applied
     if (applied > this.#followed) return
     let i = this.#configurations.length - 1
     while (this.#configurations[i]!.index > applied) i--
