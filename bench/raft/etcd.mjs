@@ -163,6 +163,7 @@ export async function startEtcd(dir) {
       latencies.sort((a, b) => a - b)
       return {
         perSecond: latencies.length / seconds,
+        p10: percentile(latencies, 0.1),
         p50: percentile(latencies, 0.5),
         p99: percentile(latencies, 0.99),
         cpuPerThousand: (used / latencies.length) * 1000,

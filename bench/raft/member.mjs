@@ -1,5 +1,7 @@
 // One raft member in a process of its own; told what to do by its parent (bench/raft.mjs).
 
+import { writeFileSync } from 'node:fs'
+import { Session } from 'node:inspector/promises'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Config, Raft, StoreAction, StoreActionKind } from '#proto'
 import { listenGrpc, serviceDefinition } from '../../build/src/common/grpc/index.js'
@@ -8,6 +10,7 @@ import { createRaftHub, createRaftNode, raftHandlers } from '../../build/src/raf
 
 let hub
 let node
+let profiler
 let server
 
 const machine = {
@@ -118,6 +121,7 @@ const commands = {
     latencies.sort((a, b) => a - b)
     return {
       perSecond: latencies.length / seconds,
+      p10: percentile(latencies, 0.1),
       p50: percentile(latencies, 0.5),
       p99: percentile(latencies, 0.99),
       failed,
@@ -132,6 +136,21 @@ const commands = {
   },
   async memory() {
     return { rssBytes: process.memoryUsage().rss, term: node.status().term }
+  },
+  /** A CPU profile from here to `profiled`, which writes it to a file. */
+  async profile() {
+    profiler = new Session()
+    profiler.connect()
+    await profiler.post('Profiler.enable')
+    await profiler.post('Profiler.setSamplingInterval', { interval: 200 })
+    await profiler.post('Profiler.start')
+    return {}
+  },
+  async profiled({ file }) {
+    const { profile } = await profiler.post('Profiler.stop')
+    writeFileSync(file, JSON.stringify(profile))
+    profiler.disconnect()
+    return {}
   },
   async stop() {
     await node.stop()

@@ -10,7 +10,16 @@ import {
   serviceDefinition,
   toServiceError,
 } from '../common/grpc/index.js'
-import { type Clock, Emitter, forbidden, invalid, isKind, ShoalError, unavailable } from '../common/index.js'
+import {
+  type Clock,
+  Emitter,
+  forbidden,
+  invalid,
+  isKind,
+  newObjectId,
+  ShoalError,
+  unavailable,
+} from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
 import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
@@ -300,11 +309,12 @@ class SwarmManager implements Manager {
    */
   async #join(remote: string): Promise<{ readonly answer: RaftJoinResponse; readonly unlockKey: Uint8Array | null }> {
     const giveUp = this.#clock.monotonic() + JOIN_DEADLINE_MS
+    const incarnation = newObjectId()
     let address = remote
     for (;;) {
       this.#ending.signal.throwIfAborted()
       try {
-        const answer = await this.#askToJoin(address)
+        const answer = await this.#askToJoin(address, incarnation)
         return { answer, unlockKey: await this.#unlockKeyOf(address) }
       } catch (e) {
         const error = ShoalError.from(e)
@@ -368,8 +378,8 @@ class SwarmManager implements Manager {
 
   /**
    * This host may have another address than when it last ran. The others cannot reach it there, so it hears of no leader:
-   * it asks each member it knows, and they say who leads. Of two managers both are needed for that, and the quorum is lost
-   * until the old address is back or the other one forces a new cluster.
+   * it asks each member it knows, and they say who leads. Its streams to them name the new address too, so that a cluster
+   * of two, which has no leader without it, gets one.
    */
   async #correctAddress(raft: RaftNode): Promise<void> {
     const { advertiseAddress: address } = this.options
@@ -406,10 +416,10 @@ class SwarmManager implements Manager {
     }
   }
 
-  /** Of a member that is known already, this changes the address only. */
-  async #askToJoin(at: string): Promise<RaftJoinResponse> {
+  /** Without an incarnation only the address changes, of a member that goes on with its disk. */
+  async #askToJoin(at: string, incarnation = ''): Promise<RaftJoinResponse> {
     const { nodeId } = this.#identity
-    const request = RaftJoinRequest.create({ nodeId, address: this.options.advertiseAddress })
+    const request = RaftJoinRequest.create({ nodeId, address: this.options.advertiseAddress, incarnation })
     const client = dialGrpc({ address: at, identity: this.#identity })
     try {
       return await callUnary(client, Raft.Join, request, { deadlineMs: JOIN_CALL_MS, signal: this.#ending.signal })

@@ -67,9 +67,10 @@ export interface RaftNode {
   /**
    * Leader only. Adds as learner and resolves once that is applied, because the joiner can only start with its raft id;
    * this or a later leader promotes it when it has caught up, or drops it after 60 s without progress. Same node id: same
-   * raft id, address updated.
+   * raft id, address updated; but with an `incarnation` that this leader has not taken in before, its disk is new and has
+   * forgotten votes and acknowledgements: the old raft id is removed (or refused with `quorumLoss`) and a new one given.
    */
-  addMember(nodeId: string, address: string): Promise<RaftMember>
+  addMember(nodeId: string, address: string, incarnation?: string): Promise<RaftMember>
   /** The members and the removed ids, as applied here. */
   membership(): RaftMembership
   /**

@@ -37,12 +37,20 @@ export class Changes {
   #last: Promise<unknown> = Promise.resolve()
   #queued = 0
   readonly #learners = new LearnerWatch()
+  /** What the members that this leader took in said of their disks: a repeated question gets the same answer. */
+  readonly #incarnations = new Map<RaftId, string>()
 
   constructor(private readonly hooks: ChangesHooks) {}
 
-  add(nodeId: string, address: string): Promise<RaftMember> {
-    const { members, rng } = this.hooks
+  add(nodeId: string, address: string, incarnation: string): Promise<RaftMember> {
+    const { members, rng, logger } = this.hooks
     return this.#inTurn(async () => {
+      const before = members.byNode(nodeId)
+      if (before && incarnation !== '' && this.#incarnations.get(before.raftId) !== incarnation) {
+        logger.warn('a manager joins with an empty disk; its old raft id is removed', { nodeId, raftId: before.raftId })
+        await this.#remove(before.raftId, false)
+        this.#incarnations.delete(before.raftId)
+      }
       const known = members.byNode(nodeId)
       if (known) {
         const moved = { ...known, address }
@@ -50,32 +58,36 @@ export class Changes {
         return moved
       }
       const member = { raftId: newRaftId(rng, (id) => members.isKnown(id)), nodeId, address }
+      // Noted first: the change may be applied although this wait for it ends without an answer.
+      if (incarnation !== '') this.#incarnations.set(member.raftId, incarnation)
       await this.#change(memberChange('addLearnerNode', member))
       return member
     })
   }
 
   remove(raftId: RaftId, force: boolean): Promise<void> {
+    return this.#inTurn(() => this.#remove(raftId, force))
+  }
+
+  async #remove(raftId: RaftId, force: boolean): Promise<void> {
     const { members } = this.hooks
-    return this.#inTurn(async () => {
-      if (members.get(raftId) === undefined) {
-        if (members.isRemoved(raftId)) return
-        throw notFound('notMember', `raft member ${raftId} is not in the cluster`)
-      }
-      const { voters } = members.confState
-      if (voters.length === 1 && voters[0] === raftId)
-        throw conflict('lastManager', 'attempting to demote the last manager of the swarm')
-      if (!force && !this.canRemove(raftId))
-        throw conflict('quorumLoss', "can't remove member from the raft: this would result in a loss of quorum")
-      if (raftId === this.hooks.own) {
-        await this.hooks.transferLeadership()
-        throw unavailable(
-          'leadershipMoved',
-          'the leader handed leadership over before its removal; ask the new leader to remove it',
-        )
-      }
-      await this.#change(removal(raftId))
-    })
+    if (members.get(raftId) === undefined) {
+      if (members.isRemoved(raftId)) return
+      throw notFound('notMember', `raft member ${raftId} is not in the cluster`)
+    }
+    const { voters } = members.confState
+    if (voters.length === 1 && voters[0] === raftId)
+      throw conflict('lastManager', 'attempting to demote the last manager of the swarm')
+    if (!force && !this.canRemove(raftId))
+      throw conflict('quorumLoss', "can't remove member from the raft: this would result in a loss of quorum")
+    if (raftId === this.hooks.own) {
+      await this.hooks.transferLeadership()
+      throw unavailable(
+        'leadershipMoved',
+        'the leader handed leadership over before its removal; ask the new leader to remove it',
+      )
+    }
+    await this.#change(removal(raftId))
   }
 
   canRemove(raftId: RaftId): boolean {
@@ -116,6 +128,7 @@ export class Changes {
 
   lost(): void {
     this.#learners.clear()
+    this.#incarnations.clear()
     this.fail(
       unavailable(
         'leadershipLost',

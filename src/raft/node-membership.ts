@@ -51,6 +51,9 @@ export class Members {
   byNode(nodeId: string): RaftMember | undefined {
     return this.list.find((m) => m.nodeId === nodeId)
   }
+  get removed(): ReadonlySet<RaftId> {
+    return this.#removed
+  }
   isRemoved(id: RaftId): boolean {
     return this.#removed.has(id)
   }

@@ -9,6 +9,8 @@ export interface AppendWorkerHooks {
   /** What may be sent or stepped now that the write and all before it are durable, in order. */
   written(responses: readonly Message[]): void
   failed(error: unknown): void
+  /** As the platform's: runs `fn` soon, after what was handed to the network before has left. */
+  readonly defer: (fn: () => void) => void
 }
 
 export const hardStateOf = (m: Message): HardState | null =>
@@ -36,17 +38,21 @@ export class AppendWorker {
     return this.#running !== null
   }
 
-  push(message: Message): void {
+  /**
+   * With `later` an idle worker lets what was just handed to the network leave first: sealing and handing over a batch
+   * takes as long as a small message's way to a follower, which has the longer way to its acknowledgement.
+   */
+  push(message: Message, later: boolean): void {
     if (this.#stopped) return
     this.#queue.push(message)
-    this.#running ??= this.#run()
+    this.#running ??= this.#run(later)
   }
 
   /** Called at each tick: an idle member's commit index reaches the disk soon (a forced new cluster starts from it). */
   flushCommit(): void {
     if (this.#commit === null || this.#stopped || this.#running !== null) return
     this.#flush = true
-    this.#running = this.#run()
+    this.#running = this.#run(false)
   }
 
   /** Resolves when the running write ended; then only the commit index is still written. */
@@ -59,8 +65,10 @@ export class AppendWorker {
       await this.hooks.log.append([], this.#commit)
   }
 
-  async #run(): Promise<void> {
+  async #run(later: boolean): Promise<void> {
     try {
+      if (later) await new Promise<void>((resolve) => this.hooks.defer(resolve))
+      if (this.#stopped) return
       while (this.#queue.length > 0 || this.#flush) {
         const batch = this.#take()
         await this.#write(batch)

@@ -215,6 +215,7 @@ export class Member implements RaftNode {
         this.#wake()
       },
       failed: (e) => this.#fail(e),
+      defer: this.platform.defer,
     })
     const inbox: RaftInbox = {
       receive: (messages) => this.#receive(messages),
@@ -353,14 +354,16 @@ export class Member implements RaftNode {
   /** To this member's disk, state machine or core, or out to the others. */
   #dispatch(messages: readonly Message[]): void {
     const out: Message[] = []
+    const writes: Message[] = []
     for (const m of messages) {
-      if (m.to === APPEND_THREAD) this.#appends.push(m)
+      if (m.to === APPEND_THREAD) writes.push(m)
       else if (m.to === APPLY_THREAD) this.#apply(m)
       else if (m.to === this.#log.raftId) this.#step(m)
       else if (m.type === 'MsgSnap') this.#snapshots.send(m)
       else out.push(m)
     }
     if (out.length > 0) this.#transport.send(out)
+    for (const m of writes) this.#appends.push(m, out.length > 0)
   }
 
   /** Follows leader, role and term; losing leadership is told before any waiting proposal ends. */
@@ -560,8 +563,8 @@ export class Member implements RaftNode {
 
   // ------------------------------------------------------------ membership
 
-  addMember(nodeId: string, address: string): Promise<RaftMember> {
-    return this.#whileRunning(() => this.#changes.add(nodeId, address))
+  addMember(nodeId: string, address: string, incarnation = ''): Promise<RaftMember> {
+    return this.#whileRunning(() => this.#changes.add(nodeId, address, incarnation))
   }
 
   removeMember(raftId: RaftId, options?: { readonly force?: boolean }): Promise<void> {
@@ -633,9 +636,14 @@ export class Member implements RaftNode {
     return this.#log.rotateKek(kek)
   }
 
+  /** Announced as leader: as status().leading, at no cost. */
+  get leading(): boolean {
+    return this.#announced
+  }
+
   /** For checkers that look inside a running member; null while there is nothing to see. */
-  inspect(): { readonly core: RaftCore; readonly log: DurableLog } | null {
-    return this.#state === 'running' ? { core: this.#core, log: this.#log } : null
+  inspect(): { readonly core: RaftCore; readonly log: DurableLog; readonly members: Members } | null {
+    return this.#state === 'running' ? { core: this.#core, log: this.#log, members: this.#members } : null
   }
 
   /** How well fsyncs are shared, and what is still open: for metrics and for leak checks in tests. */

@@ -52,6 +52,11 @@ export const PEER_QUEUE_MESSAGES = 4096
 export const PEER_QUEUE_BYTES = 16 * MIB
 export const FRAME_BYTES_WANTED = 1 * MIB
 export const FRAME_MESSAGES_MAX = 1024
+/**
+ * An append that only tells a commit index waits so long for one with entries to carry it: under load that halves the
+ * messages. It bounds how much later a follower applies what no other entry follows.
+ */
+export const COMMIT_HOLD_MS = 4
 export const RECONNECT_MIN_MS = 50
 export const RECONNECT_MAX_MS = 2000
 export const HEALTH_INTERVAL_MS = 1000

@@ -1,5 +1,8 @@
-import type { Entry, Message, RaftId } from '../../src/raft/core/index.js'
+import { decodeConfChange, type Entry, type Message, type RaftId } from '../../src/raft/core/index.js'
+import type { Raft } from '../../src/raft/core/raft.js'
+import type { RawNode } from '../../src/raft/core/raw-node.js'
 import type { Member } from '../../src/raft/node.js'
+import { INFLIGHT_MESSAGES } from '../../src/raft/options.js'
 import { mix } from './machine.js'
 
 export class Violation extends Error {
@@ -21,9 +24,26 @@ interface Remembered {
   lastTerm: number
   hardTerm: number
   hardVote: number
-  /** While it leads: term and end of its log at the last look. */
+  /** While it leads: its term, and the terms of its log's entries at the last look, from `leadFirst` on. */
   leadTerm: number
-  leadLast: number
+  leadFirst: number
+  leadLog: number[]
+  /** Its configuration when last looked at. */
+  config: unknown
+}
+
+/** An entry that some member holds to be committed. */
+interface Committed {
+  readonly term: number
+  /** Of the member that was seen to hold so first: no smaller than that of the leader that committed it. */
+  readonly seenIn: number
+}
+
+/** Voters and learners as the committed entries make them. */
+interface Configuration {
+  readonly index: number
+  readonly voters: ReadonlySet<RaftId>
+  readonly learners: ReadonlySet<RaftId>
 }
 
 /** The invariants, looked at after each event of a member. */
@@ -35,7 +55,12 @@ export class Checker {
   readonly #indexOf = new Map<string, number>()
   readonly #members = new Map<RaftId, Remembered>()
   readonly #votes = new Map<string, RaftId>()
-  readonly #removedEver = new Set<RaftId>()
+  readonly #committed: Committed[] = []
+  readonly #changes = new Map<number, Entry>()
+  readonly #configurations: Configuration[] = [{ index: 0, voters: new Set(), learners: new Set() }]
+  readonly #gone = new Set<RaftId>()
+  /** All entries up to here are in `#configurations`. */
+  #followed = 0
   #chainIndexes: number[] = []
   committed = 0
   looks = 0
@@ -129,90 +154,198 @@ export class Checker {
     const inside = member.inspect()
     if (inside === null) return
     this.looks++
-    const { core, log } = inside
-    const { id } = core
-    const status = core.status()
-    const { term, commit } = status.hardState
-    const { applied } = status
+    const { log } = inside
+    const { raft } = inside.core as RawNode
+    const { id, term } = raft
+    const commit = raft.log.committed
+    const { applied } = raft.log
+    const lastIndex = log.lastIndex()
+    const { hardState } = log
     let r = this.#members.get(id)
     if (r === undefined) {
       r = {
-        term: 0,
-        commit: 0,
-        applied: 0,
-        life,
-        lastIndex: 0,
-        lastTerm: 0,
-        hardTerm: 0,
-        hardVote: 0,
-        leadTerm: 0,
-        leadLast: 0,
+        ...{ term: 0, commit: 0, applied: 0, life, lastIndex: 0, lastTerm: 0, hardTerm: 0, hardVote: 0 },
+        ...{ leadTerm: 0, leadFirst: 0, leadLog: [], config: null },
       }
       this.#members.set(id, r)
     }
+    const sameLife = r.life === life
     // 6 within one life; over restarts `restarted` looks.
-    if (r.life === life) {
+    if (sameLife)
       hold(
         term >= r.term && commit >= r.commit && applied >= r.applied,
         'nothing goes back',
         () => `${id}: term ${r.term}→${term}, commit ${r.commit}→${commit}, applied ${r.applied}→${applied}`,
       )
-    }
     // 7
     hold(applied <= commit, 'applied ≤ commit', () => `${id}: ${applied} > ${commit}`)
-    hold(log.hardState.commit <= log.lastIndex(), 'commit on disk ≤ end of the log', () => `${id}`)
+    hold(applied <= lastIndex, 'applied ≤ durable end', () => `${id}: ${applied} > ${lastIndex}`)
+    hold(commit <= raft.log.lastIndex(), 'commit ≤ end of the log', () => `${id}: ${commit}`)
+    hold(hardState.commit <= lastIndex, 'commit on disk ≤ end of the log', () => `${id}`)
     this.#matching(id, log)
-    // 1
-    if (status.softState.role === 'leader') {
-      const other = this.#leaders.get(term)
-      hold(other === undefined || other === id, 'election safety', () => `${other} and ${id} lead in term ${term}`)
-      if (other === undefined) this.#leaders.set(term, id)
-      // 4: once it has applied an entry of its own, everything committed before is in its log.
-      if (member.status().leading)
-        hold(
-          log.lastIndex() >= this.#committedBefore(term),
-          'leader completeness',
-          () => `${id} leads ${term} with ${log.lastIndex()}`,
-        )
-      // 2
-      if (r.leadTerm === term && r.life === life)
-        hold(log.lastIndex() >= r.leadLast, 'leader append-only', () => `${id}: ${r.leadLast} → ${log.lastIndex()}`)
-      r.leadTerm = term
-      r.leadLast = log.lastIndex()
-      for (const [peer, p] of status.progress)
-        hold(
-          p.match < p.next && p.match <= status.hardState.commit + 100_000,
-          'match < next',
-          () => `${id} of ${peer}: ${p.match} ${p.next}`,
-        )
-    } else r.leadTerm = 0
+    if (!sameLife || commit > r.commit) this.#committedBy(raft, sameLife ? r.commit : 0)
+    r.lastIndex = lastIndex
+    r.lastTerm = Number(log.term(lastIndex))
+    r.hardTerm = hardState.term
+    r.hardVote = hardState.vote
+    if (raft.role === 'leader') this.#leading(raft, r, sameLife)
+    else r.leadTerm = 0
     // 8
-    for (const gone of member.membership().removed) this.#removedEver.add(gone)
-    for (const v of [...status.config.voters, ...status.config.learners])
-      hold(
-        !member.membership().removed.includes(v),
-        'a removed id never returns',
-        () => `${v} in the configuration of ${id}`,
-      )
+    if (r.config !== raft.tracker.config || !sameLife) {
+      r.config = raft.tracker.config
+      this.#configured(raft)
+    }
     r.term = term
     r.commit = commit
     r.applied = applied
     r.life = life
-    r.lastIndex = log.lastIndex()
-    r.lastTerm = Number(log.term(log.lastIndex()))
-    r.hardTerm = log.hardState.term
-    r.hardVote = log.hardState.vote
   }
 
-  readonly #committedIn = new Map<number, number>()
-  /** Highest index known to be committed when the term was first seen led. */
-  #committedBefore(term: number): number {
-    let c = this.#committedIn.get(term)
-    if (c === undefined) {
-      c = this.committed
-      this.#committedIn.set(term, c)
+  /** 1, 2, 4, 7 of a leader. */
+  #leading(raft: Raft, r: Remembered, sameLife: boolean): void {
+    const { id, term, log } = raft
+    const last = log.lastIndex()
+    if (r.leadTerm !== term || !sameLife) {
+      const other = this.#leaders.get(term)
+      hold(other === undefined || other === id, 'election safety', () => `${other} and ${id} lead in term ${term}`)
+      this.#leaders.set(term, id)
+      this.#complete(raft)
+      r.leadTerm = term
+      r.leadFirst = log.firstIndex()
+      r.leadLog = []
+      for (let i = r.leadFirst; i <= last; i++) r.leadLog.push(Number(log.term(i)))
+    } else {
+      const before = r.leadFirst + r.leadLog.length - 1
+      hold(last >= before, 'leader append-only', () => `${id} in ${term}: ${before} → ${last}`)
+      if (last > before) {
+        // With log matching (3) equal terms mean equal entries.
+        const first = log.firstIndex()
+        for (let i = Math.max(first, r.leadFirst); i <= before; i++)
+          hold(
+            Number(log.term(i)) === r.leadLog[i - r.leadFirst],
+            'leader append-only',
+            () => `${id} in ${term} changed entry ${i}`,
+          )
+        for (let i = before + 1; i <= last; i++) r.leadLog.push(Number(log.term(i)))
+        if (first > r.leadFirst) {
+          r.leadLog.splice(0, first - r.leadFirst)
+          r.leadFirst = first
+        }
+        this.#unapplied(raft)
+      }
     }
-    return c
+    hold(
+      raft.tracker.isVoter(id),
+      'only a voter leads',
+      () => `${id} leads ${term} and is not in ${raft.tracker.config.voters}`,
+    )
+    for (const peer of raft.tracker.ids) {
+      const p = raft.tracker.progress.get(peer)!
+      hold(p.match < p.next, 'match < next', () => `${id} of ${peer}: ${p.match} ${p.next}`)
+      hold(p.inflights.count <= INFLIGHT_MESSAGES, 'inflights', () => `${id} of ${peer}: ${p.inflights.count}`)
+      const known = this.#members.get(peer)
+      // Who has heard of a newer leader may have replaced what this one still counts on.
+      if (known !== undefined && known.hardTerm <= term)
+        hold(
+          p.match <= known.lastIndex,
+          'match ≤ durable end',
+          () => `${id} leads ${term} and believes ${peer} has ${p.match}, on its disk is ${known.lastIndex}`,
+        )
+    }
+  }
+
+  /** 4: what was committed in an earlier term is in the log of each later leader, entry by entry. */
+  #complete(raft: Raft): void {
+    const { log, term, id } = raft
+    const first = log.firstIndex()
+    for (let i = this.#committed.length - 1; i >= first; i--) {
+      const c = this.#committed[i]
+      if (c === undefined || c.seenIn >= term) continue
+      hold(
+        i <= log.lastIndex() && Number(log.term(i)) === c.term,
+        'leader completeness',
+        () =>
+          `${id} leads ${term} without the committed entry ${i} of term ${c.term}; its log ends at ${log.lastIndex()}`,
+      )
+    }
+  }
+
+  /** What one member holds to be committed must be the same entry for all (3 makes terms enough). */
+  #committedBy(raft: Raft, known: number): void {
+    const { log } = raft
+    for (let i = Math.max(known + 1, log.firstIndex()); i <= log.committed; i++) {
+      const term = Number(log.term(i))
+      const c = this.#committed[i]
+      if (c === undefined) {
+        this.#committed[i] = { term, seenIn: raft.term }
+        const entries = log.slice(i, i + 1, 0) as readonly Entry[]
+        this.#follow(i, entries[0]!)
+      } else
+        hold(
+          c.term === term,
+          'one committed entry an index',
+          () => `${raft.id} commits ${i} of ${term}, others of ${c.term}`,
+        )
+    }
+  }
+
+  /** 8: the chain of configurations, from the committed entries in their order. */
+  #follow(index: number, entry: Entry): void {
+    if (entry.type !== 'normal') this.#changes.set(index, entry)
+    while (this.#committed[this.#followed + 1] !== undefined) {
+      const at = ++this.#followed
+      const e = this.#changes.get(at)
+      if (e === undefined || e.type === 'normal') continue
+      const before = this.#configurations[this.#configurations.length - 1]!
+      const voters = new Set(before.voters)
+      const learners = new Set(before.learners)
+      for (const c of decodeConfChange(e.data, e.type).changes) {
+        if (c.type === 'addNode' || c.type === 'addLearnerNode') {
+          hold(!this.#gone.has(c.nodeId), 'a removed id never returns', () => `${c.nodeId} at ${at}`)
+          ;(c.type === 'addNode' ? voters : learners).add(c.nodeId)
+          ;(c.type === 'addNode' ? learners : voters).delete(c.nodeId)
+        } else if (c.type === 'removeNode') {
+          if (voters.delete(c.nodeId) || learners.delete(c.nodeId)) this.#gone.add(c.nodeId)
+        }
+      }
+      hold(
+        quorumsMeet(before.voters, voters),
+        'quorums of neighbours intersect',
+        () => `${[...before.voters]} and ${[...voters]} at ${at}`,
+      )
+      this.#configurations.push({ index: at, voters, learners })
+    }
+  }
+
+  /** A member's configuration is what the entries up to its applied index make. */
+  #configured(raft: Raft): void {
+    // A snapshot brings its configuration when it is taken in, before it is on disk and applied.
+    const applied = raft.log.unstable.snapshot?.index ?? raft.log.applied
+    if (applied > this.#followed) return
+    let i = this.#configurations.length - 1
+    while (this.#configurations[i]!.index > applied) i--
+    const { voters, learners } = this.#configurations[i]!
+    const { config } = raft.tracker
+    // A joiner that has applied nothing yet has none.
+    if (applied === 0) return
+    hold(
+      config.voters.length === voters.size &&
+        config.voters.every((v) => voters.has(v)) &&
+        config.learners.length === learners.size &&
+        config.learners.every((l) => learners.has(l)),
+      'configuration = the applied changes',
+      () => `${raft.id} at ${applied} has ${config.voters} + ${config.learners}, not ${[...voters]} + ${[...learners]}`,
+    )
+  }
+
+  /** 8: Raft's single-step changes rest on there being one at a time. */
+  #unapplied(raft: Raft): void {
+    const { log } = raft
+    if (log.applied >= log.lastIndex()) return
+    const entries = log.slice(Math.max(log.applied + 1, log.firstIndex()), log.lastIndex() + 1, Number.MAX_SAFE_INTEGER)
+    let changes = 0
+    for (const e of entries as readonly Entry[]) if (e.type !== 'normal') changes++
+    hold(changes <= 1, 'one unapplied change', () => `${raft.id} leads ${raft.term} with ${changes} unapplied changes`)
   }
 
   /** 3: the same (index, term) names the same entry with the same one before it; so, by induction, the same prefix. */
@@ -247,6 +380,17 @@ export class Checker {
     this.#members.delete(id)
     this.#seen.delete(id)
   }
+}
+
+/** Does every majority of the one share a member with every majority of the other? */
+function quorumsMeet(a: ReadonlySet<RaftId>, b: ReadonlySet<RaftId>): boolean {
+  if (a.size === 0 || b.size === 0) return true
+  const need = (s: ReadonlySet<RaftId>): number => (s.size >> 1) + 1
+  const common = [...a].filter((x) => b.has(x)).length
+  // The worst pair takes as many as it can from outside the common part.
+  const outsideA = a.size - common
+  const outsideB = b.size - common
+  return Math.max(0, need(a) - outsideA) + Math.max(0, need(b) - outsideB) > common
 }
 
 /** Registers as clients see them (9). Log order is the order of effect, so real time has to agree with indexes. */

@@ -140,13 +140,16 @@ export class SimulatedDisk {
           if (bytes === undefined) throw new Error(`ENOENT: ${path}`)
           return source(bytes)
         }),
-      writeInPlace: (path, bytes) => {
-        this.#staleWitness ??= { path, before: image().files.get(path) }
-        if (this.#staleWitness.path === path && this.rng.random() < 0.3)
-          // The kernel wrote it back; from now on only newer content can be lost.
-          this.#staleWitness = { path, before: Buffer.from(bytes) }
-        image().files.set(path, Buffer.from(bytes))
-      },
+      openInPlace: async (path) => ({
+        write: (bytes) => {
+          this.#staleWitness ??= { path, before: image().files.get(path) }
+          if (this.#staleWitness.path === path && this.rng.random() < 0.3)
+            // The kernel wrote it back; from now on only newer content can be lost.
+            this.#staleWitness = { path, before: Buffer.from(bytes) }
+          image().files.set(path, Buffer.from(bytes))
+        },
+        close: () => {},
+      }),
       list: (path) =>
         soon(() => {
           const names = new Set<string>()

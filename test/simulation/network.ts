@@ -35,8 +35,17 @@ export class SimulatedNetwork {
     private readonly rng: Rng,
   ) {}
 
-  cut(from: RaftId, to: RaftId): void {
+  cut(from: RaftId, to: RaftId): this {
     this.#cut.add(`${from}>${to}`)
+    return this
+  }
+  isCut(from: RaftId, to: RaftId): boolean {
+    return this.#cut.has(`${from}>${to}`)
+  }
+  /** Both ways. */
+  join(a: RaftId, b: RaftId): void {
+    this.#cut.delete(`${a}>${b}`)
+    this.#cut.delete(`${b}>${a}`)
   }
   heal(): void {
     this.#cut.clear()
@@ -67,7 +76,9 @@ export class SimulatedNetwork {
           station.removed = new Set(removed)
         },
         sendSnapshot: (m, snapshot, signal) => this.#sendSnapshot(owner, m, snapshot, signal),
-        reachable: (id) => id === self.raftId || (this.#alive(id) !== null && !this.#cut.has(`${id}>${self.raftId}`)),
+        reachable: (id) =>
+          id === self.raftId ||
+          (this.#alive(id) !== null && !(this.#cut.size > 0 && this.#cut.has(`${id}>${self.raftId}`))),
         close: async () => {
           if (this.#stations.get(self.raftId) === station) this.#stations.delete(self.raftId)
         },
@@ -88,12 +99,12 @@ export class SimulatedNetwork {
 
   #deliver(from: Station, m: Message): void {
     const to = this.#alive(m.to)
-    if (to === null || this.#cut.has(`${m.from}>${m.to}`)) {
+    if (to === null || (this.#cut.size > 0 && this.#cut.has(`${m.from}>${m.to}`))) {
       if (this.rng.random() < 0.3) this.#tell(from, () => from.inbox.unreachable(m.to))
       return
     }
     this.time.schedule(to.owner, this.#delay(), () => {
-      if (this.#cut.has(`${m.from}>${m.to}`) || this.#alive(m.to) !== to) return
+      if ((this.#cut.size > 0 && this.#cut.has(`${m.from}>${m.to}`)) || this.#alive(m.to) !== to) return
       if (to.removed.has(m.from)) {
         this.#tell(from, () => from.inbox.removed())
         return
@@ -117,7 +128,8 @@ export class SimulatedNetwork {
       })
     const check = (): void => {
       signal.throwIfAborted()
-      if (this.#cut.has(`${m.from}>${m.to}`) || this.#alive(m.to) !== station) throw new Error('link cut')
+      if ((this.#cut.size > 0 && this.#cut.has(`${m.from}>${m.to}`)) || this.#alive(m.to) !== station)
+        throw new Error('link cut')
       if (this.rng.random() < this.faults.dropRate / 4) throw new Error('connection reset')
     }
     await wait(owner)

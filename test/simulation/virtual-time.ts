@@ -1,11 +1,12 @@
 import type { Clock, Timer } from '../../src/common/index.js'
 
 interface Event {
-  readonly at: number
-  readonly order: number
+  at: number
+  order: number
   readonly owner: Owner | null
   readonly life: number
   readonly run: () => void
+  cancelled: boolean
 }
 
 /** Whoever events belong to: they wait while it is paused and are void once it died. */
@@ -13,8 +14,36 @@ export interface Owner {
   /** Rises with each crash. */
   life: number
   pausedUntil: number
-  /** Its clock runs so much faster than the world's. */
-  rate: number
+  readonly clock: LocalClock
+}
+
+/** A machine's own idea of time: it runs at a rate of its own and jumps, but its monotonic reading never goes back. */
+export class LocalClock {
+  #base = 0
+  #since = 0
+  #rate = 1
+  #wallOffset = 0
+
+  get rate(): number {
+    return this.#rate
+  }
+  at(worldMs: number): number {
+    return this.#base + (worldMs - this.#since) * this.#rate
+  }
+  wallAt(worldMs: number): number {
+    return this.at(worldMs) + this.#wallOffset
+  }
+  /** Running timers keep the rate that they were set with. */
+  run(worldMs: number, rate: number): void {
+    this.#base = this.at(worldMs)
+    this.#since = worldMs
+    this.#rate = rate
+  }
+  /** The wall clock either way; the monotonic one, as after a suspended machine, only ahead. */
+  jump(ms: number): void {
+    this.#wallOffset += ms
+    if (ms > 0) this.#base += ms
+  }
 }
 
 /** One queue of events in virtual milliseconds. Between two of them every promise that can go on does. */
@@ -25,17 +54,16 @@ export class VirtualTime {
   readonly #heap: Event[] = []
 
   schedule(owner: Owner | null, delayMs: number, run: () => void): { cancelled: boolean } {
-    const handle = { cancelled: false }
-    this.#push({
+    const event = {
       at: this.now + Math.max(0, delayMs),
       order: this.#order++,
       owner,
       life: owner?.life ?? 0,
-      run: () => {
-        if (!handle.cancelled) run()
-      },
-    })
-    return handle
+      run,
+      cancelled: false,
+    }
+    this.#push(event)
+    return event
   }
 
   /** Runs the next event; its owner, or undefined when none is left before `until`. */
@@ -49,10 +77,13 @@ export class VirtualTime {
       this.#pop()
       this.now = Math.max(this.now, next.at)
       const { owner } = next
+      if (next.cancelled) continue
       if (owner !== null) {
         if (owner.life !== next.life) continue
         if (owner.pausedUntil > this.now) {
-          this.#push({ ...next, at: owner.pausedUntil, order: this.#order++ })
+          next.at = owner.pausedUntil
+          next.order = this.#order++
+          this.#push(next)
           continue
         }
       }
@@ -66,7 +97,7 @@ export class VirtualTime {
   /** The clock of one member: other rate, no calls while paused or dead. */
   clockOf(owner: Owner): Clock {
     const after = (ms: number, fn: () => void): Timer => {
-      const handle = this.schedule(owner, ms / owner.rate, fn)
+      const handle = this.schedule(owner, ms / owner.clock.rate, fn)
       return {
         cancel: () => {
           handle.cancelled = true
@@ -74,8 +105,8 @@ export class VirtualTime {
       }
     }
     return {
-      now: () => this.now * owner.rate,
-      monotonic: () => this.now * owner.rate,
+      now: () => owner.clock.wallAt(this.now),
+      monotonic: () => owner.clock.at(this.now),
       after,
       every: (ms, fn) => {
         let timer: Timer
@@ -130,5 +161,13 @@ export class VirtualTime {
 
 const before = (a: Event, b: Event): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
 
-/** All that promises can do without new events: the event loop turns only after the last of them. */
-const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+/**
+ * All that promises can do without new events: Node runs a tick only when no promise can go on. Nothing in a simulation
+ * waits for the event loop itself; it turns now and then for the rejections that nobody handled.
+ */
+let ticks = 0
+const settled = (): Promise<void> =>
+  new Promise((resolve) => {
+    if (++ticks % 64 === 0) setImmediate(resolve)
+    else process.nextTick(resolve)
+  })

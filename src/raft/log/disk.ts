@@ -28,6 +28,13 @@ export interface FileSource {
   close(): Promise<void>
 }
 
+/** A small file whose start is overwritten again and again. */
+export interface InPlaceFile {
+  /** Without a sync: survives the process but perhaps not the machine. */
+  write(bytes: Uint8Array): void
+  close(): void
+}
+
 export interface Disk {
   /** Makes the directory and those above it, durably, for its owner only. */
   makeDirectory(path: string): Promise<void>
@@ -38,8 +45,8 @@ export interface Disk {
   replaceFile(path: string, bytes: Uint8Array): Promise<void>
   createFile(path: string): Promise<FileSink>
   openFile(path: string): Promise<FileSource>
-  /** Overwrites the file's start without a sync; survives the process but perhaps not the machine. */
-  writeInPlace(path: string, bytes: Uint8Array): void
+  /** Made when absent, otherwise with its content; the handle stays open, since every write of the log uses it. */
+  openInPlace(path: string): Promise<InPlaceFile>
   /** Names in a directory, sorted; empty when it does not exist. */
   list(path: string): Promise<readonly string[]>
   /** A file or a whole directory; nothing happens when it is absent. */

@@ -12,7 +12,7 @@ import type {
   StorageReader,
 } from '../core/index.js'
 import { damaged } from './damage.js'
-import type { Disk, KeyValueStore, StoreOp } from './disk.js'
+import type { Disk, InPlaceFile, KeyValueStore, StoreOp } from './disk.js'
 import { type DataKey, loadDataKey, saveDataKey } from './keys.js'
 import {
   encodeWitness,
@@ -69,7 +69,8 @@ interface Epoch {
   readonly store: KeyValueStore
   readonly storePath: string
   readonly snapshots: string
-  readonly witness: string
+  readonly witnessPath: string
+  readonly witness: InPlaceFile
 }
 
 /**
@@ -119,7 +120,7 @@ export class DurableLog implements StorageReader {
       await log.#removeStrays(true)
       return log
     } catch (e) {
-      await epoch.store.close()
+      await closeEpoch(epoch)
       throw e
     }
   }
@@ -138,7 +139,7 @@ export class DurableLog implements StorageReader {
       )
     }
     const content = readContent(epoch.storePath, epoch.sealer, records)
-    const witness = readWitness(epoch.witness, epoch.sealer, await disk.readFile(epoch.witness))
+    const witness = readWitness(epoch.witnessPath, epoch.sealer, await disk.readFile(epoch.witnessPath))
     if (content === null) {
       if (witness !== null) throw damaged(epoch.storePath, 'every record', `of ${witness.sequence} batches is missing`)
       if (init === null) throw notFound('noRaftState', `the raft state in ${options.dir} was never written to`)
@@ -279,7 +280,7 @@ export class DurableLog implements StorageReader {
     const { sealer, store } = this.epoch
     await store.batch([...ops, { type: 'put', key: HEAD_KEY, value: sealHead(sealer, head) }])
     this.head = head
-    this.options.disk.writeInPlace(this.epoch.witness, encodeWitness(sealer, head))
+    this.epoch.witness.write(encodeWitness(sealer, head))
   }
 
   // ------------------------------------------------------------ snapshots
@@ -470,14 +471,14 @@ export class DurableLog implements StorageReader {
       ])
       await saveDataKey(disk, `${dir}/keys.json`, key, kek, randomBytes)
     } catch (e) {
-      await next.store.close()
+      await closeEpoch(next)
       throw e
     }
-    disk.writeInPlace(next.witness, encodeWitness(next.sealer, head))
+    next.witness.write(encodeWitness(next.sealer, head))
     this.epoch = next
     this.head = head
     this.tail.retag(tags)
-    await old.store.close()
+    await closeEpoch(old)
     await disk.remove(`${dir}/e${old.key.epoch}`)
   }
 
@@ -491,7 +492,7 @@ export class DurableLog implements StorageReader {
     // A failed write was already reported to whoever asked for it.
     await this.#writing.catch(() => {})
     await this.#discarding
-    await this.epoch.store.close()
+    await closeEpoch(this.epoch)
   }
 
   /** One write at a time. A failed one is final: what LevelDB holds then is not known until it is read again. */
@@ -531,7 +532,12 @@ async function openEpoch(options: DurableLog['options'], key: DataKey): Promise<
   const sealer = new Sealer(key.dek, key.epoch, `shoal ${options.nodeId}`, options.randomBytes)
   try {
     const store = await disk.openStore(storePath)
-    return { key, sealer, store, storePath, snapshots, witness: `${base}/witness` }
+    const witnessPath = `${base}/witness`
+    const witness = await disk.openInPlace(witnessPath).catch(async (e) => {
+      await store.close()
+      throw internal('logOpenFailed', `raft log ${witnessPath} cannot be opened: ${String(e)}`, {}, { cause: e })
+    })
+    return { key, sealer, store, storePath, snapshots, witnessPath, witness }
   } catch (e) {
     if (e instanceof ShoalError) throw e
     const cause = (e as { cause?: { code?: string; message?: string } }).cause
@@ -547,6 +553,11 @@ async function openEpoch(options: DurableLog['options'], key: DataKey): Promise<
       throw internal('logOpenFailed', `raft log ${storePath} cannot be opened: ${why}`, {}, { cause: e })
     throw damaged(storePath, 'the database', `cannot be opened: ${why}`, e)
   }
+}
+
+async function closeEpoch(epoch: Epoch): Promise<void> {
+  epoch.witness.close()
+  await epoch.store.close()
 }
 
 /** Reads and checks a member's whole state without changing what it says; for the offline check of a copy. */

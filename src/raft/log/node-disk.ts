@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { AbstractBatchOperation } from 'abstract-level'
@@ -106,19 +106,14 @@ export function nodeDisk(): Disk {
     },
     createFile: async (path) => new NodeFileSink(path, await open(`${path}.tmp`, 'w', 0o600)),
     openFile: async (path) => new NodeFileSource(await open(path, 'r')),
-    writeInPlace(path, bytes) {
-      // 'r+' keeps the other content; the first write makes the file.
-      let fd: number
-      try {
-        fd = openSync(path, 'r+')
-      } catch (e) {
-        if (!isAbsent(e)) throw e
-        fd = openSync(path, 'w', 0o600)
-      }
-      try {
-        writeSync(fd, bytes, 0, bytes.length, 0)
-      } finally {
-        closeSync(fd)
+    async openInPlace(path) {
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
+      return {
+        // A write of some bytes to the page cache is quicker than a trip to the thread pool.
+        write: (bytes) => {
+          writeSync(fd, bytes, 0, bytes.length, 0)
+        },
+        close: () => closeSync(fd),
       }
     },
     list: (path) =>

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import type * as grpc from '@grpc/grpc-js'
+import { Metadata } from '@grpc/grpc-js'
 import {
   Empty,
   Raft,
@@ -109,6 +110,8 @@ export function createRaftHub(options: RaftHubOptions): RaftHub {
     }
     const end = (): void => answer(unavailable('stopping', 'this raft member stops'))
     to.closing.add(end)
+    // Tells the sender that a member runs here: a health check alone is answered without one too.
+    call.sendMetadata(new Metadata())
     call.on('data', (frame: RaftFrame) => {
       if (answered) return
       try {
@@ -172,7 +175,7 @@ export function createRaftHub(options: RaftHubOptions): RaftHub {
     } finally {
       client.close()
     }
-    const member = await at.addMember(caller.nodeId, address)
+    const member = await at.addMember(caller.nodeId, address, request.incarnation)
     return { raftId: member.raftId, membership: at.membership() }
   }
 
@@ -225,10 +228,12 @@ function clusterIdOf(identity: () => TlsIdentity): () => string {
   }
 }
 
+const isWildcard = (address: string): boolean => /^(0\.0\.0\.0|\[::\]|):\d+$/.test(address)
+
 function withHost(address: string, host: string): string {
   const m = /^(.*):(\d+)$/.exec(address)
   if (m === null) throw invalid('badAddress', `${JSON.stringify(address)} is not host:port`)
-  if (m[1] !== '0.0.0.0' && m[1] !== '[::]' && m[1] !== '') return address
+  if (!isWildcard(address)) return address
   return host.includes(':') ? `[${host}]:${m[2]}` : `${host}:${m[2]}`
 }
 
@@ -273,7 +278,13 @@ class LiveTransport implements RaftTransport {
   readonly closing = new Set<() => void>()
   readonly #peers = new Map<RaftId, Peer>()
   readonly #lingering = new Map<RaftId, Timer>()
+  /** As the log says. */
   #members = new Map<RaftId, RaftMember>()
+  /**
+   * Where members say that they are, while the log still has another address for them: two managers of which one moved
+   * need each other to write the new one. Dropped when the log has it, or has again another.
+   */
+  readonly #moved = new Map<RaftId, { readonly to: RaftMember; readonly from: string }>()
   /** Senders that our log does not name yet, from their certificate and first frame. */
   readonly #introduced = new Map<RaftId, RaftMember>()
   #removed: ReadonlySet<RaftId> = new Set()
@@ -299,7 +310,7 @@ class LiveTransport implements RaftTransport {
     const open = this.#peers.get(id)
     if (open) return open
     if (this.#removed.has(id)) return null
-    const member = this.#members.get(id) ?? this.#introduced.get(id)
+    const member = this.#known(id)
     if (member === undefined) {
       this.options.logger.debug('no address known for a raft member', { raftId: id })
       return null
@@ -318,16 +329,23 @@ class LiveTransport implements RaftTransport {
     return peer
   }
 
+  /** With the address where it is to be reached now. */
+  #known(id: RaftId): RaftMember | undefined {
+    return this.#moved.get(id)?.to ?? this.#members.get(id) ?? this.#introduced.get(id)
+  }
+
   setMembers(members: readonly RaftMember[], removed: readonly RaftId[]): void {
     this.#members = new Map(members.map((m) => [m.raftId, m]))
     this.#removed = new Set(removed)
+    // A wildcard is no address for others; the log has what the leader saw. Otherwise this process knows best where it is.
     const own = this.#members.get(this.self.raftId)
-    if (own) this.self = own
+    if (own && isWildcard(this.self.address)) this.self = own
+    for (const [id, moved] of this.#moved) if (this.#members.get(id)?.address !== moved.from) this.#moved.delete(id)
     for (const m of members) {
       this.#introduced.delete(m.raftId)
       if (m.raftId === this.self.raftId) continue
       const open = this.#peers.get(m.raftId)
-      if (open) open.update(m)
+      if (open) open.update(this.#known(m.raftId)!)
       else this.#peer(m.raftId)
     }
     for (const [id, peer] of this.#peers) {
@@ -343,7 +361,8 @@ class LiveTransport implements RaftTransport {
   }
 
   reachable(raftId: RaftId): boolean {
-    return raftId === this.self.raftId || (this.#peers.get(raftId)?.reachable ?? false)
+    if (raftId === this.self.raftId) return true
+    return !this.#removed.has(raftId) && (this.#peers.get(raftId)?.reachable ?? false)
   }
 
   sendSnapshot(
@@ -351,7 +370,7 @@ class LiveTransport implements RaftTransport {
     snapshot: Parameters<RaftTransport['sendSnapshot']>[1],
     signal: AbortSignal,
   ): Promise<void> {
-    const to = this.#members.get(message.to) ?? this.#introduced.get(message.to)
+    const to = this.#known(message.to)
     if (to === undefined)
       return Promise.reject(unavailable('unknownMember', `no address is known for raft member ${message.to}`))
     return sendSnapshot({ to, identity: this.options.identity(), clock: this.options.clock, message, snapshot, signal })
@@ -363,13 +382,27 @@ class LiveTransport implements RaftTransport {
     return member !== undefined && member.nodeId === caller.nodeId
   }
 
+  /** The sender of a new stream, whose node id is its certificate's. */
+  #hearOf(sender: RaftMember): void {
+    const { raftId, nodeId, address } = sender
+    const member = this.#members.get(raftId)
+    if (member === undefined) this.#introduced.set(raftId, sender)
+    else if (member.nodeId !== nodeId || isWildcard(address)) return
+    else if (member.address === address) this.#moved.delete(raftId)
+    else {
+      this.options.logger.info('a raft member announces another address', { raftId, from: member.address, to: address })
+      this.#moved.set(raftId, { to: { ...member, address }, from: member.address })
+    }
+    this.#peers.get(raftId)?.update(this.#known(raftId)!)
+  }
+
   receive(frame: RaftFrame, caller: Caller): 'removed' | 'taken' {
     const { sender } = frame
     if (sender !== null) {
       if (this.#removed.has(sender.raftId)) return 'removed'
       if (sender.nodeId !== caller.nodeId)
         throw forbidden('foreignNode', `node ${caller.nodeId} sends as node ${sender.nodeId}`)
-      if (!this.#members.has(sender.raftId)) this.#introduced.set(sender.raftId, sender)
+      this.#hearOf(sender)
     }
     const messages: Message[] = []
     for (const wire of frame.messages) {

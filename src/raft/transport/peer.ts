@@ -5,6 +5,7 @@ import type { Clock, Rng, Timer } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { Message } from '../core/index.js'
 import {
+  COMMIT_HOLD_MS,
   FRAME_BYTES_WANTED,
   FRAME_MESSAGES_MAX,
   HEALTH_DEADLINE_MS,
@@ -48,11 +49,16 @@ export class Peer {
   #named = false
   readonly #urgent: Queue = { messages: [], bytes: 0 }
   readonly #bulk: Queue = { messages: [], bytes: 0 }
+  /** The last append without entries, until one with entries makes it needless or its time is up. */
+  #held: Message | null = null
+  #holding: Timer | null = null
   #retryMs = RECONNECT_MIN_MS
   #retry: Timer | null = null
   #closed = false
   #lastOkAt = Number.NEGATIVE_INFINITY
   #failed = false
+  /** A member runs at the other end of the present stream. */
+  #accepted = false
   #healthRunning = false
   readonly #watch: Timer
 
@@ -65,23 +71,53 @@ export class Peer {
   }
 
   send(messages: readonly Message[]): void {
-    for (const m of messages) {
-      const queue = isUrgent(m.type) ? this.#urgent : this.#bulk
-      const bytes = messageBytes(m)
-      if (queue.messages.length >= PEER_QUEUE_MESSAGES || queue.bytes + bytes > PEER_QUEUE_BYTES) {
-        this.modules.unreachable()
-        continue
+    for (const m of messages)
+      if (m.type !== 'MsgApp') {
+        // Whoever waits for a read wants the commit index that it rests on.
+        if (m.type === 'MsgReadIndexResp') this.#release()
+        this.#enqueue(m)
+      } else if (m.entries.length === 0) {
+        this.#held = m
+        this.#holding ??= this.modules.clock.after(COMMIT_HOLD_MS, () => {
+          this.#release()
+          this.#flush()
+        })
+      } else {
+        this.#unhold()
+        this.#enqueue(m)
       }
-      queue.messages.push(m)
-      queue.bytes += bytes
-    }
     this.#flush()
   }
 
-  /** A message from it or an answered health check is not long ago. */
+  #release(): void {
+    const m = this.#held
+    this.#unhold()
+    if (m !== null) this.#enqueue(m)
+  }
+
+  #unhold(): void {
+    this.#holding?.cancel()
+    this.#holding = null
+    this.#held = null
+  }
+
+  #enqueue(m: Message): void {
+    const queue = isUrgent(m.type) ? this.#urgent : this.#bulk
+    const bytes = messageBytes(m)
+    if (queue.messages.length >= PEER_QUEUE_MESSAGES || queue.bytes + bytes > PEER_QUEUE_BYTES) {
+      this.modules.unreachable()
+      return
+    }
+    queue.messages.push(m)
+    queue.bytes += bytes
+  }
+
+  /** Its member took our stream, and a message from it or an answered health check is not long ago. */
   get reachable(): boolean {
     return (
-      !this.#failed && this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
+      this.#accepted &&
+      !this.#failed &&
+      this.modules.clock.monotonic() - this.#lastOkAt < 3 * HEALTH_INTERVAL_MS + HEALTH_DEADLINE_MS
     )
   }
 
@@ -122,6 +158,11 @@ export class Peer {
     this.#writing = false
     // Errors come to the callback above as well; without a listener they would end the process.
     stream.on('error', () => {})
+    stream.on('metadata', () => {
+      if (this.#stream !== stream) return
+      this.#accepted = true
+      this.heard()
+    })
     stream.on('drain', () => this.#flush())
     this.#flush()
   }
@@ -187,10 +228,12 @@ export class Peer {
   #hangUp(): void {
     const stream = this.#stream
     this.#stream = null
+    this.#accepted = false
     stream?.cancel()
     this.#client?.close()
     this.#client = null
     // What was queued for the old stream is stale by the time of a new one.
+    this.#unhold()
     this.#urgent.messages = []
     this.#bulk.messages = []
     this.#urgent.bytes = 0

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Raft } from '#proto'
 import { callUnary, dialGrpc } from '../../../src/common/grpc/index.js'
+import type { ShoalError } from '../../../src/common/index.js'
 import { forgetRaftState, type LeadershipEvent } from '../../../src/raft/index.js'
 import { has, Lab, leading, type TestManager, until, voters, write } from './lab.js'
 import { put } from './register.js'
@@ -257,7 +258,7 @@ test.serial('a manager that joins again keeps its raft id, and its new address r
     const answer = await callUnary(
       client,
       Raft.Join,
-      { nodeId: moved.nodeId, address: moved.address.replace('127.0.0.1', '0.0.0.0') },
+      { nodeId: moved.nodeId, address: moved.address.replace('127.0.0.1', '0.0.0.0'), incarnation: '' },
       { deadlineMs: 5000 },
     )
     client.close()
@@ -265,6 +266,71 @@ test.serial('a manager that joins again keeps its raft id, and its new address r
     t.is(answer.membership!.members.find((x) => x.nodeId === moved.nodeId)!.address, moved.address)
     t.is((await write(leader, 'x')).result, 'applied')
     await until('it is reached there', () => has(moved, ['x']))
+  }),
+)
+
+test.serial('a manager whose disk was wiped comes back under a new raft id; asking twice gives the same one', (t) =>
+  inLab(t, async (lab) => {
+    const all = await lab.cluster(3)
+    const leader = await lab.leader()
+    const wiped = all.find((m) => m !== leader)!
+    const old = wiped.node.raftId
+    await wiped.stop()
+    await forgetRaftState(wiped.dir)
+    const first = await wiped.askToJoin(leader.address, 'disk two')
+    t.not(first.raftId, old, 'the old id has acknowledged entries and votes that this disk does not have')
+    t.true(first.membership!.removed.includes(old))
+    const second = await wiped.askToJoin(leader.address, 'disk two')
+    t.is(second.raftId, first.raftId)
+    const { raftId, membership } = second
+    await wiped.start({ kind: 'join', raftId, members: membership!.members, removed: membership!.removed })
+    await until('it is a voter', () => voters(leader).includes(wiped.nodeId))
+    t.is(voters(leader).length, 3)
+    t.is((await write(leader, 'x')).result, 'applied')
+    await until('it has what was written', () => has(wiped, ['x']))
+  }),
+)
+
+test.serial('a wiped disk that costs the quorum is not taken in', (t) =>
+  inLab(t, async (lab) => {
+    const all = await lab.cluster(3)
+    const leader = await lab.leader()
+    const [wiped, other] = all.filter((m) => m !== leader) as [TestManager, TestManager]
+    await wiped.stop()
+    await forgetRaftState(wiped.dir)
+    other.cut = true
+    await until(
+      'the other is found unreachable, or the leader gave up',
+      () => !leader.node.canRemove(wiped.node.raftId),
+    )
+    const refused = await t.throwsAsync(leader.node.addMember(wiped.nodeId, wiped.address, 'disk two'))
+    t.true(
+      ['quorumLoss', 'notLeader', 'leadershipLost', 'changeDeadline'].includes((refused as ShoalError).code),
+      String(refused),
+    )
+    t.is(voters(leader).length, 3)
+  }),
+)
+
+test.serial('two managers of which one has another address after a restart find each other', (t) =>
+  inLab(t, async (lab) => {
+    const [stays, moves] = (await lab.cluster(2)) as [TestManager, TestManager]
+    const old = moves.address
+    await Promise.all([stays.stop(), moves.stop()])
+    await moves.move()
+    t.not(moves.address, old)
+    await Promise.all([stays.start(null), moves.start(null)])
+    const leader = await lab.leader()
+    t.is((await write(leader, 'x')).result, 'applied')
+    await until('both have it', () => has(stays, ['x']) && has(moves, ['x']))
+    await (await lab.leader()).node.addMember(moves.nodeId, moves.address)
+    await until('the log has the new address', () =>
+      [stays, moves].every(
+        (m) => m.node.membership().members.find((x) => x.nodeId === moves.nodeId)!.address === moves.address,
+      ),
+    )
+    t.is((await write(leader, 'y')).result, 'applied')
+    await until('both have it', () => has(stays, ['y']) && has(moves, ['y']))
   }),
 )
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -110,12 +111,12 @@ export class TestManager {
 
   /** As a node does that was promoted: asks the leader over gRPC, then starts with what it was told. */
   async joinAt(address: string, settings: Partial<RaftNodeOptions> = {}): Promise<void> {
-    const { raftId, membership } = await this.#askToJoin(address)
+    const { raftId, membership } = await this.askToJoin(address, randomUUID())
     await this.start({ kind: 'join', raftId, members: membership!.members, removed: membership!.removed }, settings)
   }
 
   /** A leader that loses its office meanwhile says so; on a busy machine that happens. */
-  async #askToJoin(address: string): Promise<RaftJoinResponse> {
+  async askToJoin(address: string, incarnation: string): Promise<RaftJoinResponse> {
     const end = performance.now() + 20_000
     for (;;) {
       const leader = this.lab.managers.find((m) => m !== this && m.node?.status().leading)
@@ -124,7 +125,7 @@ export class TestManager {
         return await callUnary(
           client,
           Raft.Join,
-          { nodeId: this.nodeId, address: this.address },
+          { nodeId: this.nodeId, address: this.address, incarnation },
           { deadlineMs: 10_000 },
         )
       } catch (e) {
@@ -134,6 +135,12 @@ export class TestManager {
         client.close()
       }
     }
+  }
+
+  /** The host has another address when it is up again. Only while the member is stopped. */
+  async move(): Promise<void> {
+    await this.#server.close(0)
+    await this.listen()
   }
 
   async stop(): Promise<void> {

@@ -1,3 +1,4 @@
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import {
   Empty,
@@ -89,6 +90,55 @@ class End {
   async close(): Promise<void> {
     await this.transport.close()
     await this.server.close(0)
+  }
+}
+
+/** A TCP relay that can swallow everything both ways, as a host does that lost its power: no reset, no end. */
+class Cable {
+  readonly #ends = new Set<Socket>()
+  #pulled = false
+  private constructor(
+    private readonly server: Server,
+    readonly address: string,
+  ) {}
+
+  static async to(port: number): Promise<Cable> {
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const cable = new Cable(server, `127.0.0.1:${(server.address() as AddressInfo).port}`)
+    server.on('connection', (near) => {
+      const far = connect(port, '127.0.0.1')
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        cable.#ends.add(from)
+        from.on('data', (d) => {
+          if (!cable.#pulled) to.write(d)
+        })
+        from.on('error', () => to.destroy())
+        from.on('close', () => {
+          cable.#ends.delete(from)
+          to.destroy()
+        })
+      }
+    })
+    return cable
+  }
+
+  pull(): void {
+    this.#pulled = true
+  }
+
+  /** What was swallowed is gone, so the old connections are useless. */
+  plug(): void {
+    this.#pulled = false
+    for (const s of this.#ends) s.destroy()
+  }
+
+  async close(): Promise<void> {
+    for (const s of this.#ends) s.destroy()
+    await new Promise((resolve) => this.server.close(resolve))
   }
 }
 
@@ -186,7 +236,9 @@ test.serial('only managers of the same cluster may speak, and only as themselves
     for (const identity of [null, await ca.issue('w', 'worker')]) {
       const client = dialGrpc({ address: b.member.address, identity })
       await t.throwsAsync(callUnary(client, Raft.Health, Empty.create(), { deadlineMs: 3000 }))
-      await t.throwsAsync(callUnary(client, Raft.Join, { nodeId: 'w', address: '127.0.0.1:1' }, { deadlineMs: 3000 }))
+      await t.throwsAsync(
+        callUnary(client, Raft.Join, { nodeId: 'w', address: '127.0.0.1:1', incarnation: '' }, { deadlineMs: 3000 }),
+      )
       await t.throwsAsync(callUnary(client, Raft.Leave, { nodeId: 'node-a' }, { deadlineMs: 3000 }))
       client.close()
     }
@@ -250,6 +302,7 @@ test.serial('a renewed certificate and a restarted peer are dialled again', (t) 
       a.transport.send([app(11, 22, 2)])
       return b.got.length > 3
     })
+    await until('reachable', () => a.transport.reachable(22))
     await b.transport.close()
     await until('found unreachable', () => !a.transport.reachable(22))
     const again = await new End(22, 'node-b', b.identity).open()
@@ -263,6 +316,70 @@ test.serial('a renewed certificate and a restarted peer are dialled again', (t) 
       t.true(a.unreachable.includes(22))
     } finally {
       await again.close()
+    }
+  }),
+)
+
+test.serial('a host that is switched off is unreachable within seconds, and reachable when it is back', (t) =>
+  withPair(t, async (a, b) => {
+    const cable = await Cable.to(b.server.port)
+    try {
+      a.transport.setMembers([a.member, { ...b.member, address: cable.address }], [])
+      await until('reachable', () => a.transport.reachable(22))
+      t.false(a.transport.reachable(33), 'nobody of that id')
+      cable.pull()
+      const pulled = performance.now()
+      await until('unreachable', () => !a.transport.reachable(22))
+      t.true(performance.now() - pulled > 500, 'a short silence is none')
+      cable.plug()
+      await until('reachable again', () => a.transport.reachable(22))
+    } finally {
+      await cable.close()
+    }
+  }),
+)
+
+test.serial('a node that answers but runs no member is not reachable, nor is a removed member', (t) =>
+  withPair(t, async (a, b) => {
+    await until('reachable', () => a.transport.reachable(22) && b.transport.reachable(11))
+    a.transport.setMembers([a.member], [22])
+    t.false(a.transport.reachable(22), 'at once, although its connection lingers')
+    await a.transport.close()
+    await until('found out', () => !b.transport.reachable(11))
+    const client = dialGrpc({ address: a.member.address, identity: b.identity })
+    await t.notThrowsAsync(callUnary(client, Raft.Health, Empty.create(), { deadlineMs: 5000 }))
+    client.close()
+    t.false(b.transport.reachable(11))
+    const until3 = performance.now() + 3000
+    while (performance.now() < until3) {
+      t.false(b.transport.reachable(11), 'the answered health check does not count')
+      await systemClock.sleep(5)
+    }
+  }),
+)
+
+test.serial('a member that announces another address is answered there, until the log has one', (t) =>
+  withPair(t, async (a, b, ca) => {
+    const moved = await new End(11, 'node-a', await ca.issue('node-a')).open()
+    try {
+      await a.transport.close()
+      moved.transport.setMembers([a.member, b.member], [])
+      moved.transport.send([app(11, 22, 1)])
+      await until('it came', () => b.got.length === 1)
+      b.transport.send([makeMessage({ type: 'MsgAppResp', from: 22, to: 11, term: 3, index: 2 })])
+      await until('answered at the new address', () => moved.got.length === 1)
+      b.transport.setMembers([a.member, b.member], [])
+      b.transport.send([makeMessage({ type: 'MsgAppResp', from: 22, to: 11, term: 3, index: 3 })])
+      await until('the old entry of the log does not bring back the old address', () => moved.got.length === 2)
+      const liar = {
+        messages: [RaftMessage.create({ type: 8, from: 11, to: 22, term: 3 })],
+        sender: { raftId: 11, nodeId: 'node-c', address: '127.0.0.1:1' },
+      }
+      t.is(((await oneFrame(b, await ca.issue('node-c'), liar)) as ShoalError).code, 'foreignMember')
+      b.transport.send([makeMessage({ type: 'MsgAppResp', from: 22, to: 11, term: 3, index: 4 })])
+      await until('nor does another node', () => moved.got.length === 3)
+    } finally {
+      await moved.close()
     }
   }),
 )
