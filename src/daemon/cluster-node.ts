@@ -15,14 +15,17 @@ import {
 } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import {
+  type AttachmentClient,
   type CaClient,
   type ControlApi,
   formatUnlockKey,
+  localAttachments,
   type Manager,
   type ManagerModules,
   type ManagerOptions,
   type NodeIdentity,
   parseUnlockKey,
+  remoteAttachments,
 } from '../manager/index.js'
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
@@ -140,6 +143,17 @@ export class ClusterNode implements ClusterBackend {
     if (this.#status === 'error')
       throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
     throw unavailable('notManager', this.#status === 'inactive' ? NOT_IN_SWARM : IS_WORKER)
+  }
+
+  attachments(): { readonly client: AttachmentClient; readonly nodeId: string } | null {
+    if (this.#status !== 'active' || !this.#identity) return null
+    const client = this.#manager
+      ? localAttachments(this.#manager.control)
+      : remoteAttachments({
+          managers: () => (this.#state?.remoteManagers ?? []).map((r) => r.address),
+          identity: () => this.#identity!,
+        })
+    return { client, nodeId: this.#identity.nodeId }
   }
 
   async unlockKey(): Promise<string> {

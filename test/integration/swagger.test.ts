@@ -27,6 +27,12 @@ const EXPLAINED: readonly Explanation[] = [
     why: 'the default bridge is shown at the top too up to API 1.51',
   },
   {
+    operation: /^GET \/containers\/\{id\}\/json 200$/,
+    pointer: /^\/HostConfig\/MemorySwappiness$/,
+    message: /must be integer/,
+    why: "a pointer in Go: null is the kernel's own, and what dockerd sends",
+  },
+  {
     operation: /^GET \/events 200$/,
     pointer: /^\/(status|id|from)$/,
     message: UNKNOWN,

@@ -7,6 +7,7 @@ import { containerInspect, containerSummary } from '../convert/container.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
 import { clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import { admitNetworks, networksOf } from '../swarm-networks.js'
 
 const LIST_FILTERS = [
   'ancestor',
@@ -60,6 +61,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   app.post('/containers/create', async (request, reply) => {
     const q = request.query as Query
     const body = object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container')
+    await admitNetworks(m, networksOf(body))
     const made = await containers.create(body, { name: text(q, 'name'), platform: text(q, 'platform') || undefined })
     reply.code(201)
     return { Id: made.id, Warnings: made.warnings }
@@ -149,7 +151,11 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       return reply.code(204).send()
     })
   }
-  act('start', (id) => containers.start(id))
+  act('start', async (id) => {
+    // A network of the cluster may have been made anew since, or this node have joined anew.
+    await admitNetworks(m, [...containers.get(id).endpoints.keys()])
+    await containers.start(id)
+  })
   act('stop', (id, q) =>
     containers.stop(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
   )
