@@ -255,7 +255,7 @@ run('swarm objects, once there is a swarm', (t) => {
     '@@ node ls',
     '@@ node ls --format json',
     '@@ node inspect --pretty self',
-    '@@ node update --label-add a=b self',
+    '@@ node update --label-add a=b $(@@ node ls -q) | wc -c',
     '@@ node update --availability drain nope',
     'echo hello | @@ secret create -l a=b s~ - | wc -c',
     '@@ secret ls -f name=s~',
