@@ -6,6 +6,7 @@ import { assembleEngine } from './engine.js'
 import { CAPABILITIES } from './spec/capabilities.js'
 
 export * from './contract.js'
+export { generateName } from './names.js'
 export * from './types.js'
 
 /** The engine with the real shim and addon. `start` it before use. */
