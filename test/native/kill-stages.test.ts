@@ -15,9 +15,9 @@ test.after.always(async () => {
 })
 
 for (const [verb, step] of [
-  ['create', 37],
-  ['exec', 23],
-  ['delete', 23],
+  ['create', 41],
+  ['exec', 19],
+  ['delete', 19],
 ] as const)
   run(`SIGKILL at any call of ${verb}: a following delete --force cleans all, and nothing else is harmed`, async (t) => {
     const kills = await killAtEachCall(join(base, verb), verb, step)
