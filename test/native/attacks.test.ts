@@ -2,7 +2,20 @@
 import { mkdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { bin, canRun, cgroupFolders, exec, type Json, makeConfig, makeDir, makeImage, type Output, removeDir, TestContainer, traces } from './kit.js'
+import {
+  bin,
+  canRun,
+  cgroupFolders,
+  exec,
+  type Json,
+  makeConfig,
+  makeDir,
+  makeImage,
+  type Output,
+  removeDir,
+  TestContainer,
+  traces,
+} from './kit.js'
 
 const run = canRun ? test.serial : test.skip
 let base = ''
@@ -23,7 +36,10 @@ const without = (c: Json, ...destinations: string[]): void => {
   c['mounts'] = c['mounts'].filter((m: Json) => !destinations.includes(m['destination']))
 }
 
-async function runBundle(config: Json, prepare: (rootfs: string) => void): Promise<Output & { id: string; rootfs: string }> {
+async function runBundle(
+  config: Json,
+  prepare: (rootfs: string) => void,
+): Promise<Output & { id: string; rootfs: string }> {
   const id = `at${process.pid}x${++count}`
   const dir = join(base, id)
   mkdirSync(dir)

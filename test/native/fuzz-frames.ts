@@ -18,14 +18,57 @@ export function hostileBytes(seed: number, mortal: boolean): Buffer {
   const r = random(seed)
   const pick = <T>(list: readonly T[]): T => list[r(list.length)]!
   const value = (): unknown =>
-    pick<unknown>([0, 1, -1, 9, 15, 19, 65, 2 ** 31, 1e300, '', 'x', 'e1', 'e2', true, false, null, [], {}, [1], 'a'.repeat(300), { memory: { limit: 1 << 26 } }, '\u0001\uffff'])
+    pick<unknown>([
+      0,
+      1,
+      -1,
+      9,
+      15,
+      19,
+      65,
+      2 ** 31,
+      1e300,
+      '',
+      'x',
+      'e1',
+      'e2',
+      true,
+      false,
+      null,
+      [],
+      {},
+      [1],
+      'a'.repeat(300),
+      { memory: { limit: 1 << 26 } },
+      '\u0001\uffff',
+    ])
   const request = (): Json => {
     const op = pick(mortal ? [...ops, 'delete'] : ops)
     const q: Json = { id: r(5) ? r(100) : value(), op: r(20) ? op : value() }
-    for (const key of ['version', 'exec', 'stdin', 'stdout', 'stderr', 'tty', 'width', 'height', 'resources', 'all', 'force', 'cgroup'])
+    for (const key of [
+      'version',
+      'exec',
+      'stdin',
+      'stdout',
+      'stderr',
+      'tty',
+      'width',
+      'height',
+      'resources',
+      'all',
+      'force',
+      'cgroup',
+    ])
       if (r(3) === 0) q[key] = r(2) ? value() : true
     if (op === 'exec' || r(10) === 0)
-      q['process'] = r(4) ? { args: [pick(['/bin/true', '/bin/cat', '/nothing', ''])], cwd: pick(['/', '/tmp', 'x']), env: [value()], user: { uid: r(3), gid: value() } } : value()
+      q['process'] = r(4)
+        ? {
+            args: [pick(['/bin/true', '/bin/cat', '/nothing', ''])],
+            cwd: pick(['/', '/tmp', 'x']),
+            env: [value()],
+            user: { uid: r(3), gid: value() },
+          }
+        : value()
     if (op === 'signal' || r(10) === 0) q['signal'] = mortal ? value() : pick([0, -1, 18, 28, 65, 'x'])
     if (!mortal) q['exec'] = pick(['e1', 'e2', 'e3'])
     return q
@@ -33,7 +76,11 @@ export function hostileBytes(seed: number, mortal: boolean): Buffer {
   const parts: Buffer[] = []
   if (r(4)) parts.push(frame(74, Buffer.from('{"id":0,"op":"hello","version":1}')))
   for (let n = r(12) + 1; n > 0; n--) {
-    let body: Buffer = Buffer.from(r(6) ? JSON.stringify(request()) : pick(['', '{', '[]', 'null', '"x"', '{"op":"hello"', '\0', '{"a":{"a":'.repeat(200), '[[['.repeat(2000)]))
+    const body: Buffer = Buffer.from(
+      r(6)
+        ? JSON.stringify(request())
+        : pick(['', '{', '[]', 'null', '"x"', '{"op":"hello"', '\0', '{"a":{"a":'.repeat(200), '[[['.repeat(2000)]),
+    )
     if (r(5) === 0 && body.length) body[r(body.length)] = r(256)
     const whole = frame(r(6) ? 74 : pick([105, 105, 111, 0, 255]), body)
     if (r(25) === 0) whole.writeUInt32BE(pick([0xffffffff, 1 << 20, (1 << 20) + 1, body.length + 1, 0]), 0)

@@ -43,23 +43,33 @@ export async function killAtEachCall(base: string, verb: Verb, step: number): Pr
     const args = verb === 'create' ? create : verb === 'exec' ? ['exec', id, '/bin/true'] : ['delete', '--force', id]
     const trace = join(base, 'trace')
     const which = calls.slice(0, n + 1).filter((c) => c === calls[n]).length
-    const inject = n === 0 ? ['-e', 'trace=all'] : ['-e', `trace=${calls[n]}`, '-e', `inject=${calls[n]}:signal=SIGKILL:when=${which}`]
+    const inject =
+      n === 0
+        ? ['-e', 'trace=all']
+        : ['-e', `trace=${calls[n]}`, '-e', `inject=${calls[n]}:signal=SIGKILL:when=${which}`]
     const killed = await execDetached(strace!, ['-qq', '-o', trace, ...inject, runtime, ...state, ...args], errors)
     if (n === 0) {
       if (killed.code !== 0) throw new Error(`${verb}: ${killed.stderr}`)
-      calls = readFileSync(trace, 'utf8').split('\n').flatMap((l) => l.match(/^[a-z]\w*(?=\()/)?.[0] ?? [])
+      calls = readFileSync(trace, 'utf8')
+        .split('\n')
+        .flatMap((l) => l.match(/^[a-z]\w*(?=\()/)?.[0] ?? [])
     }
     if (verb === 'exec') {
       const after = await exec(runtime, [...state, 'exec', id, '/bin/echo', 'well'])
-      if (after.stdout !== 'well\n') throw new Error(`killed at call ${n} (${calls[n]}) of exec, the container no longer answers: ${after.stderr}`)
+      if (after.stdout !== 'well\n')
+        throw new Error(`killed at call ${n} (${calls[n]}) of exec, the container no longer answers: ${after.stderr}`)
       // What the killed command had made goes by itself: only the container's process stays.
       const folder = cgroupFolders(cgroup).find((f) => f.includes('/pids/')) ?? cgroupFolders(cgroup)[0]!
       const inside = (): string[] => readFileSync(join(folder, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)
       await eventually(() => inside().length === 1, `killed at call ${n} (${calls[n]}) of exec: the end of its process`)
     }
     const deleted = await exec(runtime, [...state, 'delete', '--force', id])
-    if (deleted.code !== 0) throw new Error(`killed at call ${n} (${calls[n]}) of ${verb}, delete --force fails: ${deleted.stderr}`)
-    await eventually(() => traces(cgroup).length === 0, `killed at call ${n} (${calls[n]}) of ${verb}: the end of its processes`)
+    if (deleted.code !== 0)
+      throw new Error(`killed at call ${n} (${calls[n]}) of ${verb}, delete --force fails: ${deleted.stderr}`)
+    await eventually(
+      () => traces(cgroup).length === 0,
+      `killed at call ${n} (${calls[n]}) of ${verb}: the end of its processes`,
+    )
     const left = [...cgroupFolders(cgroup), ...(existsSync(join(base, 'state', id)) ? [`state of ${id}`] : [])]
     if (left.length) throw new Error(`killed at call ${n} (${calls[n]}) of ${verb}, left behind: ${left.join(' ')}`)
     if (killed.code !== 0) kills++

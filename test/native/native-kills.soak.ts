@@ -1,7 +1,7 @@
 // npm run soak -- native-kills [STEP=1]: SIGKILL at every system call of create, exec and delete (kill-stages.ts).
 import { join } from 'node:path'
-import { makeDir, removeDir } from './kit.js'
 import { killAtEachCall, strace, type Verb } from './kill-stages.js'
+import { makeDir, removeDir } from './kit.js'
 
 const step = Number(process.argv[2] ?? 1)
 if (process.getuid?.() !== 0 || !strace) {

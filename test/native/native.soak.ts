@@ -13,7 +13,10 @@ if (process.getuid?.() !== 0) {
 const own = `native-test-${process.pid}`
 
 function countCgroups(): number {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((l) => / - cgroup2? /.test(l)).map((l) => l.split(' ')[4]!)
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .filter((l) => / - cgroup2? /.test(l))
+    .map((l) => l.split(' ')[4]!)
   let n = 0
   const walk = (dir: string): void => {
     for (const e of readdirSync(dir, { withFileTypes: true }))

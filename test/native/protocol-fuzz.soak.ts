@@ -38,7 +38,9 @@ try {
   for (; seed < first + clients; seed += 4) {
     if (!c) {
       containers++
-      c = new TestContainer(base, image, makeConfig(['/bin/sh', '-c', 'while :; do echo tick; sleep 0.05; done']), { stdin: true })
+      c = new TestContainer(base, image, makeConfig(['/bin/sh', '-c', 'while :; do echo tick; sleep 0.05; done']), {
+        stdin: true,
+      })
       await c.start()
     }
     const target = c

@@ -19,7 +19,12 @@ test.after.always(async () => {
 
 run('hostile clients neither end nor hang a shim, and its container is not harmed', async (t) => {
   const image = makeImage(join(base, 'image'))
-  const c = new TestContainer(base, image, makeConfig(['/bin/sh', '-c', 'trap "" CONT WINCH; while :; do echo tick; sleep 0.1; done']), { stdin: true })
+  const c = new TestContainer(
+    base,
+    image,
+    makeConfig(['/bin/sh', '-c', 'trap "" CONT WINCH; while :; do echo tick; sleep 0.1; done']),
+    { stdin: true },
+  )
   await c.start()
   for (let seed = 1; seed <= 300; seed += 4) await Promise.all([0, 1, 2, 3].map((k) => attack(c, seed + k, false)))
   const s = await c.connect()
