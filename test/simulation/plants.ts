@@ -112,7 +112,7 @@ export const SIMULATION_PLANTS: readonly SimulationPlant[] = [
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..')
 const ROOM = 'build/src/raft'
 const COPIED = [ROOM, 'build/src/common', 'build/test/simulation']
-const TRIAL_MS = 240_000
+const TRIAL_MS = 600_000
 
 export interface Found {
   /** Seeds until it was found, or null: not among those tried. */
