@@ -91,10 +91,12 @@ class Raw {
     this.closed = new Promise((resolve) => this.socket.on('close', () => resolve()))
     this.socket.on('end', () => this.socket.end())
   }
-  async until(pattern: RegExp): Promise<RegExpMatchArray> {
+  /** Resolves with the first match; a text stands for itself. */
+  async until(wanted: RegExp | string): Promise<string> {
     for (;;) {
-      const m = this.received.toString('latin1').match(pattern)
-      if (m) return m
+      const all = this.received.toString('latin1')
+      const m = typeof wanted === 'string' ? (all.includes(wanted) ? wanted : null) : (all.match(wanted)?.[0] ?? null)
+      if (m !== null) return m
       await new Promise<void>((resolve) => {
         this.#changed = resolve
       })
@@ -262,7 +264,7 @@ for (const upgrade of [true, false])
     raw.socket.write(
       `POST /v1.50/containers/x/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n${upgrade ? 'Connection: Upgrade\r\nUpgrade: tcp\r\n' : ''}\r\n`,
     )
-    const [head] = await raw.until(/^[\s\S]*?\r\n\r\n/)
+    const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
     t.regex(head, upgrade ? /^HTTP\/1\.1 101 UPGRADED\r\n/ : /^HTTP\/1\.1 200 OK\r\n/)
     t.regex(head, /Content-Type: application\/vnd\.docker\.multiplexed-stream\r\n/)
     if (upgrade) t.regex(head, /\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n/)
@@ -291,7 +293,7 @@ test('an exec whose body comes after the head of its upgrade is started with it'
     `POST /v1.41/exec/e/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n${body.slice(0, 9)}`,
   )
   setImmediate(() => raw.socket.write(`${body.slice(9)}early`))
-  const [head] = await raw.until(/^[\s\S]*?\r\n\r\n/)
+  const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
   t.regex(head, /application\/vnd\.docker\.raw-stream/)
   await raw.until(/early/)
   raw.socket.end()
@@ -308,7 +310,7 @@ test('an attach over a websocket carries bytes in binary frames, answers pings a
   raw.socket.write(
     `GET /v1.50/containers/x/attach/ws?stdin=1&stdout=1&stream=1 HTTP/1.1\r\n${open}Sec-WebSocket-Key: ${key}\r\n\r\n`,
   )
-  const [head] = await raw.until(/^[\s\S]*?\r\n\r\n/)
+  const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
   t.regex(head, /^HTTP\/1\.1 101 Switching Protocols\r\n/)
   const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
   t.true(head.includes(`Sec-WebSocket-Accept: ${accept}\r\n`))
@@ -320,10 +322,10 @@ test('an attach over a websocket carries bytes in binary frames, answers pings a
   const typed = masked(2, 'hello')
   raw.socket.write(typed.subarray(0, 3))
   raw.socket.write(Buffer.concat([typed.subarray(3), masked(9, 'are you there')]))
-  await raw.until(/\x82\x05hello/)
-  await raw.until(/\x8a\x0dare you there/)
+  await raw.until('\x82\x05hello')
+  await raw.until('\x8a\x0dare you there')
   raw.socket.write(masked(8, ''))
-  await raw.until(/\x88\x02\x03\xe8/)
+  await raw.until('\x88\x02\x03\xe8')
   await raw.closed
 
   const plain = await ask(path, 'GET', '/containers/x/attach/ws')

@@ -117,8 +117,8 @@ test.serial(
         /bad address|can't|unable/i,
       )
       const logs = await must('logs', 'cache', 'job')
-    t.regex(logs, /cache_1 .*cache ready/)
-    t.regex(logs, /job_1 .*done/)
+      t.regex(logs, /cache_1 .*cache ready/)
+      t.regex(logs, /job_1 .*done/)
       t.regex(await must('top', 'cache'), /sleep 100000/)
       t.is((await compose('exec', '-T', 'api', 'sh', '-c', 'exit 7')).status, 7)
       t.regex(await must('port', 'web', '80'), /:18090/)
