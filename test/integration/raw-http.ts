@@ -1,7 +1,11 @@
 import { connect } from 'node:net'
 
 /** Bytes onto a host's socket, and all that comes back until the other side closes, or for `timeoutMs`. */
-export function raw(socket: string, bytes: string | Buffer, options: { half?: boolean; timeoutMs?: number } = {}): Promise<string> {
+export function raw(
+  socket: string,
+  bytes: string | Buffer,
+  options: { half?: boolean; timeoutMs?: number } = {},
+): Promise<string> {
   return new Promise((resolve) => {
     const s = connect(socket)
     let out = ''
@@ -28,7 +32,13 @@ export interface Answer {
 }
 
 /** One request with a body of exactly these bytes; the connection is closed after the answer. */
-export async function ask(socket: string, method: string, path: string, body = '', headers = 'Content-Type: application/json\r\n'): Promise<Answer> {
+export async function ask(
+  socket: string,
+  method: string,
+  path: string,
+  body = '',
+  headers = 'Content-Type: application/json\r\n',
+): Promise<Answer> {
   const text = await raw(
     socket,
     `${method} ${path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n${headers}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,

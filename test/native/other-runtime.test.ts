@@ -33,7 +33,13 @@ test.after.always(async () => {
 })
 
 /** crun 1.8 refuses a host with v1 hierarchies and a controller in the v2 tree: it gets to see none. */
-const hidden = ['/usr/bin/unshare', '-m', '/bin/sh', '-c', 'mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified; exec "$0" "$@"']
+const hidden = [
+  '/usr/bin/unshare',
+  '-m',
+  '/bin/sh',
+  '-c',
+  'mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified; exec "$0" "$@"',
+]
 
 const runtimes: Record<string, { path: string; through: string[] }> = {
   runc: { path: ['/usr/sbin/runc', '/usr/bin/runc'].find(existsSync) ?? '', through: [] },
@@ -97,7 +103,12 @@ for (const [name, { path, through }] of Object.entries(runtimes)) {
       op: 'exec',
       exec: 'e1',
       stdin: true,
-      process: { args: ['/bin/sh', '-c', 'read x; echo "exec $x"; echo e >&2; exit 6'], cwd: '/', env: ['PATH=/bin'], user: { uid: 0, gid: 0 } },
+      process: {
+        args: ['/bin/sh', '-c', 'read x; echo "exec $x"; echo e >&2; exit 6'],
+        cwd: '/',
+        env: ['PATH=/bin'],
+        user: { uid: 0, gid: 0 },
+      },
     })
     t.true(made['ok'], JSON.stringify(made))
     t.deepEqual((await s.ask({ op: 'signal', exec: 'e1', signal: 9 }))['error']['code'], 'ESRCH')
@@ -137,7 +148,13 @@ for (const [name, { path, through }] of Object.entries(runtimes)) {
     t.regex(s.stdout, /17 91/)
     const x = await c.connect()
     await x.ask({ op: 'subscribe' })
-    const process = { terminal: true, args: ['/bin/sh', '-c', 'test -t 0 && echo a terminal'], cwd: '/', env: ['PATH=/bin'], user: { uid: 0, gid: 0 } }
+    const process = {
+      terminal: true,
+      args: ['/bin/sh', '-c', 'test -t 0 && echo a terminal'],
+      cwd: '/',
+      env: ['PATH=/bin'],
+      user: { uid: 0, gid: 0 },
+    }
     t.true((await x.ask({ op: 'exec', exec: 'tt', tty: true, process }))['ok'])
     await x.ask({ op: 'attach', exec: 'tt', stdout: true, stderr: true })
     const started = await x.ask({ op: 'execStart', exec: 'tt' })
@@ -177,12 +194,19 @@ for (const [name, { path, through }] of Object.entries(runtimes)) {
   })
 
   run(`${name}: seccomp in Docker's form is resolved, the init program is pid 1`, async (t) => {
-    const config = sh('mkdir /tmp/x || echo refused; unshare -U true 2>/dev/null || echo no namespace; cat /proc/1/comm', (c) => {
-      const profile = defaultSeccompProfile(defaultCaps) as unknown as Json
-      profile['syscalls'].push({ names: ['unshare'], action: 'SCMP_ACT_ALLOW', includes: { caps: ['CAP_SYS_ADMIN'] } })
-      profile['syscalls'][0].names = profile['syscalls'][0].names.filter((n: string) => !n.startsWith('mkdir'))
-      c['linux'].seccomp = profile
-    })
+    const config = sh(
+      'mkdir /tmp/x || echo refused; unshare -U true 2>/dev/null || echo no namespace; cat /proc/1/comm',
+      (c) => {
+        const profile = defaultSeccompProfile(defaultCaps) as unknown as Json
+        profile['syscalls'].push({
+          names: ['unshare'],
+          action: 'SCMP_ACT_ALLOW',
+          includes: { caps: ['CAP_SYS_ADMIN'] },
+        })
+        profile['syscalls'][0].names = profile['syscalls'][0].names.filter((n: string) => !n.startsWith('mkdir'))
+        c['linux'].seccomp = profile
+      },
+    )
     const c = make(config, { initPath: join(base, 'init') })
     const init = new URL('../../native/shoal-init', import.meta.url).pathname
     t.true(statSync(init).isFile())
