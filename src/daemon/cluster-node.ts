@@ -30,6 +30,7 @@ import {
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
 import { resolveAdvertiseAddress, resolveDataPathAddress, resolveListenAddress } from './addresses.js'
+import { type ClusterEvent, followCluster } from './cluster-events.js'
 import { removeTree } from './durable.js'
 import { type NodeState, NodeStateStore, validFromMs } from './node-state.js'
 
@@ -47,6 +48,7 @@ export interface ClusterNodeModules {
   readonly logger: Logger
   readonly networks: NetworkService
   readonly executor: Executor
+  readonly publish: (event: ClusterEvent) => void
   readonly ca: CaClient
   readonly createManager: (options: ManagerOptions, modules: ManagerModules) => Manager
   readonly createAgent: (options: AgentOptions, modules: AgentModules) => Agent
@@ -79,6 +81,8 @@ export class ClusterNode implements ClusterBackend {
   #status: 'inactive' | 'pending' | 'active' | 'error' | 'locked' = 'inactive'
   #error = ''
   #renewal: Timer | null = null
+  /** Ends the telling of cluster events. */
+  #events: AbortController | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #certificateEpoch = 0
   #stopping = false
@@ -375,6 +379,7 @@ export class ClusterNode implements ClusterBackend {
     })
     this.#manager = manager
     const starting = manager.start()
+    this.#tellEvents(manager, starting)
     if (bootstrap.kind !== 'restart') {
       await starting
       return
@@ -395,6 +400,19 @@ export class ClusterNode implements ClusterBackend {
       this.#error = (e as Error).message
       this.m.logger.error('manager failed to start', { error: String(e) })
     })
+  }
+
+  /** From when the member has caught up until it stops: what it read of the log before happened long ago. */
+  #tellEvents(manager: Manager, starting: Promise<void>): void {
+    const ending = new AbortController()
+    this.#events?.abort()
+    this.#events = ending
+    const { clock, logger, publish } = this.m
+    starting
+      .then(() => followCluster(manager.control, { clock, logger, publish }, ending.signal))
+      .catch((e: unknown) => {
+        if (!ending.signal.aborted) logger.error('cluster events are not told any more', { error: String(e) })
+      })
   }
 
   async #startAgent(): Promise<void> {
@@ -508,6 +526,7 @@ export class ClusterNode implements ClusterBackend {
     const manager = this.#manager
     if (!manager) return
     this.#manager = null
+    this.#events?.abort()
     await manager.stop()
     await removeTree(this.options.dir, 'raft')
     if (this.#identity?.role === 'manager') this.#renewSoon()
@@ -515,6 +534,7 @@ export class ClusterNode implements ClusterBackend {
 
   async #stopParts(): Promise<void> {
     this.#renewal?.cancel()
+    this.#events?.abort()
     const [agent, manager] = [this.#agent, this.#manager]
     this.#agent = null
     this.#manager = null
@@ -524,6 +544,7 @@ export class ClusterNode implements ClusterBackend {
 
   async #goAway(graceful: boolean): Promise<void> {
     this.#renewal?.cancel()
+    this.#events?.abort()
     const [agent, manager] = [this.#agent, this.#manager]
     this.#agent = null
     this.#manager = null

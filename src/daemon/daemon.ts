@@ -115,6 +115,7 @@ export class Daemon {
             membership: () => cluster.membership(),
           },
         ),
+        publish: (event) => engine.events.publish(event),
         ca: createCaClient({ clock }),
         createManager,
         createAgent,

@@ -5,7 +5,7 @@ import test from 'ava'
 import { type Exchange, Recorder } from '../support/recorder.js'
 import { needShared } from '../support/shared.js'
 import { Swagger, type Violation } from '../support/swagger.js'
-import { docker, type LabHost, lab, ok, swarm, until, webImage } from './support.js'
+import { clock, docker, type LabHost, lab, ok, swarm, until, webImage } from './support.js'
 
 /**
  * Answers that differ from the description on purpose: the description is of a newer version, or of what dockerd sends
@@ -125,11 +125,16 @@ test.serial('what the stock docker command is answered has the shapes that the A
     const failed: string[] = []
     const run = (line: string, options: Parameters<typeof docker>[2] = {}) => {
       commands++
+      const begun = clock.monotonic()
+      const took = (): void => {
+        const ms = clock.monotonic() - begun
+        if (ms > 2500) t.log(`${(ms / 1000).toFixed(1)} s: docker ${line}`)
+      }
       return docker(
         m1,
         line.split(' ').map((w) => w.replaceAll('~', ' ')),
         options,
-      )
+      ).finally(took)
     }
     /** Words are divided by blanks; a tilde is a blank within one. */
     const must = async (line: string, input?: string): Promise<string> => {
@@ -252,6 +257,16 @@ test.serial('what the stock docker command is answered has the shapes that the A
     await must('service rm web every job')
     await must('secret rm password')
     await must('config rm settings')
+    const told = await must('events --since 10m --until 0s --filter scope=swarm')
+    for (const line of [/ service create .*name=web/, / service update .*replicas.new=3/, / service remove .*name=web/])
+      t.regex(told, line)
+    for (const line of [
+      / secret create .*name=password/,
+      / config remove .*name=settings/,
+      / network create .*name=over/,
+    ])
+      t.regex(told, line)
+    t.regex(told, / node update .*state.new=ready/)
     await ok(w1, 'info')
     await ok(w1, 'swarm', 'leave')
     await until(

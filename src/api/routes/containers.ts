@@ -1,12 +1,20 @@
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Duplex } from 'node:stream'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { invalid, isKind } from '../../common/index.js'
-import type { ContainerConfig, ContainerView, CreateContainerBody, HostConfig, LogQuery } from '../../engine/index.js'
+import type {
+  Attachment,
+  ContainerConfig,
+  ContainerView,
+  CreateContainerBody,
+  HostConfig,
+  LogQuery,
+} from '../../engine/index.js'
 import { CONTAINER_BODY, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
-import { clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import { acceptWebSocket, clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
 import { admitNetworks, networksOf } from '../swarm-networks.js'
 
 const LIST_FILTERS = [
@@ -182,11 +190,11 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     return { Warnings: warnings.length > 0 ? warnings : null }
   })
 
-  app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
+  const attach = (request: FastifyRequest<{ Params: Params }>): Promise<Attachment> => {
     const q = request.query as Query
     const c = containers.get(request.params.id)
     if (c.state.status === 'paused') throw isPaused(c)
-    const attachment = await containers.attach(c.id, {
+    return containers.attach(c.id, {
       stdin: bool(q, 'stdin'),
       stdout: bool(q, 'stdout'),
       stderr: bool(q, 'stderr'),
@@ -194,7 +202,22 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       stream: bool(q, 'stream'),
       detachKeys: text(q, 'detachKeys'),
     })
+  }
+  app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
+    const attachment = await attach(request)
     await pump(hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
+  })
+  // The same over a websocket, where output and errors are never told apart.
+  app.get<{ Params: Params }>('/containers/:id/attach/ws', async (request, reply) => {
+    const attachment = await attach(request)
+    let socket: Duplex
+    try {
+      socket = acceptWebSocket(request, reply)
+    } catch (e) {
+      attachment.close()
+      throw e
+    }
+    await pump(socket, attachment, false)
   })
 
   app.post<{ Params: Params }>('/containers/:id/wait', async (request, reply) => {

@@ -51,6 +51,13 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     reply.code(200).send()
   })
   registerPlugins(app)
+  for (const path of ['/session', '/grpc'])
+    app.post(path, async () => {
+      throw unimplemented(
+        'buildkit',
+        'this engine does not speak BuildKit: set DOCKER_BUILDKIT=0 for the builder that it has, or build elsewhere and load the image',
+      )
+    })
   app.get('/version', async () => version(m))
   app.get('/info', async (request) => info(m, request.apiVersion))
 
