@@ -33,7 +33,7 @@ export interface ServiceJson {
   }
   Endpoint?: { Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[] }
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number }
-  UpdateStatus?: { State: string; Message: string }
+  UpdateStatus?: { State: string; Message: string; StartedAt?: string; CompletedAt?: string }
 }
 
 const COLUMNS = { ID: 'ID', Name: 'NAME', Mode: 'MODE', Replicas: 'REPLICAS', Image: 'IMAGE', Ports: 'PORTS' }
