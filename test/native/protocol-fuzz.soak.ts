@@ -30,7 +30,9 @@ try {
         answer = e // it may be ending by itself at this moment
       }
       await c.ended().catch((e: Error) => {
-        throw new Error(`clients before ${seed}: ${e.message}; delete: ${answer instanceof Error ? answer.message : JSON.stringify(answer)}`)
+        throw new Error(
+          `clients before ${seed}: ${e.message}; delete: ${answer instanceof Error ? answer.message : JSON.stringify(answer)}`,
+        )
       })
     }
     await c.ended()
