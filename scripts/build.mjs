@@ -1,6 +1,6 @@
 // Builds everything that has changed: proto, native, TypeScript, and the one-file bundle of the shoal command.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -21,6 +21,8 @@ async function bundleCli() {
   const entry = 'build/src/cli/main.js'
   if (!existsSync(entry)) return
   const esbuild = await import('esbuild')
+  // Parts of an older bundle would stay beside the new ones.
+  rmSync('build/cli', { recursive: true, force: true })
   await esbuild.build({
     entryPoints: [entry],
     outdir: 'build/cli',
@@ -30,7 +32,33 @@ async function bundleCli() {
     platform: 'node',
     target: 'node20',
     outExtension: { '.js': '.mjs' },
-    external: ['*.node', 'ssh2'],
+    external: ['*.node'],
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: 'none',
+    // ssh:// hosts are refused before docker-modem would need it; debug output of the modem is not used.
+    plugins: [
+      {
+        name: 'lean-modem',
+        setup(build) {
+          build.onResolve({ filter: /^(ssh2|\.\/ssh|debug)$/ }, (a) =>
+            a.path !== './ssh' || a.importer.includes('docker-modem') ? { path: a.path, namespace: 'stub' } : undefined,
+          )
+          // It prints every request for its debug output, shown or not: a third of a short command's time.
+          build.onResolve({ filter: /^util$/ }, (a) =>
+            /docker-modem\/lib\/modem\.js$/.test(a.importer) ? { path: a.path, namespace: 'quiet' } : undefined,
+          )
+          build.onLoad({ filter: /.*/, namespace: 'quiet' }, () => ({
+            contents: "module.exports = { ...require('node:util'), inspect: () => '' }",
+            loader: 'js',
+          }))
+          build.onLoad({ filter: /.*/, namespace: 'stub' }, () => ({
+            contents: 'module.exports = () => () => {}',
+            loader: 'js',
+          }))
+        },
+      },
+    ],
     banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
     logLevel: 'error',
   })
@@ -44,7 +72,8 @@ try {
     !only || only === 'native' ? run('make', ['-s', '-C', 'native', '-j2']) : null,
     !only || only === 'ts' ? run(process.execPath, ['node_modules/typescript/bin/tsc', '-b']) : null,
   ])
-  if (!only || only === 'ts') await bundleCli()
+  if (only === 'cli') await run(process.execPath, ['node_modules/typescript/bin/tsc', '-b', 'src/cli'])
+  if (!only || only === 'ts' || only === 'cli') await bundleCli()
   writeFileSync('build/.built', new Date().toISOString())
 } catch (e) {
   console.error(e.message)

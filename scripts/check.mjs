@@ -4,7 +4,10 @@ import { spawnSync } from 'node:child_process'
 
 const steps = [
   ['types and import directions', ['node_modules/typescript/bin/tsc', '-b']],
-  ['lint and import cycles', ['node_modules/@biomejs/biome/bin/biome', 'check', '--diagnostic-level=warn', 'src', 'test', 'scripts', 'bench']],
+  [
+    'lint and import cycles',
+    ['node_modules/@biomejs/biome/bin/biome', 'check', '--diagnostic-level=warn', 'src', 'test', 'scripts', 'bench'],
+  ],
 ]
 let failed = 0
 for (const [name, args] of steps) {

@@ -29,7 +29,7 @@ struct err {  // as in runtime/base.h
 };
 const char *errno_name(int eno);
 uint64_t proc_start_ticks(pid_t pid);
-int profile_compile(const char *json, size_t len, const char *const *caps, size_t n_caps, const char *arch, int optimize, void **out,
+int profile_compile(const char *json, size_t len, const char *const *caps, size_t n_caps, const char *arch, int by, void **out,
                     size_t *out_len, struct err *e);
 }
 
@@ -311,7 +311,7 @@ Napi::Value SeccompCompile(const Napi::CallbackInfo &info) {
         // err_stage of the C code is one variable for the process: only this call uses it here, and one at a time.
         static std::mutex one;
         std::lock_guard<std::mutex> lock(one);
-        if (profile_compile(profile->data(), profile->size(), names.data(), names.size(), arch.empty() ? nullptr : arch.c_str(), 2, &bytes, &len, &e) == 0) {
+        if (profile_compile(profile->data(), profile->size(), names.data(), names.size(), arch.empty() ? nullptr : arch.c_str(), 1 /* PROFILE_FASTEST */, &bytes, &len, &e) == 0) {
           out->assign(static_cast<char *>(bytes), len);
           free(bytes);
           return true;

@@ -1,53 +1,83 @@
-// shoal-init -- PROGRAM [ARGUMENT ...]: process 1 of a container started with --init. Runs the program, hands on to it every signal it
-// gets, reaps whatever is orphaned in the container, and ends as the program ended: its exit status, or 128 + signal.
+// shoal-init [--] PROGRAM [ARGS]: the first process of a container started with --init. It runs the program as its child, hands it
+// every signal that it gets, buries whatever is left to it, and ends as the program ends (128 + signal when that was killed).
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Only the kernel sends these to us for what we did ourselves: they must not be blocked.
-static const int OWN_FAULTS[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
+// Faults of this program itself are not the child's business; with them blocked, the kernel would kill it without a word anyway.
+static const int own[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
 
-static pid_t run(char **argv, const sigset_t *before) {
-  pid_t pid = fork();
-  if (pid) return pid;
-  // A group of its own in the foreground, so that what is typed at the terminal reaches the program once, not by us as well.
-  setpgid(0, 0);
-  signal(SIGTTOU, SIG_IGN);
-  if (isatty(0)) (void)tcsetpgrp(0, getpid());
-  signal(SIGTTOU, SIG_DFL);
+// A process group of its own in the foreground of the terminal, if there is one: Ctrl-C then reaches the program and its children
+// once, from the terminal, and a shell finds its job control in order.
+static void isolate(void) {
+  if (setpgid(0, 0) < 0) return;  // a session leader already: nothing to do
+  if (tcsetpgrp(0, getpgrp()) < 0 && errno != ENOTTY && errno != ENXIO && errno != EBADF)
+    fprintf(stderr, "shoal-init: cannot bring the program to the foreground: %s\n", strerror(errno));
+}
+
+static _Noreturn void become(char **argv, const sigset_t *mask) {
+  isolate();
   signal(SIGTTIN, SIG_DFL);
-  sigprocmask(SIG_SETMASK, before, NULL);
+  signal(SIGTTOU, SIG_DFL);
+  sigprocmask(SIG_SETMASK, mask, NULL);
   execvp(argv[0], argv);
-  int code = errno == ENOENT ? 127 : 126;
-  fprintf(stderr, "exec %s: %s\n", argv[0], strerror(errno));
-  _exit(code);
+  int why = errno;
+  fprintf(stderr, "shoal-init: cannot run %s: %s\n", argv[0], strerror(why));
+  _exit(why == ENOENT ? 127 : 126);
+}
+
+// True when the program itself has ended; its status is in *status then.
+static bool bury(pid_t program, int *status) {
+  bool ended = false;
+  for (;;) {
+    int s;
+    pid_t pid = waitpid(-1, &s, WNOHANG);
+    if (pid < 0 && errno == EINTR) continue;
+    if (pid <= 0) return ended;
+    if (pid == program) {
+      ended = true;
+      *status = s;
+    }
+  }
 }
 
 int main(int argc, char **argv) {
   int first = argc > 1 && !strcmp(argv[1], "--") ? 2 : 1;
-  if (argc <= first) return fprintf(stderr, "usage: shoal-init -- PROGRAM [ARGUMENT ...]\n"), 2;
-  sigset_t waited, before;
-  sigfillset(&waited);
-  for (size_t i = 0; i < sizeof OWN_FAULTS / sizeof OWN_FAULTS[0]; i++) sigdelset(&waited, OWN_FAULTS[i]);
-  sigprocmask(SIG_SETMASK, &waited, &before);
-  // Ignored, not only blocked: a process in the background that writes to its terminal would stop.
-  signal(SIGTTOU, SIG_IGN);
+  if (first >= argc) {
+    fputs("usage: shoal-init [--] PROGRAM [ARGUMENTS]\n", stderr);
+    return 2;
+  }
+  sigset_t all, before;
+  sigfillset(&all);
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
+  if (sigprocmask(SIG_SETMASK, &all, &before) < 0) {
+    perror("shoal-init: sigprocmask");
+    return 1;
+  }
+  // The program owns the terminal: this process, in the background now, must be able to write all the same.
   signal(SIGTTIN, SIG_IGN);
-  pid_t child = run(argv + first, &before);
-  if (child < 0) return fprintf(stderr, "shoal-init: fork: %s\n", strerror(errno)), 126;
+  signal(SIGTTOU, SIG_IGN);
+  // In a shared pid namespace orphans would go to the host's init.
+  if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) perror("shoal-init: PR_SET_CHILD_SUBREAPER");
+  pid_t program = fork();
+  if (program < 0) {
+    perror("shoal-init: fork");
+    return 1;
+  }
+  if (program == 0) become(argv + first, &before);
   for (;;) {
-    int got = sigwaitinfo(&waited, NULL);
-    if (got < 0) continue;  // EINTR: stopped and continued
-    if (got != SIGCHLD) {
-      kill(child, got);
-      continue;
+    siginfo_t info;
+    int sig = sigwaitinfo(&all, &info), status;
+    if (sig < 0) continue;  // EINTR: stopped and continued
+    if (sig == SIGCHLD) {
+      if (bury(program, &status)) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    } else if (kill(program, sig) < 0 && errno != ESRCH) {
+      fprintf(stderr, "shoal-init: cannot pass signal %d on: %s\n", sig, strerror(errno));
     }
-    int status;
-    pid_t gone;
-    while ((gone = waitpid(-1, &status, WNOHANG)) > 0)
-      if (gone == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
 }

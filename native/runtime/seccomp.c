@@ -1,4 +1,5 @@
-// Loads a compiled filter. The compiler is another program (shoal-seccomp): libseccomp does not belong into the runtime's memory.
+// Makes and loads a filter. What our own compiler leaves out is another program's work (shoal-seccomp): libseccomp does not belong into
+// the runtime's memory.
 #include "seccomp.h"
 
 #include <linux/filter.h>
@@ -9,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "filter.h"
 #include "tty.h"
 
 enum { MAX_FILTER = 4096 * 8 };  // BPF_MAXINSNS of 8 bytes
@@ -48,8 +50,7 @@ int seccomp_read(struct seccomp_filter *f, int dirfd, const char *file, struct e
   return check(f, file, e);
 }
 
-int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct json *s, struct err *e) {
-  STAGE("seccomp");
+static int compile_elsewhere(struct seccomp_filter *f, const char *helper, const struct json *s, struct err *e) {
   int in[2], out[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0 || pipe2(out, O_CLOEXEC) < 0)
     return fail(e, 0, "pipe2", helper, "cannot start %s: %s", helper, strerror(errno));
@@ -92,6 +93,16 @@ int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct j
     return fail(e, EINVAL, "seccomp", "linux.seccomp", "cannot compile linux.seccomp: %s", why);
   }
   return check(f, helper, e);
+}
+
+int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct json *s, struct err *e) {
+  STAGE("seccomp");
+  struct arena a = {0};
+  struct filter_plan plan;
+  int r = filter_read(&a, s, NULL, 0, NULL, &plan, e);
+  if (r == 0) r = filter_compile(&plan, &f->bytes, &f->len);
+  arena_free(&a);
+  return r > 0 ? compile_elsewhere(f, helper, s, e) : r;
 }
 
 int seccomp_load(const struct seccomp_filter *f, struct err *e) {

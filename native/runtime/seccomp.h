@@ -10,6 +10,6 @@ struct seccomp_filter {
 };
 int seccomp_flags(struct seccomp_filter *f, const struct json *seccomp, struct err *e);
 int seccomp_read(struct seccomp_filter *f, int dirfd, const char *file, struct err *e);
-int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct json *seccomp, struct err *e);  // runs shoal-seccomp
+int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct json *seccomp, struct err *e);  // helper: path of shoal-seccomp
 int seccomp_load(const struct seccomp_filter *f, struct err *e);
 void seccomp_free(struct seccomp_filter *f);

@@ -1,5 +1,5 @@
 // shoal-seccomp: linux.seccomp as JSON on standard input, the BPF program on standard output. Exit status 1: the reason is on
-// standard output in its place.
+// standard output in its place. SHOAL_SECCOMP_ARCH: for another machine than this one.
 #include <stdio.h>
 
 #include "profile.h"
@@ -17,7 +17,7 @@ int main(void) {
   struct err e = {0};
   void *out = NULL;
   size_t len = 0;
-  if (profile_compile(in.p ? in.p : "", in.len, NULL, 0, NULL, 1, &out, &len, &e) < 0) {
+  if (profile_compile(in.p ? in.p : "", in.len, NULL, 0, getenv("SHOAL_SECCOMP_ARCH"), PROFILE_LIBSECCOMP, &out, &len, &e) < 0) {
     if (write_all(1, e.msg, strlen(e.msg)) < 0) return 2;
     return 1;
   }

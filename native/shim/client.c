@@ -148,6 +148,12 @@ static int op_start(struct err *e) {
   return shim_start(e);
 }
 
+// A process that joins a frozen group stops there, and whoever waits for its answer with it.
+static int not_paused(const char *id, struct err *e) {
+  if (!cgroup_frozen(&shim.c.cg)) return 0;
+  return fail(e, EBUSY, "request", id, "the container is paused: resume it before exec");
+}
+
 static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
   const char *id = j_gets(rq, "exec");
   struct json *process = j_get(rq, "process");
@@ -155,7 +161,7 @@ static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
   if (!id || !*id || !process) return fail(e, EINVAL, "request", "exec", "exec needs an id and a process");
   if (proc_find(id)) return fail(e, EEXIST, "request", id, "an exec process '%s' exists already", id);
   if (!shim.started || proc_find(NULL)->exited) return fail(e, ESRCH, "request", id, "the container is not running: start it before exec");
-  if (exec_make(id, rq, process, &pid, e) < 0) return -1;
+  if (not_paused(id, e) < 0 || exec_make(id, rq, process, &pid, e) < 0) return -1;
   buf_fmt(extra, ",\"pid\":%d", (int)pid);
   return 0;
 }
@@ -163,9 +169,10 @@ static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
 static int op_exec_start(const struct json *rq, struct err *e) {
   struct proc *p = which(rq, e);
   if (!p) return -1;
-  if (!p->exec || p->x.sync < 0) return fail(e, EALREADY, "request", p->exec, "the exec process '%s' was started already", p->exec ? p->exec : "");
+  if (!p->exec || p->running) return fail(e, EALREADY, "request", p->exec, "the exec process '%s' was started already", p->exec ? p->exec : "");
+  if (not_paused(p->exec, e) < 0) return -1;
   p->running = true;
-  return exec_start(&p->x, e);
+  return shim.runtime ? oci_exec_start(p, e) : exec_start(&p->x, e);
 }
 
 static int op_signal(const struct json *rq, struct err *e) {
@@ -176,6 +183,12 @@ static int op_signal(const struct json *rq, struct err *e) {
   } else {
     struct proc *p = which(rq, e);
     if (!p) return -1;
+    if (p->pid <= 0 && !p->exited) return fail(e, ESRCH, "kill", "", "cannot send signal %d: the process has not started", sig);
+    if (shim.runtime && !p->exec && !p->exited) {
+      // A runtime may keep its container elsewhere than in a process. SIGKILL also goes the straight way, should that runtime be gone.
+      int r = oci_signal(sig, e);
+      return r < 0 && sig == SIGKILL ? kill(p->pid, sig) : r;
+    }
     if (p->exited || kill(p->pid, sig) < 0) return fail(e, p->exited ? ESRCH : 0, "kill", "", "cannot send signal %d: the process is gone", sig);
   }
   // A frozen v1 group does not even die of SIGKILL.
@@ -207,7 +220,7 @@ static int op_delete(const struct json *rq, struct err *e) {
 
 static int op_freeze(bool on, struct err *e) {
   if (!shim.started || proc_find(NULL)->exited) return fail(e, ESRCH, "request", on ? "pause" : "resume", "the container is not running");
-  if (cgroup_freeze(&shim.c.cg, on, e) < 0) return -1;
+  if ((shim.runtime ? oci_freeze(on, e) : cgroup_freeze(&shim.c.cg, on, e)) < 0) return -1;
   shim_state(on ? "paused" : "running");
   return 0;
 }
@@ -230,7 +243,7 @@ static int dispatch(struct client *c, const struct json *rq, const char *op, str
   if (!strcmp(op, "resize")) return op_resize(rq, e);
   if (!strcmp(op, "pause")) return op_freeze(true, e);
   if (!strcmp(op, "resume")) return op_freeze(false, e);
-  if (!strcmp(op, "update")) return cgroup_apply(&shim.c.cg, j_get(rq, "resources"), e);
+  if (!strcmp(op, "update")) return shim.runtime ? oci_update(j_get(rq, "resources"), e) : cgroup_apply(&shim.c.cg, j_get(rq, "resources"), e);
   if (!strcmp(op, "closeLog")) return log_reopen(&shim.log, e);
   if (!strcmp(op, "delete")) return op_delete(rq, e);
   if (!strcmp(op, "subscribe")) return 0;

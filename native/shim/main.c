@@ -117,17 +117,17 @@ static int set_up_loop(struct err *e) {
 }
 
 static int create(struct err *e) {
-  const struct json *config = json_load(&shim.arena, shim.dir, "config.json", 16 << 20, e), *s;
+  struct json *config = json_load(&shim.arena, shim.dir, "config.json", 16 << 20, e), *s;
   if (!config || !(s = json_load(&shim.arena, shim.dir, "shim.json", 16 << 20, e))) return -1;
   STAGE("config");
   const char *id = j_gets(s, "id"), *cgroup = j_gets(s, "cgroup"), *filter = j_gets(s, "seccomp");
   if (j_int(j_get(s, "version"), 0) < 1 || !id) return fail(e, EINVAL, "parse", "shim.json", "shim.json has no version or no id");
-  if (j_gets(s, "runtime")) return fail(e, ENOTSUP, "parse", "shim.json", "this shim cannot execute another runtime (%s)", j_gets(s, "runtime"));
   shim.id = xstrdup(id);
   shim.cgroup_path = cgroup ? xstrdup(cgroup) : NULL;
   shim.seccomp_file = filter ? xstrdup(filter) : NULL;
+  shim.runtime = j_gets(s, "runtime") ? xstrdup(j_gets(s, "runtime")) : NULL;
   shim.stdin_once = j_bool(j_get(s, "stdinOnce"), false);
-  shim.has_poststop = hooks_any(config, "poststop");
+  shim.has_poststop = !shim.runtime && hooks_any(config, "poststop");
   struct container *c = &shim.c;
   c->id = shim.id;
   c->bundle = shim.bundle;
@@ -141,9 +141,9 @@ static int create(struct err *e) {
   p->close_stdin_with_client = shim.stdin_once;
   bool tty = c->terminal || j_bool(j_path(config, "process.terminal"), false);
   if (log_open(&shim.log, j_get(s, "log"), e) < 0 || open_socket(e) < 0) return -1;
-  if (filter && seccomp_read(&c->filter, shim.dir, filter, e) < 0) return -1;
+  if (filter && !shim.runtime && seccomp_read(&c->filter, shim.dir, filter, e) < 0) return -1;
   if (cgroup_find(&c->cg, shim.cgroup_path, e) < 0 || proc_pipes(p, tty, j_bool(j_get(s, "stdin"), false), c->stdio, e) < 0) return -1;
-  int r = container_create(c, e);
+  int r = shim.runtime ? oci_create(c, config, s, tty, e) : container_create(c, e);
   for (int i = 0; i < 3; i++) cleanup_fd(&c->stdio[i]);
   if (r < 0) return -1;
   shim.created = true;
@@ -171,14 +171,14 @@ static void forget_documents(void) {
 }
 
 int shim_start(struct err *e) {
-  if (container_start(&shim.c, e) < 0) {
+  if ((shim.runtime ? oci_start(e) : container_start(&shim.c, e)) < 0) {
     shim.ending = true;
     shim.created = false;
     return -1;
   }
   shim.started = proc_find(NULL)->running = true;
   shim_state("running");
-  if (hooks_any(shim.c.config, "poststart")) {
+  if (!shim.runtime && hooks_any(shim.c.config, "poststart")) {
     autobuf state = {0};
     struct err failed;
     oci_state(&state, shim.c.config, shim.id, "running", shim.c.pid, shim.bundle);
@@ -206,6 +206,7 @@ static void poststop(void) {
 void shim_undo(void) {
   struct err e;
   container_kill(&shim.c);
+  if (shim.runtime) oci_delete();
   if (cgroup_remove(&shim.c.cg, &e) < 0) fprintf(stderr, "shoal-shim %s: %s\n", shim.id, e.msg);
   (void)unlinkat(shim.dir, "shim.sock", 0);
 }
@@ -232,6 +233,7 @@ static void record_exit(void) {
   clients_event(ev.p, NULL);
   source_close(&shim.oom);
   poststop();
+  if (shim.runtime) oci_delete();
   if (cgroup_remove(&shim.c.cg, &e) < 0) fprintf(stderr, "shoal-shim %s: %s\n", shim.id, e.msg);
   (void)unlinkat(shim.dir, "shim.sock", 0);
 }

@@ -53,6 +53,8 @@ struct proc {
   struct buf to_stdin;
   bool stdin_eof;
   struct exec x;  // exec processes, before they start
+  int child[3];   // with another runtime: the process's ends of its pipes, and its document, until it starts
+  char *file;
   struct arena arena;
 };
 
@@ -69,7 +71,7 @@ struct client {
 
 struct shim {
   int epoll, dir;  // run directory
-  char *id, *bundle, *cgroup_path, *seccomp_file;
+  char *id, *bundle, *cgroup_path, *seccomp_file, *runtime;  // runtime NULL: the library
   bool created, started, deleting, ending, has_poststop, oom_killed, stdin_once;
   int status_fd;
   struct container c;
@@ -98,6 +100,15 @@ void proc_settle(void);  // finishes what has ended and is drained
 int64_t proc_deadline(void);
 void proc_free(struct proc *p);
 int exec_make(const char *id, const struct json *request, struct json *process, pid_t *pid, struct err *e);
+// oci.c: another runtime in the library's place
+int oci_create(struct container *c, struct json *config, const struct json *shim_json, bool tty, struct err *e);
+int oci_start(struct err *e);
+int oci_signal(int sig, struct err *e);  // to the container's own process
+int oci_freeze(bool on, struct err *e);
+int oci_update(const struct json *resources, struct err *e);
+void oci_delete(void);
+int oci_exec_make(struct proc *p, const struct json *process, const int stdio[3], struct err *e);
+int oci_exec_start(struct proc *p, struct err *e);
 // client.c
 void clients_output(struct proc *p, int stream, const char *data, size_t n);
 void clients_event(const char *json, struct proc *attached_to);  // NULL: to subscribers

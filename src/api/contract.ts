@@ -1,7 +1,7 @@
-import type { Clock } from '../common/index.js'
+import type { Clock, Rng } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Engine } from '../engine/index.js'
-import type { ControlApi } from '../manager/index.js'
+import type { AttachmentClient, ControlApi } from '../manager/index.js'
 
 export type LocalNodeState = 'inactive' | 'pending' | 'active' | 'error' | 'locked'
 
@@ -46,6 +46,8 @@ export interface ClusterBackend {
   unlock(key: string): Promise<void>
   /** The cluster's API; throws unavailable with docker's sentence where this node is no manager. */
   control(): ControlApi
+  /** For single containers on networks of the cluster, on any node of it; null while in no swarm. */
+  attachments(): { readonly client: AttachmentClient; readonly nodeId: string } | null
   /** As docker swarm unlock-key shows it; empty without autolock. */
   unlockKey(): Promise<string>
 }
@@ -81,6 +83,7 @@ export interface ApiModules {
   readonly cluster: ClusterBackend
   readonly facts: SystemFacts
   readonly clock: Clock
+  readonly rng: Rng
   readonly logger: Logger
 }
 

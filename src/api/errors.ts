@@ -13,8 +13,16 @@ const STATUS: Record<ErrorKind, number> = {
   internal: 500,
 }
 
+/**
+ * An update of an object that was changed meanwhile. Docker has no status of its own for it: its store's error comes
+ * through as an unknown one, and clients that try again (docker-py, the compose plugin, Terraform) look for this text.
+ */
+const OUT_OF_SEQUENCE = 'rpc error: code = Unknown desc = update out of sequence'
+const isOutOfSequence = (caught: unknown): boolean => caught instanceof ShoalError && caught.code === 'outOfSequence'
+
 /** The one place where an error becomes an HTTP status. */
 export function httpStatus(caught: unknown): number {
+  if (isOutOfSequence(caught)) return 500
   if (caught instanceof ShoalError) return STATUS[caught.kind]
   const status = (caught as { statusCode?: unknown })?.statusCode
   return typeof status === 'number' && status >= 400 ? status : 500
@@ -22,5 +30,5 @@ export function httpStatus(caught: unknown): number {
 
 /** Body of every error answer of the Engine API. */
 export const errorBody = (caught: unknown): { message: string } => ({
-  message: caught instanceof Error ? caught.message : String(caught),
+  message: isOutOfSequence(caught) ? OUT_OF_SEQUENCE : caught instanceof Error ? caught.message : String(caught),
 })

@@ -1,2 +1,3 @@
 export * from './contract.js'
 export { type Api, createApi } from './server.js'
+export { notAttachable } from './swarm-networks.js'

@@ -56,7 +56,7 @@ export function parseDuration(v: string): number | null {
   return sum
 }
 
-/** Filters of a list call: key → accepted values. Both shapes that clients send are read (engine-api.md, Filters). */
+/** Filters of a list call: key → accepted values. Both shapes that clients send are read. */
 export class Filters {
   constructor(private readonly map: ReadonlyMap<string, readonly string[]>) {}
 

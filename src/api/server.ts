@@ -22,7 +22,7 @@ declare module 'fastify' {
   }
 }
 
-/** What the connection handler adds to a request that asked for an upgrade (toolchain: body and rest come in `head`). */
+/** What the connection handler adds to a request that asked for an upgrade: Node hands body and rest over in `head`. */
 interface UpgradedMessage extends IncomingMessage {
   upgradeBody?: Buffer
   upgradeRest?: Buffer

@@ -1,7 +1,9 @@
 import { once } from 'node:events'
 import type { Duplex, Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { invalid } from '../common/index.js'
 import type { Attachment, OutputChunk } from '../engine/index.js'
+import { acceptKey, WebSocketStream } from './websocket.js'
 
 /** Docker's frame: stream number, three zeros, big-endian length, then the bytes. */
 export function frame(chunk: OutputChunk): Buffer {
@@ -62,6 +64,8 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
   const upgraded = raw.upgradeRest !== undefined
   reply.raw.detachSocket(socket)
   socket.setNoDelay(true)
+  // Node hands the socket over in an upgrade only. Else its parser would take what comes now for the next request.
+  if (!upgraded) for (const event of ['data', 'end', 'drain', 'error']) socket.removeAllListeners(event)
   const extra = Object.entries(reply.getHeaders())
     .map(([k, v]) => `${k}: ${String(v)}\r\n`)
     .join('')
@@ -77,8 +81,32 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
   return socket
 }
 
+/** Takes the connection over as a websocket. Throws invalid `badWebSocket` when the client asked for something else. */
+export function acceptWebSocket(request: FastifyRequest, reply: FastifyReply): Duplex {
+  const { headers } = request.raw
+  const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
+  if (raw.upgradeRest === undefined || headers.upgrade?.toLowerCase() !== 'websocket')
+    throw invalid('badWebSocket', 'this is a websocket: ask for it with "Connection: Upgrade" and "Upgrade: websocket"')
+  if (headers['sec-websocket-version'] !== '13')
+    throw invalid(
+      'badWebSocket',
+      `websocket version "${headers['sec-websocket-version'] ?? ''}" is not spoken here; use 13`,
+    )
+  const accept = acceptKey(headers['sec-websocket-key'])
+  reply.hijack()
+  const { socket } = raw
+  reply.raw.detachSocket(socket)
+  socket.setNoDelay(true)
+  const protocol = headers['sec-websocket-protocol']?.split(',')[0]?.trim()
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n${protocol ? `Sec-WebSocket-Protocol: ${protocol}\r\n` : ''}\r\n`,
+  )
+  if (raw.upgradeRest.length > 0) socket.unshift(raw.upgradeRest)
+  return new WebSocketStream(socket, atLeast(request.apiVersion, '1.28'))
+}
+
 /** Joins a hijacked connection and a container's streams until the process ends, the client detaches or hangs up. */
-export async function pump(socket: Duplex, attachment: Attachment): Promise<void> {
+export async function pump(socket: Duplex, attachment: Attachment, isFramed = !attachment.tty): Promise<void> {
   const stdin = attachment.stdin
   socket.on('error', () => socket.destroy())
   if (stdin) {
@@ -97,7 +125,7 @@ export async function pump(socket: Duplex, attachment: Attachment): Promise<void
   }
   socket.on('close', () => attachment.close())
   for await (const chunk of attachment.output) {
-    if (!(await writeChunk(socket, attachment.tty ? chunk.data : frame(chunk)))) break
+    if (!(await writeChunk(socket, isFramed ? frame(chunk) : chunk.data))) break
   }
   socket.end()
   // The client closes its side when it has read ours; an idle half-open connection must not stay for ever.

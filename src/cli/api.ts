@@ -16,6 +16,7 @@ export class ApiError extends Error {
   override readonly name = 'ApiError'
   constructor(
     message: string,
+    /** HTTP status; 0 when there was no answer. */
     readonly status: number,
   ) {
     super(message)
@@ -24,6 +25,15 @@ export class ApiError extends Error {
 
 const VERSION = '/v1.50'
 
+/** Statuses that are answers; 304 says that the thing was so already. */
+const ACCEPTED: Readonly<Record<number, true>> = { 101: true, 200: true, 201: true, 202: true, 204: true, 304: true }
+
+interface ModemError extends Error {
+  statusCode?: number
+  json?: { message?: string } | null
+  code?: string
+}
+
 /** The Engine API of one host, through docker-modem (the transport of dockerode). */
 export class Api {
   readonly #modem: Modem
@@ -31,10 +41,10 @@ export class Api {
 
   constructor(target: Target) {
     this.host = target.host
-    this.#modem = new Modem(modemOptions(target))
+    this.#modem = modemFor(target)
   }
 
-  static fromFlags(flags: { host?: string; context?: string; tlsverify?: boolean }): Api {
+  static fromFlags(flags: Parameters<typeof resolveTarget>[0]): Api {
     return new Api(resolveTarget(flags))
   }
 
@@ -50,8 +60,19 @@ export class Api {
     return this.#dial('DELETE', path, { query }) as Promise<T>
   }
 
+  put(path: string, options: CallOptions): Promise<unknown> {
+    return this.#dial('PUT', path, options)
+  }
+
+  /** The answer's headers alone. */
+  async head(path: string, query?: CallOptions['query']): Promise<Readonly<Record<string, string>>> {
+    const answer = await this.stream('HEAD', path, { query })
+    answer.resume()
+    return (answer as unknown as { headers: Record<string, string> }).headers
+  }
+
   /** The answer's body as it comes. */
-  stream(method: 'GET' | 'POST', path: string, options: CallOptions = {}): Promise<Readable> {
+  stream(method: 'GET' | 'POST' | 'HEAD', path: string, options: CallOptions = {}): Promise<Readable> {
     return this.#dial(method, path, options, { isStream: true }) as Promise<Readable>
   }
 
@@ -60,13 +81,10 @@ export class Api {
     return this.#dial('POST', path, options, {
       isStream: true,
       hijack: true,
+      // Without a body the modem would hold the request back until something is typed.
+      allowEmpty: true,
       openStdin: options.stdin,
     }) as Promise<Duplex>
-  }
-
-  /** Joins the frames of a stream without tty back into two. */
-  demux(from: Readable, stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream): void {
-    this.#modem.demuxStream(from, stdout, stderr)
   }
 
   #dial(method: string, path: string, o: CallOptions, more: object = {}): Promise<unknown> {
@@ -82,38 +100,63 @@ export class Api {
         {
           path: `${VERSION}${path}${qs ? `?${qs}` : ''}`,
           method,
-          options: o.body,
+          // The modem would make a query of the body and a body of the query, unless each is named.
+          options: { _query: {}, _body: o.body ?? {} },
           ...(o.stream ? { file: o.stream.pipe(new PassThrough()) } : {}),
-          headers: o.headers,
-          statusCodes: true,
+          headers: { ...o.headers },
+          statusCodes: ACCEPTED,
           ...more,
         } as never,
-        (
-          error: (Error & { statusCode?: number; json?: { message?: string }; code?: string }) | null,
-          data: unknown,
-        ) => {
-          if (!error) return resolve(data)
-          reject(this.#explain(error))
+        (error: ModemError | null, answer: unknown) => {
+          if (error) reject(this.#explain(error, `${method} ${path}`))
+          // An empty body comes as an empty buffer.
+          else resolve(Buffer.isBuffer(answer) && answer.length === 0 ? null : answer)
         },
       )
     })
   }
 
-  #explain(error: Error & { statusCode?: number; json?: { message?: string }; code?: string }): Error {
+  #explain(error: ModemError, what: string): Error {
     if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
       return new ApiError(`Cannot connect to the Shoal daemon at ${this.host}. Is shoald running?`, 0)
     if (error.code === 'EACCES')
       return new ApiError(`permission denied while trying to connect to the Shoal daemon socket at ${this.host}`, 0)
-    if (error.statusCode === undefined) return error
-    return new ApiError(`Error response from daemon: ${error.json?.message ?? error.message}`, error.statusCode)
+    if (error.statusCode === undefined)
+      return new ApiError(`error during connect: ${what} at ${this.host}: ${error.message}`, 0)
+    // Streams carry their message only within the modem's frame.
+    const framed = /^\(HTTP code \d+\) unexpected - (.*) $/s.exec(error.message)?.[1]
+    const message = (error.json?.message ?? framed ?? error.message).trim()
+    return new ApiError(
+      message === '[object Object]' || message === ''
+        ? `request returned ${error.statusCode} for ${what}`
+        : `Error response from daemon: ${message}`,
+      error.statusCode,
+    )
+  }
+}
+
+/** The target is decided here alone: the modem's own reading of DOCKER_HOST is kept out. */
+function modemFor(target: Target): Modem {
+  const options = modemOptions(target)
+  const outer = process.env.DOCKER_HOST
+  delete process.env.DOCKER_HOST
+  try {
+    return new Modem(options)
+  } finally {
+    if (outer !== undefined) process.env.DOCKER_HOST = outer
   }
 }
 
 function modemOptions(t: Target): Modem.ConstructorOptions {
   const unix = /^unix:\/\/(.*)$/.exec(t.host)
   if (unix) return { socketPath: unix[1] }
-  const tcp = /^(?:tcp|http|https):\/\/\[?([^\]]*?)\]?(?::(\d+))?\/?$/.exec(t.host)
-  if (!tcp) throw new ApiError(`unable to parse docker host "${t.host}": use unix://PATH or tcp://ADDRESS:PORT`, 0)
+  if (t.host.startsWith('ssh://'))
+    throw new ApiError(
+      `docker host "${t.host}": ssh:// is not built in: forward the socket (ssh -L /tmp/shoal.sock:/var/run/shoal/shoal.sock HOST) and use unix:///tmp/shoal.sock`,
+      0,
+    )
+  const tcp = /^(?:tcp|http|https):\/\/\[?([^\]/]*?)\]?(?::(\d+))?\/?$/.exec(t.host)
+  if (!tcp?.[1]) throw new ApiError(`unable to parse docker host "${t.host}": use unix://PATH or tcp://ADDRESS:PORT`, 0)
   const secure = t.tls !== null || t.host.startsWith('https://')
   return {
     host: tcp[1],

@@ -1,6 +1,7 @@
-import { Command, InvalidArgumentError } from 'commander'
+import { InvalidArgumentError } from 'commander'
 import type { Api } from './api.js'
-import { formatList, type ListFormat, type Row } from './format/table.js'
+import { Command } from './flags.js'
+import { formatList, LABELS, type ListFormat, type Row } from './format/table.js'
 import { compile } from './format/template.js'
 import { parseDuration, parseSize } from './format/units.js'
 
@@ -24,22 +25,33 @@ export class Exit extends Error {
 
 export const collect = (v: string, all: string[] = []): string[] => [...all, v]
 
-export function whole(v: string): number {
-  if (!/^-?\d+$/.test(v)) throw new InvalidArgumentError(`"${v}" is not a whole number`)
-  return Number(v)
-}
+const number =
+  (parser: string, allowed: RegExp) =>
+  (v: string): number => {
+    if (!allowed.test(v))
+      throw new InvalidArgumentError(`strconv.${parser}: parsing ${JSON.stringify(v)}: invalid syntax`)
+    return Number(v)
+  }
 
-export function decimal(v: string): number {
-  if (!/^-?\d+(\.\d+)?$/.test(v)) throw new InvalidArgumentError(`"${v}" is not a number`)
+export const whole = number('ParseInt', /^[+-]?\d+$/)
+export const unsigned = number('ParseUint', /^\d+$/)
+export const decimal = number('ParseFloat', /^[+-]?(\d+(\.\d*)?|\.\d+)$/)
+
+/** CPUs, as a fraction of one. */
+export function cpus(v: string): number {
+  if (!/^\d*\.?\d+$/.test(v)) throw new InvalidArgumentError(`failed to parse ${v} as a rational number`)
   return Number(v)
 }
 
 /** Bytes. */
 export function size(v: string): number {
-  const n = v === '-1' ? -1 : parseSize(v)
+  const n = parseSize(v)
   if (n === null) throw new InvalidArgumentError(`invalid size: '${v}'`)
   return n
 }
+
+/** Bytes, or -1 for no limit. */
+export const sizeOrUnlimited = (v: string): number => (v === '-1' ? -1 : size(v))
 
 /** Nanoseconds. */
 export function duration(v: string): number {
@@ -48,17 +60,41 @@ export function duration(v: string): number {
   return n
 }
 
+/** One --filter: NAME=VALUE. */
+export function filterFlag(v: string, all: string[] = []): string[] {
+  if (!v.includes('=')) throw new InvalidArgumentError('bad format of filter (expected name=value)')
+  return [...all, v]
+}
+
 /** --filter a=b --filter a=c → the API's map of lists. */
 export function filters(all: readonly string[] | undefined): Record<string, string[]> | undefined {
   if (!all || all.length === 0) return undefined
   const out: Record<string, string[]> = {}
   for (const f of all) {
     const i = f.indexOf('=')
-    if (i < 0) throw new Exit(1, `invalid argument "${f}" for "-f, --filter" flag: invalid filter '${f}'`)
     const key = f.slice(0, i).trim().toLowerCase()
     out[key] = [...(out[key] ?? []), f.slice(i + 1).trim()]
   }
   return out
+}
+
+/** Asks before something is removed; anything but yes ends the command. */
+export async function confirm(cli: Cli, force: boolean | undefined, warning: string): Promise<void> {
+  if (force) return
+  cli.out(`${warning}\nAre you sure you want to continue? [y/N] `)
+  const answer = (await readLine()).trim().toLowerCase()
+  if (answer !== 'y' && answer !== 'yes') throw new Exit(0)
+}
+
+/** One line of standard input; empty at its end. */
+export async function readLine(): Promise<string> {
+  let text = ''
+  for await (const b of process.stdin) {
+    text += String(b)
+    if (text.includes('\n')) break
+  }
+  process.stdin.pause()
+  return text.split('\n')[0]!
 }
 
 /** "a=b", "a" → map. */
@@ -85,9 +121,18 @@ export interface ListFlags {
 /** The flags that all lists have. */
 export function listFlags(c: Command): Command {
   return c
-    .option('-f, --filter <filter>', 'show only what matches (KEY=VALUE, repeatable)', collect)
-    .option('--format <format>', "'table', 'table TEMPLATE', 'json' or a Go template", '')
-    .option('-q, --quiet', 'only ids')
+    .option('-f, --filter <filter>', 'filter output based on conditions provided', filterFlag)
+    .option('--format <format>', "format output: 'table', 'table TEMPLATE', 'json' or a Go template", '')
+    .option('-q, --quiet', 'only display IDs')
+}
+
+/** A row's Labels column, and what {{.Label "key"}} looks into. */
+export function labels(all: Record<string, string> | null | undefined): Row {
+  const text = Object.entries(all ?? {})
+    .map(([k, v]) => `${k}=${v}`)
+    .sort()
+    .join(',')
+  return { Labels: text, [LABELS]: all ?? {} }
 }
 
 export function printList(
@@ -104,7 +149,7 @@ export async function inspectAll(
   cli: Cli,
   references: readonly string[],
   get: (reference: string) => Promise<unknown>,
-  format: string | undefined,
+  format: string | undefined | ((found: object) => string),
 ): Promise<void> {
   const found: unknown[] = []
   const missing: string[] = []
@@ -115,11 +160,19 @@ export async function inspectAll(
       missing.push((e as Error).message)
     }
   }
-  if (!format || format === 'json')
+  if (typeof format === 'function') cli.out(found.map((f) => format(f as object)).join(''))
+  else if (!format || format === 'json')
     cli.out(`${format === 'json' ? JSON.stringify(found) : JSON.stringify(found, null, 4)}\n`)
   else {
-    const template = compile(format)
-    for (const f of found) cli.out(`${template(f)}\n`)
+    const template = compile(format, { strict: true })
+    for (const f of found) {
+      try {
+        cli.out(`${template(f)}\n`)
+      } catch (e) {
+        cli.out('\n')
+        throw e
+      }
+    }
   }
   if (missing.length > 0) throw new Exit(1, missing.join('\n'))
 }
@@ -133,8 +186,8 @@ export async function forEach(
   const failures: string[] = []
   for (const r of references) {
     try {
-      await act(r)
-      cli.out(`${r}\n`)
+      // 'missing': nothing was done, and that is no failure; the name is not printed.
+      if ((await act(r)) !== 'missing') cli.out(`${r}\n`)
     } catch (e) {
       failures.push((e as Error).message)
     }

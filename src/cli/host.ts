@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { invalid } from '../common/errors.js'
+import { configDir, readConfig } from './config-file.js'
+import { contextDirs, readContext } from './context/store.js'
 
 export const DEFAULT_HOST = 'unix:///var/run/shoal/shoal.sock'
 
@@ -12,54 +11,55 @@ export interface Target {
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string } | null
 }
 
-const configDir = (): string => process.env.DOCKER_CONFIG ?? join(homedir(), '.docker')
-
-/** -H, then SHOAL_HOST, DOCKER_HOST, then the context by flag, DOCKER_CONTEXT or the configuration file, then the default socket. */
-export function resolveTarget(flags: {
+/** The global flags that choose the engine. */
+export interface HostFlags {
   readonly host?: string
   readonly context?: string
+  readonly tls?: boolean
   readonly tlsverify?: boolean
-}): Target {
-  const fromEnv = process.env.SHOAL_HOST || process.env.DOCKER_HOST
-  const host = flags.host ?? (flags.context ? undefined : fromEnv)
-  if (host) return { host, tls: tlsFiles(host, flags.tlsverify) }
-  const context = flags.context ?? process.env.DOCKER_CONTEXT ?? currentContext()
-  if (!context || context === 'default') return { host: DEFAULT_HOST, tls: null }
-  return contextTarget(context)
+  readonly tlscacert?: string
+  readonly tlscert?: string
+  readonly tlskey?: string
 }
 
-function currentContext(): string | undefined {
+const hostFromEnvironment = (): string | undefined => process.env.SHOAL_HOST || process.env.DOCKER_HOST || undefined
+
+/** Which context the flags, the environment and the configuration choose; "default" also when a host overrides it. */
+export function contextName(flags: HostFlags): string {
+  if (flags.host) return 'default'
+  if (flags.context) return flags.context
+  if (hostFromEnvironment()) return 'default'
+  return process.env.DOCKER_CONTEXT || readConfig().currentContext || 'default'
+}
+
+/** -H, then the context by flag, then SHOAL_HOST, DOCKER_HOST, then DOCKER_CONTEXT or the configuration file, then the default socket. */
+export function resolveTarget(flags: HostFlags): Target {
+  const name = contextName(flags)
+  if (name === 'default') return defaultTarget(flags)
+  const host = readContext(name).Endpoints.docker?.Host
+  if (!host)
+    throw new Error(`context "${name}" names no Docker endpoint: give it one with shoal context update --docker`)
+  const dir = join(contextDirs(name).tls, 'docker')
   try {
-    return (JSON.parse(readFileSync(join(configDir(), 'config.json'), 'utf8')) as { currentContext?: string })
-      .currentContext
+    const read = (f: string): string => readFileSync(join(dir, f), 'utf8')
+    return { host, tls: { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') } }
   } catch {
-    return undefined // No configuration file, or none that can be read: the default context.
+    return { host, tls: null } // A context without TLS material.
   }
 }
 
-function contextTarget(name: string): Target {
-  const id = createHash('sha256').update(name).digest('hex')
-  const file = join(configDir(), 'contexts/meta', id, 'meta.json')
-  let endpoint: { Host?: string } | undefined
-  try {
-    endpoint = (JSON.parse(readFileSync(file, 'utf8')) as { Endpoints?: { docker?: { Host?: string } } }).Endpoints
-      ?.docker
-  } catch {
-    throw invalid('noSuchContext', `context "${name}": context not found: open ${file}: no such file or directory`)
-  }
-  if (!endpoint?.Host) throw invalid('badContext', `context "${name}" names no Docker endpoint`)
-  const tlsDir = join(configDir(), 'contexts/tls', id, 'docker')
-  try {
-    const read = (f: string): string => readFileSync(join(tlsDir, f), 'utf8')
-    return { host: endpoint.Host, tls: { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') } }
-  } catch {
-    return { host: endpoint.Host, tls: null } // A context without TLS material.
-  }
-}
-
-function tlsFiles(host: string, asked: boolean | undefined): Target['tls'] {
-  if (!host.startsWith('tcp://') || !(asked || process.env.DOCKER_TLS_VERIFY)) return null
+export function defaultTarget(flags: HostFlags): Target {
+  const host = flags.host ?? hostFromEnvironment() ?? DEFAULT_HOST
+  const wanted = flags.tls || flags.tlsverify || process.env.DOCKER_TLS_VERIFY
+  if (!wanted || !/^(tcp|https):\/\//.test(host)) return { host, tls: null }
   const dir = process.env.DOCKER_CERT_PATH ?? configDir()
-  const read = (f: string): string => readFileSync(join(dir, f), 'utf8')
-  return { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') }
+  const read = (given: string | undefined, f: string): string => readFileSync(given ?? join(dir, f), 'utf8')
+  return {
+    host,
+    tls: {
+      ca: read(flags.tlscacert, 'ca.pem'),
+      cert: read(flags.tlscert, 'cert.pem'),
+      key: read(flags.tlskey, 'key.pem'),
+    },
+  }
 }

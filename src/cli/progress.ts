@@ -18,9 +18,9 @@ interface Message {
 export async function showProgress(
   cli: Cli,
   from: Readable,
-  options: { readonly quiet: boolean; readonly onAux?: (aux: object) => void },
+  options: { readonly quiet: boolean; readonly onAux?: (aux: object) => void; readonly terminal?: boolean },
 ): Promise<void> {
-  const terminal = process.stdout.isTTY === true
+  const terminal = options.terminal ?? process.stdout.isTTY === true
   const rowOf = new Map<string, number>()
   let rows = 0
   for await (const m of jsonObjects(from) as AsyncGenerator<Message>) {

@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { readConfig } from './config-file.js'
 
-const HUB = 'https://index.docker.io/v1/'
+export const HUB = 'https://index.docker.io/v1/'
 
 /** The registry of a reference: its first part where that looks like a host. */
 export function registryOf(reference: string): string {
@@ -10,26 +8,24 @@ export function registryOf(reference: string): string {
   return reference.includes('/') && (/[.:]/.test(first) || first === 'localhost') ? first : HUB
 }
 
-/** X-Registry-Auth from the docker configuration's `auths`; `e30=` (an empty object) when nothing is known. */
-export function registryAuthHeader(reference: string): Record<string, string> {
-  const registry = registryOf(reference)
-  let auth: object = {}
-  try {
-    const file = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json')
-    const known = (
-      JSON.parse(readFileSync(file, 'utf8')) as { auths?: Record<string, { auth?: string; identitytoken?: string }> }
-    ).auths?.[registry]
-    if (known?.auth) {
-      const [username = '', ...password] = Buffer.from(known.auth, 'base64').toString('utf8').split(':')
-      auth = {
-        username,
-        password: password.join(':'),
-        serveraddress: registry,
-        ...(known.identitytoken ? { identitytoken: known.identitytoken } : {}),
-      }
-    }
-  } catch {
-    // No configuration file: nobody logged in.
+/** Who one is at a registry, as the API wants it; null when nobody logged in. */
+export function credentials(registry: string): Record<string, string> | null {
+  const known = readConfig().auths?.[registry]
+  if (!known?.auth && !known?.identitytoken) return null
+  const [username = '', ...password] = Buffer.from(known.auth ?? '', 'base64')
+    .toString('utf8')
+    .split(':')
+  return {
+    username,
+    password: password.join(':'),
+    serveraddress: registry,
+    ...(known.identitytoken ? { identitytoken: known.identitytoken } : {}),
   }
-  return { 'X-Registry-Auth': Buffer.from(JSON.stringify(auth)).toString('base64url') }
+}
+
+/** X-Registry-Auth from the configuration's `auths`; an empty object when nothing is known. */
+export function registryAuthHeader(reference: string): Record<string, string> {
+  return {
+    'X-Registry-Auth': Buffer.from(JSON.stringify(credentials(registryOf(reference)) ?? {})).toString('base64url'),
+  }
 }

@@ -37,7 +37,7 @@ export const shortImage = (image: string): string => image.replace(/@sha256:[0-9
 export async function taskRows(
   api: Api,
   tasks: readonly TaskJson[],
-  f: { readonly trunc: boolean; readonly resolve: boolean },
+  f: { readonly trunc: boolean; readonly resolve: boolean; readonly format?: string },
 ): Promise<Record<string, unknown>[]> {
   const names = f.resolve ? await resolver(api) : { service: (id: string) => id, node: (id: string) => id }
   const nameOf = (t: TaskJson): string => `${names.service(t.ServiceID)}.${t.Slot ? t.Slot : (t.NodeID ?? '')}`
@@ -49,9 +49,11 @@ export async function taskRows(
     return a.CreatedAt < b.CreatedAt ? 1 : -1
   })
   let before = ''
+  // Only a table shows by indentation which task came after which.
+  const table = !f.format || f.format.startsWith('table')
   return sorted.map((t) => {
     const name = nameOf(t)
-    const again = name === before
+    const again = table && name === before
     before = name
     const error = t.Status.Err ?? ''
     return {

@@ -8,25 +8,29 @@ import {
   invalid,
   newObjectId,
   type Rng,
-  type ShoalError,
+  ShoalError,
   type Timer,
   unauthorized,
   unavailable,
 } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import {
+  type AttachmentClient,
   type CaClient,
   type ControlApi,
   formatUnlockKey,
+  localAttachments,
   type Manager,
   type ManagerModules,
   type ManagerOptions,
   type NodeIdentity,
   parseUnlockKey,
+  remoteAttachments,
 } from '../manager/index.js'
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
 import { resolveAdvertiseAddress, resolveDataPathAddress, resolveListenAddress } from './addresses.js'
+import { type ClusterEvent, followCluster } from './cluster-events.js'
 import { removeTree } from './durable.js'
 import { type NodeState, NodeStateStore, validFromMs } from './node-state.js'
 
@@ -44,6 +48,7 @@ export interface ClusterNodeModules {
   readonly logger: Logger
   readonly networks: NetworkService
   readonly executor: Executor
+  readonly publish: (event: ClusterEvent) => void
   readonly ca: CaClient
   readonly createManager: (options: ManagerOptions, modules: ManagerModules) => Manager
   readonly createAgent: (options: AgentOptions, modules: AgentModules) => Agent
@@ -76,6 +81,8 @@ export class ClusterNode implements ClusterBackend {
   #status: 'inactive' | 'pending' | 'active' | 'error' | 'locked' = 'inactive'
   #error = ''
   #renewal: Timer | null = null
+  /** Ends the telling of cluster events. */
+  #events: AbortController | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #certificateEpoch = 0
   #stopping = false
@@ -140,6 +147,17 @@ export class ClusterNode implements ClusterBackend {
     if (this.#status === 'error')
       throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
     throw unavailable('notManager', this.#status === 'inactive' ? NOT_IN_SWARM : IS_WORKER)
+  }
+
+  attachments(): { readonly client: AttachmentClient; readonly nodeId: string } | null {
+    if (this.#status !== 'active' || !this.#identity) return null
+    const client = this.#manager
+      ? localAttachments(this.#manager.control)
+      : remoteAttachments({
+          managers: () => (this.#state?.remoteManagers ?? []).map((r) => r.address),
+          identity: () => this.#identity!,
+        })
+    return { client, nodeId: this.#identity.nodeId }
   }
 
   async unlockKey(): Promise<string> {
@@ -361,15 +379,18 @@ export class ClusterNode implements ClusterBackend {
     })
     this.#manager = manager
     const starting = manager.start()
+    this.#tellEvents(manager, starting)
     if (bootstrap.kind !== 'restart') {
       await starting
       return
     }
     // A quorum may be missing for hours: go on once the log was read, fail only if it could not be.
     const settled = await Promise.race([
-      starting.then(() => null),
+      starting.then(
+        () => null,
+        (e: unknown) => ShoalError.from(e),
+      ),
       this.m.clock.sleep(3000).then(() => null),
-      starting.catch((e: unknown) => e),
     ])
     if (settled instanceof Error) {
       this.#manager = null
@@ -379,6 +400,19 @@ export class ClusterNode implements ClusterBackend {
       this.#error = (e as Error).message
       this.m.logger.error('manager failed to start', { error: String(e) })
     })
+  }
+
+  /** From when the member has caught up until it stops: what it read of the log before happened long ago. */
+  #tellEvents(manager: Manager, starting: Promise<void>): void {
+    const ending = new AbortController()
+    this.#events?.abort()
+    this.#events = ending
+    const { clock, logger, publish } = this.m
+    starting
+      .then(() => followCluster(manager.control, { clock, logger, publish }, ending.signal))
+      .catch((e: unknown) => {
+        if (!ending.signal.aborted) logger.error('cluster events are not told any more', { error: String(e) })
+      })
   }
 
   async #startAgent(): Promise<void> {
@@ -474,7 +508,7 @@ export class ClusterNode implements ClusterBackend {
     this.#planRenewal()
   }
 
-  /** At a random point between 50 % and 80 % of the certificate's life (swarm-semantics 3.5). */
+  /** At a random point between 50 % and 80 % of the certificate's life. */
   #planRenewal(): void {
     this.#renewal?.cancel()
     const identity = this.#identity
@@ -492,6 +526,7 @@ export class ClusterNode implements ClusterBackend {
     const manager = this.#manager
     if (!manager) return
     this.#manager = null
+    this.#events?.abort()
     await manager.stop()
     await removeTree(this.options.dir, 'raft')
     if (this.#identity?.role === 'manager') this.#renewSoon()
@@ -499,6 +534,7 @@ export class ClusterNode implements ClusterBackend {
 
   async #stopParts(): Promise<void> {
     this.#renewal?.cancel()
+    this.#events?.abort()
     const [agent, manager] = [this.#agent, this.#manager]
     this.#agent = null
     this.#manager = null
@@ -508,6 +544,7 @@ export class ClusterNode implements ClusterBackend {
 
   async #goAway(graceful: boolean): Promise<void> {
     this.#renewal?.cancel()
+    this.#events?.abort()
     const [agent, manager] = [this.#agent, this.#manager]
     this.#agent = null
     this.#manager = null

@@ -7,8 +7,9 @@ import type { Logger } from '../common/log.js'
 import { createEngine, type Engine } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
-import { createImageService, createSnapshotService, createVolumeService } from '../runtime/index.js'
+import { createImageService, createSnapshotService, createVolumeService, native } from '../runtime/index.js'
 import { createAgent, createExecutor } from '../worker/index.js'
+import { AttachedNetworks } from './attached-networks.js'
 import { ClusterNode } from './cluster-node.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
@@ -57,7 +58,7 @@ export class Daemon {
     const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, modules('volume'))
     await images.start()
     await volumes.start()
-    const networks = createNetworkService(
+    const hostNetworks = createNetworkService(
       {
         root: join(o.dataRoot, 'network'),
         runDir: join(o.execRoot, 'network'),
@@ -68,7 +69,15 @@ export class Daemon {
       },
       modules('overlay'),
     )
-    const engine = createEngine(
+    const networks = AttachedNetworks.wrap(join(o.dataRoot, 'network'), hostNetworks, {
+      ...modules('networks'),
+      managers: () => cluster.attachments(),
+      container: (id) => {
+        const c = engine.containers.list().find((x) => x.id === id)
+        return c ? { name: c.name, isTask: 'com.docker.swarm.task.id' in (c.config.Labels ?? {}) } : null
+      },
+    })
+    const engine: Engine = createEngine(
       {
         dataRoot: o.dataRoot,
         execRoot: o.execRoot,
@@ -97,15 +106,22 @@ export class Daemon {
             engineVersion: facts.version,
             labels: Object.fromEntries(o.labels.map((l) => [l.split('=')[0]!, l.slice(l.indexOf('=') + 1)])),
             genericResources: o.genericResources.map(parseGenericResource),
+            filesDir: join(o.execRoot, 'tasks'),
           },
-          { engine, logger: logger.child({ room: 'executor' }), membership: () => cluster.membership() },
+          {
+            engine,
+            mounts: native(),
+            logger: logger.child({ room: 'executor' }),
+            membership: () => cluster.membership(),
+          },
         ),
+        publish: (event) => engine.events.publish(event),
         ca: createCaClient({ clock }),
         createManager,
         createAgent,
       },
     )
-    const api = await createApi({ engine, cluster, facts, clock, logger: logger.child({ room: 'api' }) })
+    const api = await createApi({ engine, cluster, facts, clock, rng, logger: logger.child({ room: 'api' }) })
     await cluster.start()
     await listenAll(api, o, logger)
     return new Daemon(engine, cluster, api, images)

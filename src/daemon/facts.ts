@@ -45,7 +45,7 @@ export async function systemFacts(
     insecureRegistries: o.insecureRegistries,
     registryMirrors: o.registryMirrors,
     defaultAddressPools: pools,
-    initBinary: '',
+    initBinary: 'docker-init',
     startedMs: nowMs,
     warnings: kernelWarnings(),
   }

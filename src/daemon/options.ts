@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { invalid } from '../common/index.js'
 import type { LogLevel } from '../common/log.js'
 
-/** Everything the daemon can be told, from flags and daemon.json together (design.md §6; names as dockerd has them). */
+/** Everything the daemon can be told, from flags and daemon.json together; names as dockerd has them. */
 export interface DaemonOptions {
   dataRoot: string
   execRoot: string

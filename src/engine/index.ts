@@ -6,7 +6,11 @@ import { assembleEngine } from './engine.js'
 import { CAPABILITIES } from './spec/capabilities.js'
 
 export * from './contract.js'
+export { generateName } from './names.js'
 export * from './types.js'
+
+/** Counts up when the same profile compiles to a program that decides differently: programs on disk are made anew. */
+const FILTER_COMPILER = 2
 
 /** The engine with the real shim and addon. `start` it before use. */
 export function createEngine(options: EngineOptions, modules: EngineModules): Engine {
@@ -24,7 +28,7 @@ export function createEngine(options: EngineOptions, modules: EngineModules): En
       ),
     // The profile with every condition met and with none: a changed rule shows in one of them.
     seccompVersion: createHash('sha256')
-      .update(JSON.stringify([defaultSeccompProfile(CAPABILITIES), defaultSeccompProfile([])]))
+      .update(JSON.stringify([FILTER_COMPILER, defaultSeccompProfile(CAPABILITIES), defaultSeccompProfile([])]))
       .digest('hex'),
   })
 }

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { LiveContainer } from '../runtime/index.js'
+import { defaultSeccompProfile, type LiveContainer } from '../runtime/index.js'
 import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
@@ -78,6 +78,12 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       hostHasMqueue: ctx.facts.hasMqueue,
       defaultUlimits: ctx.options.defaultUlimits,
     })
+    const runtime = runtimePath(ctx, hostConfig.Runtime)
+    // Another runtime cannot take a compiled filter: it gets the profile, and the shim answers Docker's conditions in it.
+    if (runtime && security.seccomp !== 'unconfined') {
+      const linux = spec['linux'] as Record<string, unknown>
+      linux['seccomp'] = security.seccomp === 'default' ? defaultSeccompProfile(capabilities) : security.seccomp
+    }
     undo.add('shim', () => ctx.runtime.delete(container.id))
     // The shim needs the namespace, not yet what is in it.
     const [live, joined] = await allSettled([
@@ -92,7 +98,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
         cgroup,
         seccomp,
         initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,
-        runtime: runtimePath(ctx, hostConfig.Runtime),
+        runtime,
       }),
       joinNetworks(ctx, container),
     ])
@@ -128,7 +134,8 @@ async function containerDevices(container: Container): Promise<readonly SpecDevi
 }
 
 /** A runtime that was added by path; the shim's own library otherwise. */
-const runtimePath = (ctx: EngineContext, name = ''): string | null => ctx.options.runtimes[name] ?? null
+const runtimePath = (ctx: EngineContext, name = ''): string | null =>
+  ctx.options.runtimes[name || ctx.options.defaultRuntime] ?? null
 
 function namespaceOf(ctx: EngineContext, mode: string | undefined, type: 'pid' | 'ipc'): NamespaceSource {
   if (mode === 'host') return 'host'

@@ -23,10 +23,16 @@ export const ip = (...args: string[]): Promise<string> => run('ip', ...args)
 export const netnsPath = (name: string): string => `/run/netns/${name}`
 export const netnsExists = (name: string): boolean => existsSync(netnsPath(name))
 
+/** Under npm, PATH begins with node_modules/.bin, where a package brings an nft of another kind. */
+const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
 /** Loads a ruleset into a namespace. */
 export async function nft(netns: string, rules: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    const p = spawn('nsenter', [`--net=${netnsPath(netns)}`, 'nft', '-f', '-'], { stdio: ['pipe', 'ignore', 'pipe'] })
+    const p = spawn('nsenter', [`--net=${netnsPath(netns)}`, 'nft', '-f', '-'], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      env: { PATH: SYSTEM_PATH },
+    })
     let err = ''
     p.stderr.on('data', (b) => {
       err += b

@@ -7,6 +7,7 @@ import type {
   GetResponse,
   ListRequest,
   ListResponse,
+  Network,
   Node,
   RemoveRequest,
   ServiceLogsRequest,
@@ -37,6 +38,16 @@ export interface ControlApi {
   attachNetwork(request: AttachNetworkRequest): Promise<AttachNetworkResponse>
   watch(request: WatchRequest, signal: AbortSignal): AsyncIterable<WatchEvent>
   logs(request: ServiceLogsRequest, signal: AbortSignal): AsyncIterable<ServiceLogsResponse>
+}
+
+/** What any node asks of the managers for its single containers on attachable networks. */
+export interface AttachmentClient {
+  /** By id or name; null: the cluster has none such. */
+  network(reference: string): Promise<Network | null>
+  /** Resolves with an address given. forbidden `notAttachable` for networks of services only. */
+  attach(request: AttachNetworkRequest): Promise<AttachNetworkResponse>
+  /** Gives the address back. Idempotent. */
+  detach(taskId: string): Promise<void>
 }
 
 /** Key and certificates of a node, PEM, and what the certificate says. */

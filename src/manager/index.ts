@@ -1,6 +1,6 @@
 export { createCaClient, parseJoinToken, readIdentity } from './ca/index.js'
 export * from './contract.js'
-export { CLUSTER_DEFAULTS, NO_LEADER } from './control/index.js'
+export { CLUSTER_DEFAULTS, localAttachments, NO_LEADER, remoteAttachments } from './control/index.js'
 export { formatUnlockKey, parseUnlockKey } from './keys/index.js'
 export { createManager } from './manager.js'
 export * from './store/index.js'

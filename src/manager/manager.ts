@@ -352,6 +352,7 @@ class SwarmManager implements Manager {
     const managerOf = (nodeId: string): string | null => leadership.desk?.managerOf(nodeId) ?? null
     const broker = new LogBroker({ store, dispatcher, managerOf, identity })
     const local = new LeaderControl({ store, clock, raft, logs: (r, s) => broker.logs(r, s) })
+    const forwarding = new ForwardingControl(link, local)
     this.#parts = {
       raft,
       link,
@@ -359,10 +360,12 @@ class SwarmManager implements Manager {
       reporter,
       dispatcher,
       autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.#unlockKey),
-      control: new ForwardingControl(link, local),
+      control: forwarding,
       services: {
         control: controlHandlers({
           authorise: (peer) => check(peer, 'manager'),
+          authoriseNode: (peer) => check(peer, 'any'),
+          forwarding,
           isLeader: () => link.leading,
           control: local,
           localLogs: (request, nodes, signal) => broker.local(request, nodes, signal),

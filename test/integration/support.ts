@@ -84,8 +84,8 @@ export async function until<T>(
   }
 }
 
-export async function swarm(l: Lab): Promise<void> {
-  const [first, ...others] = l.plan.hosts as [LabHost, ...LabHost[]]
+export async function swarm(l: { readonly plan: { readonly hosts: readonly LabHost[] } }): Promise<void> {
+  const [first, ...others] = l.plan.hosts as readonly [LabHost, ...LabHost[]]
   await ok(first, 'swarm', 'init', '--advertise-addr', first.address)
   for (const h of others) {
     const token = await ok(first, 'swarm', 'join-token', '-q', h.role)

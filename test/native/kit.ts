@@ -1,6 +1,7 @@
 // What the tests of the native core stand on: a busybox image, bundles, and a client of the shim's protocol.
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -233,6 +234,8 @@ export class TestContainer {
   readonly dir: string
   readonly id: string
   shim: SpawnedShim | undefined
+  /** A program and arguments that execute the shim, in place of the shim itself. */
+  through: string[] = []
   gone: Promise<void> | undefined
 
   constructor(
@@ -281,7 +284,9 @@ export class TestContainer {
   /** Starts the shim; resolves with the status lines when the shim closes the pipe. */
   async start(...args: string[]): Promise<Json[]> {
     const logFd = openSync(join(this.dir, 'shim.log'), 'a')
-    this.shim = native().spawnShim({ path: bin('shoal-shim'), args: [...args, this.dir], cwd: this.dir, logFd })
+    const [path, ...before] = [...this.through, bin('shoal-shim')]
+    this.shim = native().spawnShim({ path: path!, args: [...before, ...args, this.dir], cwd: this.dir, logFd })
+    closeSync(logFd)
     this.gone = native().pidfdWait(this.shim.pid, 0)
     const status = new (await import('node:net')).Socket({ fd: this.shim.statusFd, readable: true, writable: false })
     let text = ''

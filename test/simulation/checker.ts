@@ -46,7 +46,7 @@ interface Configuration {
   readonly learners: ReadonlySet<RaftId>
 }
 
-/** The invariants of raft-properties C, looked at after each event of a member. */
+/** The invariants, looked at after each event of a member. */
 export class Checker {
   readonly #leaders = new Map<number, RaftId>()
   readonly #entries = new Map<string, { readonly prevTerm: number; readonly hash: number }>()

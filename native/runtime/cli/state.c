@@ -75,7 +75,7 @@ int state_write(int dir, const char *id, const char *bundle, const char *cgroup,
   json_quote_str(&b, cgroup);
   buf_fmt(&b, ",\"pid\":%d,\"startTicks\":%llu,\"createdMs\":%lld}\n", (int)pid, (unsigned long long)(pid ? proc_start_ticks(pid) : 0),
           (long long)now_ms());
-  json_write(&c, config);
+  if (pid) json_write(&c, config);
   if (replace_file_at(dir, "state.json", b.p, b.len, false) < 0 || (pid && replace_file_at(dir, "config.json", c.p, c.len, false) < 0))
     return fail(e, 0, "write", "state.json", "cannot write the state of '%s': %s", id, strerror(errno));
   return 0;

@@ -1,8 +1,9 @@
 import { rfc3339 } from '../../common/index.js'
 import type { Image } from '../../runtime/index.js'
+import { atLeast } from '../streams.js'
 
-/** An element of GET /images/json. */
-export function imageSummary(i: Image): Record<string, unknown> {
+/** An element of GET /images/json and of /system/df. VirtualSize repeats Size up to API 1.43. */
+export function imageSummary(i: Image, apiVersion: string): Record<string, unknown> {
   return {
     Id: i.id,
     ParentId: i.parent ?? '',
@@ -10,31 +11,38 @@ export function imageSummary(i: Image): Record<string, unknown> {
     RepoDigests: i.repoDigests,
     Created: Math.floor(i.createdMs / 1000),
     Size: i.sizeBytes,
-    VirtualSize: i.sizeBytes,
+    ...virtualSize(i, apiVersion),
     SharedSize: -1,
     Containers: -1,
     Labels: i.config.config?.Labels ?? null,
   }
 }
 
+const virtualSize = (i: Image, apiVersion: string): object =>
+  atLeast(apiVersion, '1.44') ? {} : { VirtualSize: i.sizeBytes }
+
+/** Fields of a container that an image cannot have; shown with it up to API 1.49. */
+const CONTAINER_ONLY = {
+  Hostname: '',
+  Domainname: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
+  Image: '',
+} as const
+
 /** GET /images/{name}/json. ContainerConfig is kept at every version: docker-compose 1.29 reads it. */
-export function imageInspect(i: Image): object {
+export function imageInspect(i: Image, apiVersion: string): object {
   const c = i.config.config ?? {}
   const config = {
-    Hostname: '',
-    Domainname: '',
     User: c.User ?? '',
-    AttachStdin: false,
-    AttachStdout: false,
-    AttachStderr: false,
     ...(c.ExposedPorts ? { ExposedPorts: c.ExposedPorts } : {}),
-    Tty: false,
-    OpenStdin: false,
-    StdinOnce: false,
     Env: c.Env ?? null,
     Cmd: c.Cmd ?? null,
     ...(c.Healthcheck ? { Healthcheck: c.Healthcheck } : {}),
-    Image: '',
     Volumes: c.Volumes ?? null,
     WorkingDir: c.WorkingDir ?? '',
     Entrypoint: c.Entrypoint ?? null,
@@ -53,14 +61,14 @@ export function imageInspect(i: Image): object {
     Created: i.config.created ?? rfc3339(i.createdMs),
     DockerVersion: '',
     Author: i.config.author ?? '',
-    Config: config,
-    ContainerConfig: config,
-    Container: '',
+    Config: atLeast(apiVersion, '1.50') ? config : { ...CONTAINER_ONLY, ...config },
+    ContainerConfig: { ...CONTAINER_ONLY, ...config },
+    ...(atLeast(apiVersion, '1.45') ? {} : { Container: '' }),
     Architecture: i.config.architecture,
     ...(i.config.variant ? { Variant: i.config.variant } : {}),
     Os: i.config.os,
     Size: i.sizeBytes,
-    VirtualSize: i.sizeBytes,
+    ...virtualSize(i, apiVersion),
     GraphDriver: { Name: 'overlay2', Data: null },
     RootFS: { Type: 'layers', Layers: i.config.rootfs.diff_ids },
     Metadata: { LastTagTime: i.lastTaggedMs ? rfc3339(i.lastTaggedMs) : '0001-01-01T00:00:00Z' },

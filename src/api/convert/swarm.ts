@@ -42,7 +42,7 @@ const REACHABILITIES: Record<Reachability, string> = {
 
 // ------------------------------------------------------------------------------------------------ cluster
 
-/** Swarm's defaults; swarm-semantics.md 2.1, 3.5, 4.1, 5.13. */
+/** Swarm's defaults; */
 export const DEFAULTS = {
   taskHistoryRetentionLimit: 5,
   snapshotInterval: 10_000,
@@ -328,7 +328,7 @@ export const configSpecFrom = (s: DataSpecJson): ConfigSpec => ({
   templating: driverFrom(s.Templating),
 })
 
-/** Without its data, always (swarm-semantics 8.4). */
+/** Without its data, always. */
 export const secretJson = (s: Secret): object => ({
   ID: s.id,
   ...metaJson(s.meta),

@@ -1,12 +1,21 @@
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Duplex } from 'node:stream'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { invalid, isKind } from '../../common/index.js'
-import type { ContainerConfig, ContainerView, CreateContainerBody, HostConfig, LogQuery } from '../../engine/index.js'
+import type {
+  Attachment,
+  ContainerConfig,
+  ContainerView,
+  CreateContainerBody,
+  HostConfig,
+  LogQuery,
+} from '../../engine/index.js'
 import { CONTAINER_BODY, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
-import { clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import { acceptWebSocket, clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import { admitNetworks, networksOf } from '../swarm-networks.js'
 
 const LIST_FILTERS = [
   'ancestor',
@@ -60,6 +69,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   app.post('/containers/create', async (request, reply) => {
     const q = request.query as Query
     const body = object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container')
+    await admitNetworks(m, networksOf(body))
     const made = await containers.create(body, { name: text(q, 'name'), platform: text(q, 'platform') || undefined })
     reply.code(201)
     return { Id: made.id, Warnings: made.warnings }
@@ -149,7 +159,11 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       return reply.code(204).send()
     })
   }
-  act('start', (id) => containers.start(id))
+  act('start', async (id) => {
+    // A network of the cluster may have been made anew since, or this node have joined anew.
+    await admitNetworks(m, [...containers.get(id).endpoints.keys()])
+    await containers.start(id)
+  })
   act('stop', (id, q) =>
     containers.stop(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
   )
@@ -176,11 +190,11 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     return { Warnings: warnings.length > 0 ? warnings : null }
   })
 
-  app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
+  const attach = (request: FastifyRequest<{ Params: Params }>): Promise<Attachment> => {
     const q = request.query as Query
     const c = containers.get(request.params.id)
     if (c.state.status === 'paused') throw isPaused(c)
-    const attachment = await containers.attach(c.id, {
+    return containers.attach(c.id, {
       stdin: bool(q, 'stdin'),
       stdout: bool(q, 'stdout'),
       stderr: bool(q, 'stderr'),
@@ -188,7 +202,22 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       stream: bool(q, 'stream'),
       detachKeys: text(q, 'detachKeys'),
     })
+  }
+  app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
+    const attachment = await attach(request)
     await pump(hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
+  })
+  // The same over a websocket, where output and errors are never told apart.
+  app.get<{ Params: Params }>('/containers/:id/attach/ws', async (request, reply) => {
+    const attachment = await attach(request)
+    let socket: Duplex
+    try {
+      socket = acceptWebSocket(request, reply)
+    } catch (e) {
+      attachment.close()
+      throw e
+    }
+    await pump(socket, attachment, false)
   })
 
   app.post<{ Params: Params }>('/containers/:id/wait', async (request, reply) => {
@@ -199,8 +228,9 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const waiting = containers.wait(id, condition, clientGone(request))
     const out = startStream(request, reply, 'application/json')
     try {
-      const { exitCode, error } = await waiting
-      out.end(`${JSON.stringify({ StatusCode: exitCode, ...(error ? { Error: { Message: error } } : {}) })}\n`)
+      // Why a start failed is told by the start itself: as an Error here, clients would print it a second time.
+      const { exitCode } = await waiting
+      out.end(`${JSON.stringify({ StatusCode: exitCode })}\n`)
     } catch (e) {
       out.end(
         isKind(e, 'cancelled')

@@ -32,7 +32,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
       .filter((i): i is Image => i !== null)
       .sort((a, b) => b.createdMs - a.createdMs)
       .map((i) => ({
-        ...imageSummary(i),
+        ...imageSummary(i, request.apiVersion),
         ...(shared
           ? { SharedSize: shared.sharedBytes.get(i.id) ?? 0, Containers: used.filter((c) => c.image === i.id).length }
           : {}),
@@ -122,7 +122,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
   app.get<{ Params: { '*': string } }>('/images/*', async (request, reply) => {
     const { name, verb } = split(request.params['*'], ['json', 'history', 'get', 'attestations'])
     const image = await images.get(name)
-    if (verb === 'json') return imageInspect(image)
+    if (verb === 'json') return imageInspect(image, request.apiVersion)
     if (verb === 'history') return imageHistory(image, image.layerSizes)
     if (verb === 'get') {
       reply.type('application/x-tar')
@@ -228,7 +228,7 @@ const keepStreams =
 
 /**
  * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer;
- * later failures go into the stream, since its status has been sent (engine-api.md, Streams).
+ * later failures go into the stream, since its status has been sent.
  */
 async function progress(
   request: FastifyRequest,

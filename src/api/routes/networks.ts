@@ -7,6 +7,7 @@ import { object, type Shape } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { networkJson, swarmNetworkRecord } from '../convert/network.js'
 import { Filters, type Query, text } from '../query.js'
+import { admitNetworks } from '../swarm-networks.js'
 import { pruneUntil } from './containers.js'
 
 interface IpamBody {
@@ -171,7 +172,9 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       { Container: 'string', EndpointConfig: 'object' },
       'connect',
     )
-    const n = await find(decodeURIComponent(request.params.id), '')
+    const reference = decodeURIComponent(request.params.id)
+    await admitNetworks(m, [reference])
+    const n = await find(reference, '')
     await containers.connect(b.Container ?? '', n.id, b.EndpointConfig ?? null)
     return reply.code(200).send()
   })

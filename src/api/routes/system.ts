@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
-import type { FastifyInstance } from 'fastify'
-import { rfc3339, unauthorized } from '../../common/index.js'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
 import type { EngineEvent } from '../../engine/index.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
 import { containerSummary } from '../convert/container.js'
@@ -9,7 +9,7 @@ import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, timestamp } from '../query.js'
-import { clientGone, startStream, writeChunk } from '../streams.js'
+import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -50,8 +50,16 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   app.options('/*', async (_q, reply) => {
     reply.code(200).send()
   })
+  registerPlugins(app)
+  for (const path of ['/session', '/grpc'])
+    app.post(path, async () => {
+      throw unimplemented(
+        'buildkit',
+        'this engine does not speak BuildKit: set DOCKER_BUILDKIT=0 for the builder that it has, or build elsewhere and load the image',
+      )
+    })
   app.get('/version', async () => version(m))
-  app.get('/info', async () => info(m))
+  app.get('/info', async (request) => info(m, request.apiVersion))
 
   app.get('/events', async (request, reply) => {
     const q = request.query as Query
@@ -87,7 +95,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     return { Status: 'Login Succeeded', IdentityToken: '' }
   })
 
-  app.get('/system/df', async () => {
+  app.get('/system/df', async (request) => {
     const { engine } = m
     const containers = engine.containers.list()
     const images = await engine.images.list()
@@ -96,7 +104,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     return {
       LayersSize: usage.layersBytes,
       Images: images.map((i) => ({
-        ...imageSummary(i),
+        ...imageSummary(i, request.apiVersion),
         SharedSize: usage.sharedBytes.get(i.id) ?? 0,
         Containers: containers.filter((c) => c.image === i.id).length,
       })),
@@ -116,6 +124,26 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
       BuilderSize: 0,
     }
   })
+}
+
+/** The engine has no plugins: none are listed, none are found, and none can be brought in. */
+function registerPlugins(app: FastifyInstance): void {
+  app.get('/plugins', async (request) => {
+    Filters.parse(request.query as Query, ['capability', 'enable'])
+    return []
+  })
+  const missing = async (request: FastifyRequest<{ Params: { name: string } }>): Promise<never> => {
+    throw notFound('noSuchPlugin', `plugin "${request.params.name}" not found`)
+  }
+  app.get('/plugins/:name/json', missing)
+  app.delete('/plugins/:name', missing)
+  for (const verb of ['enable', 'disable', 'upgrade', 'push', 'set']) app.post(`/plugins/:name/${verb}`, missing)
+  const refused = async (): Promise<never> => {
+    throw unimplemented('plugins', 'plugins are not supported: volumes, networks and logs have their drivers built in')
+  }
+  app.get('/plugins/privileges', refused)
+  app.post('/plugins/pull', refused)
+  app.post('/plugins/create', refused)
 }
 
 export function eventJson(e: EngineEvent): object {
@@ -207,11 +235,12 @@ function osRelease(): { name: string; version: string } {
   }
 }
 
-async function info(m: ApiModules): Promise<object> {
+async function info(m: ApiModules, apiVersion: string): Promise<object> {
   const { engine, facts: f } = m
   const containers = engine.containers.list()
   const count = (s: string): number => containers.filter((c) => c.state.status === s).length
   const system = osRelease()
+  const commit = (id: string): object => (atLeast(apiVersion, '1.49') ? { ID: id } : { ID: id, Expected: id })
   return {
     ID: f.id,
     Containers: containers.length,
@@ -240,8 +269,7 @@ async function info(m: ApiModules): Promise<object> {
     PidsLimit: true,
     OomKillDisable: f.cgroupVersion === '1',
     IPv4Forwarding: true,
-    BridgeNfIptables: false,
-    BridgeNfIp6tables: false,
+    ...(atLeast(apiVersion, '1.50') ? {} : { BridgeNfIptables: false, BridgeNfIp6tables: false }),
     Debug: f.debug,
     NFd: 0,
     NGoroutines: 0,
@@ -257,8 +285,9 @@ async function info(m: ApiModules): Promise<object> {
     Architecture: ({ amd64: 'x86_64', arm64: 'aarch64' } as Record<string, string>)[arch()] ?? arch(),
     IndexServerAddress: 'https://index.docker.io/v1/',
     RegistryConfig: {
-      AllowNondistributableArtifactsCIDRs: [],
-      AllowNondistributableArtifactsHostnames: [],
+      ...(atLeast(apiVersion, '1.49')
+        ? {}
+        : { AllowNondistributableArtifactsCIDRs: [], AllowNondistributableArtifactsHostnames: [] }),
       InsecureRegistryCIDRs: ['::1/128', '127.0.0.0/8'],
       IndexConfigs: Object.fromEntries(
         f.insecureRegistries.map((r) => [r, { Name: r, Mirrors: [], Secure: false, Official: false }]),
@@ -282,9 +311,9 @@ async function info(m: ApiModules): Promise<object> {
     LiveRestoreEnabled: f.liveRestore,
     Isolation: '',
     InitBinary: f.initBinary,
-    ContainerdCommit: { ID: '', Expected: '' },
-    RuncCommit: { ID: f.gitCommit, Expected: f.gitCommit },
-    InitCommit: { ID: '', Expected: '' },
+    ContainerdCommit: commit(''),
+    RuncCommit: commit(f.gitCommit),
+    InitCommit: commit(''),
     SecurityOptions: ['name=seccomp,profile=builtin', ...(f.cgroupVersion === '2' ? ['name=cgroupns'] : [])],
     DefaultAddressPools: f.defaultAddressPools.map((p) => ({ Base: p.base, Size: p.size })),
     Warnings: f.warnings.length > 0 ? f.warnings : null,

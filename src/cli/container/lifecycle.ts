@@ -1,9 +1,9 @@
-import { type Cli, type Command, collect, Exit, environment, forEach, inspectAll, whole } from '../command.js'
-import { align } from '../format/table.js'
-import { converse } from '../streams.js'
-import { startStatus } from './run.js'
+import { Option } from 'commander'
+import { type Cli, type Command, confirm, Exit, filterFlag, filters, forEach, inspectAll, whole } from '../command.js'
+import { alignTop } from '../format/table.js'
+import { humanSize } from '../format/units.js'
 
-/** start, stop, restart, kill, pause, unpause, rename, rm, wait, inspect, port, top, exec, attach, logs. */
+/** stop, restart, kill, pause, unpause, rename, rm, wait, inspect, port, top, prune. */
 export function registerLifecycle(parent: Command, cli: Cli): void {
   const act = (
     name: string,
@@ -26,7 +26,7 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
   const timeFlags = (c: Command): Command =>
     c
       .option('-t, --timeout <seconds>', 'before it is killed', whole)
-      .option('--time <seconds>', 'same', whole)
+      .addOption(new Option('--time <seconds>').argParser(whole).hideHelp())
       .option('-s, --signal <signal>', 'signal to send')
   timeFlags(act('stop', 'Stop running containers', (id) => `/containers/${id}/stop`, timed))
   timeFlags(act('restart', 'Restart containers', (id) => `/containers/${id}/restart`, timed))
@@ -45,7 +45,11 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
     .argument('<container>')
     .argument('<name>')
     .action(async (id: string, name: string) => {
-      await (await cli.api()).post(`/containers/${encodeURIComponent(id)}/rename`, { query: { name } })
+      try {
+        await (await cli.api()).post(`/containers/${encodeURIComponent(id)}/rename`, { query: { name } })
+      } catch (e) {
+        throw new Exit(1, `${(e as Error).message}\nError: failed to rename container named ${id}`)
+      }
     })
 
   parent
@@ -67,7 +71,10 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
           })
         } catch (e) {
           if (!(f.force && (e as { status?: number }).status === 404)) throw e
+          cli.err(`${(e as Error).message}\n`)
+          return 'missing'
         }
+        return undefined
       })
     })
 
@@ -77,10 +84,16 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
     .argument('<container...>')
     .action(async (ids: string[]) => {
       const api = await cli.api()
-      for (const id of ids)
-        cli.out(
-          `${(await api.post<{ StatusCode: number }>(`/containers/${encodeURIComponent(id)}/wait`)).StatusCode}\n`,
-        )
+      const failures: string[] = []
+      for (const id of ids) {
+        try {
+          const { StatusCode } = await api.post<{ StatusCode: number }>(`/containers/${encodeURIComponent(id)}/wait`)
+          cli.out(`${StatusCode}\n`)
+        } catch (e) {
+          failures.push((e as Error).message)
+        }
+      }
+      if (failures.length > 0) throw new Exit(1, failures.join('\n'))
     })
 
   parent
@@ -113,7 +126,7 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
       const rows = Object.entries(c.NetworkSettings.Ports).filter(
         ([key, b]) => b && (wanted === null || key === wanted),
       )
-      if (wanted !== null && rows.length === 0) throw new Exit(1, `no public port '${wanted}' published for ${id}`)
+      if (wanted !== null && rows.length === 0) throw new Exit(1, `Error: No public port '${port}' published for ${id}`)
       for (const [key, bindings] of rows)
         for (const b of bindings!) cli.out(`${wanted === null ? `${key} -> ` : ''}${b.HostIp}:${b.HostPort}\n`)
     })
@@ -123,171 +136,31 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
     .description('Display the running processes of a container')
     .argument('<container>')
     .argument('[psOptions...]')
-    .passThroughOptions()
+    .stopAtFirstArgument('CONTAINER [ps OPTIONS]')
     .action(async (id: string, ps: string[]) => {
       const api = await cli.api()
       const top = await api.get<{ Titles: string[]; Processes: string[][] }>(
         `/containers/${encodeURIComponent(id)}/top`,
         { ps_args: ps.join(' ') },
       )
-      cli.out(align([top.Titles.join('\t'), ...top.Processes.map((p) => p.join('\t'))]))
+      cli.out(alignTop([top.Titles.join('\t'), ...top.Processes.map((p) => p.join('\t'))]))
     })
-  registerStart(parent, cli)
-  registerExec(parent, cli)
-  registerLogs(parent, cli)
-}
 
-interface Inspect {
-  Id: string
-  Config: { Tty: boolean; OpenStdin: boolean }
-  State: { ExitCode: number; Running: boolean }
-}
-
-function registerStart(parent: Command, cli: Cli): void {
-  const join = async (
-    id: string,
-    f: { interactive?: boolean; detachKeys?: string },
-    before: () => Promise<unknown>,
-  ): Promise<void> => {
-    const api = await cli.api()
-    const c = await api.get<Inspect>(`/containers/${encodeURIComponent(id)}/json`)
-    const stdin = (f.interactive ?? false) && c.Config.OpenStdin
-    const socket = await api.hijack(`/containers/${c.Id}/attach`, {
-      query: { stream: true, stdin, stdout: true, stderr: true, detachKeys: f.detachKeys },
-      stdin,
+  parent
+    .command('prune')
+    .description('Remove all stopped containers')
+    .option('--filter <filter>', 'provide filter values (e.g. "until=<timestamp>")', filterFlag)
+    .option('-f, --force', 'do not prompt for confirmation')
+    .action(async (f: { filter?: string[]; force?: boolean }) => {
+      await confirm(cli, f.force, 'WARNING! This will remove all stopped containers.')
+      const done = await (await cli.api()).post<Pruned>('/containers/prune', { query: { filters: filters(f.filter) } })
+      if (done.ContainersDeleted && done.ContainersDeleted.length > 0)
+        cli.out(`Deleted Containers:\n${done.ContainersDeleted.join('\n')}\n\n`)
+      cli.out(`Total reclaimed space: ${humanSize(done.SpaceReclaimed)}\n`)
     })
-    await before()
-    await converse(api, { socket, tty: c.Config.Tty, stdin }, (w, h) =>
-      api.post(`/containers/${c.Id}/resize`, { query: { w, h } }),
-    )
-    const after = await api.get<Inspect>(`/containers/${c.Id}/json`).catch(() => null)
-    if (after && !after.State.Running) process.exitCode = after.State.ExitCode
-  }
-  parent
-    .command('start')
-    .description('Start stopped containers')
-    .argument('<container...>')
-    .option('-a, --attach', 'attach stdout and stderr')
-    .option('-i, --interactive', 'attach stdin')
-    .option('--detach-keys <keys>', 'keys to detach with')
-    .action(async (ids: string[], f: { attach?: boolean; interactive?: boolean; detachKeys?: string }) => {
-      const api = await cli.api()
-      if (!f.attach && !f.interactive)
-        return forEach(cli, ids, (id) => api.post(`/containers/${encodeURIComponent(id)}/start`))
-      if (ids.length > 1) throw new Exit(1, 'you cannot start and attach multiple containers at once')
-      await join(ids[0]!, f, () => api.post(`/containers/${encodeURIComponent(ids[0]!)}/start`))
-    })
-  parent
-    .command('attach')
-    .description("Attach this terminal to a running container's process")
-    .argument('<container>')
-    .option('--no-stdin', 'do not attach stdin')
-    .option('--detach-keys <keys>', 'keys to detach with')
-    .action((id: string, f: { stdin: boolean; detachKeys?: string }) =>
-      join(id, { interactive: f.stdin, detachKeys: f.detachKeys }, async () => {}),
-    )
 }
 
-function registerExec(parent: Command, cli: Cli): void {
-  parent
-    .command('exec')
-    .description('Execute a command in a running container')
-    .option('-d, --detach', 'in the background')
-    .option('--detach-keys <keys>', 'keys to detach with', '')
-    .option('-e, --env <key=value>', 'environment variable (repeatable)', collect)
-    .option('-i, --interactive', 'keep stdin open')
-    .option('--privileged', 'all capabilities')
-    .option('-t, --tty', 'a terminal')
-    .option('-u, --user <user>', 'user[:group]', '')
-    .option('-w, --workdir <dir>', 'working directory', '')
-    .argument('<container>')
-    .argument('<command>')
-    .argument('[args...]')
-    .passThroughOptions()
-    .action(
-      async (
-        id: string,
-        command: string,
-        args: string[],
-        f: {
-          detach?: boolean
-          detachKeys: string
-          env?: string[]
-          interactive?: boolean
-          privileged?: boolean
-          tty?: boolean
-          user: string
-          workdir: string
-        },
-      ) => {
-        if (f.tty && f.interactive && !f.detach && process.stdin.isTTY !== true)
-          throw new Exit(1, 'the input device is not a TTY')
-        const api = await cli.api()
-        const made = await api.post<{ Id: string }>(`/containers/${encodeURIComponent(id)}/exec`, {
-          body: {
-            AttachStdin: f.interactive ?? false,
-            AttachStdout: !f.detach,
-            AttachStderr: !f.detach,
-            DetachKeys: f.detachKeys,
-            Tty: f.tty ?? false,
-            Env: environment(f.env),
-            Cmd: [command, ...args],
-            Privileged: f.privileged ?? false,
-            User: f.user,
-            WorkingDir: f.workdir,
-          },
-        })
-        if (f.detach) {
-          await api.post(`/exec/${made.Id}/start`, { body: { Detach: true } })
-          return
-        }
-        const socket = await api.hijack(`/exec/${made.Id}/start`, {
-          body: { Detach: false, Tty: f.tty ?? false },
-          stdin: f.interactive ?? false,
-        })
-        await converse(api, { socket, tty: f.tty ?? false, stdin: f.interactive ?? false }, (w, h) =>
-          api.post(`/exec/${made.Id}/resize`, { query: { w, h } }),
-        )
-        const { ExitCode } = await api.get<{ ExitCode: number | null }>(`/exec/${made.Id}/json`)
-        socket.destroy()
-        process.exitCode = ExitCode ?? startStatus('')
-      },
-    )
-}
-
-function registerLogs(parent: Command, cli: Cli): void {
-  parent
-    .command('logs')
-    .description('Fetch the logs of a container')
-    .argument('<container>')
-    .option('--details', 'extra attributes')
-    .option('-f, --follow', 'go on with what comes')
-    .option('--since <time>', 'from a time, or a duration ago')
-    .option('--until <time>', 'up to a time, or a duration ago')
-    .option('-n, --tail <lines>', 'lines from the end', 'all')
-    .option('-t, --timestamps', 'with times')
-    .action(
-      async (
-        id: string,
-        f: { details?: boolean; follow?: boolean; since?: string; until?: string; tail: string; timestamps?: boolean },
-      ) => {
-        const api = await cli.api()
-        const c = await api.get<Inspect>(`/containers/${encodeURIComponent(id)}/json`)
-        const stream = await api.stream('GET', `/containers/${c.Id}/logs`, {
-          query: {
-            stdout: true,
-            stderr: true,
-            details: f.details ?? false,
-            follow: f.follow ?? false,
-            since: f.since,
-            until: f.until,
-            tail: f.tail,
-            timestamps: f.timestamps ?? false,
-          },
-        })
-        if (c.Config.Tty) stream.pipe(process.stdout, { end: false })
-        else api.demux(stream, process.stdout, process.stderr)
-        await new Promise((resolve) => stream.once('end', resolve).once('close', resolve))
-      },
-    )
+interface Pruned {
+  ContainersDeleted: string[] | null
+  SpaceReclaimed: number
 }

@@ -1,5 +1,5 @@
-import { type Cli, type Command, filters, type ListFlags, listFlags, printList, whole } from '../command.js'
-import { humanDuration, humanSize } from '../format/units.js'
+import { type Cli, type Command, filters, type ListFlags, labels, listFlags, printList, whole } from '../command.js'
+import { ago, goTime, humanSize } from '../format/units.js'
 
 interface Summary {
   Id: string
@@ -37,37 +37,41 @@ const COLUMNS = {
 
 const ellipsis = (s: string, n: number): string => ([...s].length > n ? `${[...s].slice(0, n - 1).join('')}…` : s)
 
-/** "0.0.0.0:8080->80/tcp"; runs of ports with the same shift are joined. */
+/**
+ * "9000-9001/udp, 0.0.0.0:8080->80/tcp": neighbours are joined where the host's port is the container's, or there is none;
+ * the others follow, each by itself.
+ */
 export function portsText(ports: Summary['Ports']): string {
-  const groups: { ip: string; from: number; to: number; hostFrom: number; hostTo: number; type: string }[] = []
-  for (const p of [...ports].sort((a, b) => a.PrivatePort - b.PrivatePort)) {
-    const last = groups.find(
-      (g) =>
-        g.ip === (p.IP ?? '') &&
-        g.type === p.Type &&
-        g.to + 1 === p.PrivatePort &&
-        (p.PublicPort === undefined ? g.hostTo === 0 : g.hostTo + 1 === p.PublicPort),
-    )
-    if (last) {
-      last.to = p.PrivatePort
-      if (p.PublicPort !== undefined) last.hostTo = p.PublicPort
-    } else
-      groups.push({
-        ip: p.IP ?? '',
-        from: p.PrivatePort,
-        to: p.PrivatePort,
-        hostFrom: p.PublicPort ?? 0,
-        hostTo: p.PublicPort ?? 0,
-        type: p.Type,
-      })
+  const address = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip)
+  const groups = new Map<string, { ip: string; type: string; first: number; last: number }>()
+  const done: string[] = []
+  const mapped: string[] = []
+  const text = (g: { ip: string; type: string; first: number; last: number }): string => {
+    const range = g.first === g.last ? String(g.first) : `${g.first}-${g.last}`
+    return `${g.ip ? `${address(g.ip)}:${range}->` : ''}${range}/${g.type}`
   }
-  const range = (a: number, b: number): string => (a === b ? String(a) : `${a}-${b}`)
-  return groups
-    .map(
-      (g) =>
-        `${g.hostFrom ? `${g.ip.includes(':') ? `[${g.ip}]` : g.ip}:${range(g.hostFrom, g.hostTo)}->` : ''}${range(g.from, g.to)}/${g.type}`,
-    )
-    .join(', ')
+  const sorted = [...ports].sort(
+    (a, b) =>
+      a.PrivatePort - b.PrivatePort ||
+      (a.IP ?? '').localeCompare(b.IP ?? '') ||
+      (a.PublicPort ?? 0) - (b.PublicPort ?? 0) ||
+      a.Type.localeCompare(b.Type),
+  )
+  for (const p of sorted) {
+    if (p.IP && p.PublicPort !== p.PrivatePort) {
+      mapped.push(`${address(p.IP)}:${p.PublicPort}->${p.PrivatePort}/${p.Type}`)
+      continue
+    }
+    const key = `${p.IP ?? ''}/${p.Type}`
+    const group = groups.get(key)
+    if (group && group.last + 1 === p.PrivatePort) {
+      group.last = p.PrivatePort
+      continue
+    }
+    if (group) done.push(text(group))
+    groups.set(key, { ip: p.IP ?? '', type: p.Type, first: p.PrivatePort, last: p.PrivatePort })
+  }
+  return [...done, ...[...groups.values()].map(text), ...mapped].join(', ')
 }
 
 export function registerLs(parent: Command, cli: Cli, name: string, aliases: readonly string[]): void {
@@ -80,27 +84,33 @@ export function registerLs(parent: Command, cli: Cli, name: string, aliases: rea
     .action(
       async (f: ListFlags & { all?: boolean; last?: number; latest?: boolean; size?: boolean; trunc: boolean }) => {
         const api = await cli.api()
-        const limit = f.latest ? 1 : f.last
+        const limit = f.latest ? 1 : f.last !== undefined && f.last > 0 ? f.last : undefined
         const found = await api.get<Summary[]>('/containers/json', {
           all: f.all ?? false,
           limit,
-          size: f.size ?? false,
+          // A template that shows sizes asks for them.
+          size: f.size ?? /\.Size\b|json \.\s*\}/.test(f.format ?? ''),
           filters: filters(f.filter),
         })
         const rows = found.map((c) => ({
           ID: f.trunc ? c.Id.slice(0, 12) : c.Id,
           Image: c.Image,
-          Command: `"${f.trunc ? ellipsis(c.Command, 20) : c.Command}"`,
-          CreatedAt: new Date(c.Created * 1000).toISOString().replace('T', ' ').replace('.000Z', ' +0000 UTC'),
-          RunningFor: `${humanDuration(Date.now() - c.Created * 1000)} ago`,
+          Command: JSON.stringify(f.trunc ? ellipsis(c.Command, 20) : c.Command),
+          CreatedAt: goTime(c.Created * 1000),
+          RunningFor: ago(Date.now() - c.Created * 1000),
+          Platform: null,
           Ports: portsText(c.Ports),
           State: c.State,
           Status: c.Status,
-          Size: c.SizeRw === undefined ? '0B' : `${humanSize(c.SizeRw)} (virtual ${humanSize(c.SizeRootFs ?? 0)})`,
-          Names: c.Names.map((n) => n.slice(1)).join(','),
-          Labels: Object.entries(c.Labels)
-            .map(([k, v]) => `${k}=${v}`)
+          Size:
+            c.SizeRw === undefined && c.SizeRootFs === undefined
+              ? '0B'
+              : `${humanSize(c.SizeRw ?? 0, 3)} (virtual ${humanSize(c.SizeRootFs ?? 0, 3)})`,
+          // Names of links (/other/alias) are not shown, unless nothing is cut.
+          Names: c.Names.map((n) => n.slice(1))
+            .filter((n) => !f.trunc || !n.includes('/'))
             .join(','),
+          ...labels(c.Labels),
           LocalVolumes: String(c.Mounts.filter((m) => m.Type === 'volume').length),
           Mounts: c.Mounts.map((m) => (f.trunc ? ellipsis(m.Name ?? m.Source, 15) : (m.Name ?? m.Source))).join(','),
           Networks: Object.keys(c.NetworkSettings.Networks).join(','),

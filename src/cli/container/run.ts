@@ -6,33 +6,33 @@ import { showProgress } from '../progress.js'
 import { registryAuthHeader } from '../registry-auth.js'
 import { converse, proxySignals } from '../streams.js'
 import { type ContainerFlags, containerFlags, createBody } from './body.js'
+import { exitStatus } from './session.js'
 
-/** docker's statuses of its own: 125 the engine refused, 126 not executable, 127 not found. */
+/** docker's statuses of its own: 127 the program was not found, 126 it cannot be executed, 125 all else. */
 export function startStatus(message: string): number {
   if (/executable file not found|no such file or directory|system cannot find the file/i.test(message)) return 127
   if (/permission denied|is a directory/i.test(message)) return 126
   return 125
 }
 
-const runFailure = (e: unknown): Exit => {
-  const message = (e as Error).message
-  return e instanceof Exit
-    ? e
-    : new Exit(startStatus(message), `shoal: ${message}\n\nRun 'shoal run --help' for more information`)
-}
+/** `run` ends with its own statuses, and says where help is. */
+const runFailure = (message: string, status: number): Exit =>
+  new Exit(status, `shoal: ${message}\n\nRun 'shoal run --help' for more information`)
 
-async function pull(
-  cli: Cli,
-  api: Api,
-  image: string,
-  f: { platform: string; quiet?: boolean },
-  out: 'stdout' | 'stderr',
-): Promise<void> {
+async function pull(cli: Cli, api: Api, image: string, f: ContainerFlags): Promise<void> {
   const stream = await api.stream('POST', '/images/create', {
     query: { fromImage: image, tag: /[:@][^/]*$/.test(image) ? '' : 'latest', platform: f.platform },
     headers: registryAuthHeader(image),
   })
-  await showProgress(out === 'stderr' ? { ...cli, out: cli.err } : cli, stream, { quiet: f.quiet ?? false })
+  await showProgress({ ...cli, out: cli.err }, stream, {
+    quiet: f.quiet ?? false,
+    terminal: process.stderr.isTTY === true,
+  })
+}
+
+interface Created {
+  Id: string
+  Warnings: string[] | null
 }
 
 /** Creates, pulling what is missing. */
@@ -44,21 +44,21 @@ async function create(
   f: ContainerFlags,
   attached: { stdin: boolean; stdout: boolean; stderr: boolean },
 ): Promise<string> {
+  if (!['always', 'missing', 'never', ''].includes(f.pull))
+    throw new Exit(125, `invalid pull option: '${f.pull}': must be one of "always", "missing" or "never"`)
   if (f.cidfile && existsSync(f.cidfile))
     throw new Exit(125, `container ID file found, make sure the other container isn't running or delete ${f.cidfile}`)
-  if (f.pull === 'always') await pull(cli, api, image, f, 'stderr')
-  const attempt = () =>
-    api.post<{ Id: string; Warnings: string[] | null }>('/containers/create', {
-      query: { name: f.name, platform: f.platform },
-      body: createBody(image, command, f, attached),
-    })
-  let made: { Id: string; Warnings: string[] | null }
+  const body = createBody(image, command, f, attached)
+  if (f.pull === 'always') await pull(cli, api, image, f)
+  const attempt = () => api.post<Created>('/containers/create', { query: { name: f.name, platform: f.platform }, body })
+  let made: Created
   try {
     made = await attempt()
   } catch (e) {
-    if (!(e instanceof ApiError) || e.status !== 404 || f.pull === 'never') throw e
+    const imageMissing = e instanceof ApiError && e.status === 404 && /no such image/i.test(e.message)
+    if (!imageMissing || f.pull === 'never') throw e
     if (!f.quiet) cli.err(`Unable to find image '${/[:@][^/]*$/.test(image) ? image : `${image}:latest`}' locally\n`)
-    await pull(cli, api, image, f, 'stderr')
+    await pull(cli, api, image, f)
     made = await attempt()
   }
   for (const w of made.Warnings ?? []) cli.err(`WARNING: ${w}\n`)
@@ -66,66 +66,46 @@ async function create(
   return made.Id
 }
 
-async function exitCode(api: Api, id: string, condition: string): Promise<() => Promise<number>> {
-  const stream = await api.stream('POST', `/containers/${id}/wait`, { query: { condition } })
-  return async () => {
-    let text = ''
-    for await (const b of stream) text += String(b)
-    const { StatusCode, Error: error } = JSON.parse(text || '{"StatusCode":125}') as {
-      StatusCode: number
-      Error?: { Message: string }
-    }
-    return error && StatusCode < 0 ? 125 : StatusCode
-  }
-}
+type RunFlags = ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean }
 
 export function registerRun(parent: Command, cli: Cli): void {
   containerFlags(parent.command('create').description('Create a new container'))
     .argument('<image>')
     .argument('[command...]')
-    .passThroughOptions()
+    .stopAtFirstArgument('IMAGE [COMMAND] [ARG...]')
     .action(async (image: string, command: string[], f: ContainerFlags) => {
-      try {
-        cli.out(
-          `${await create(cli, await cli.api(), image, command, f, { stdin: f.interactive ?? false, stdout: true, stderr: true })}\n`,
-        )
-      } catch (e) {
-        throw runFailure(e)
-      }
+      const attached = { stdin: f.interactive ?? false, stdout: true, stderr: true }
+      cli.out(`${await create(cli, await cli.api(), image, command, f, attached)}\n`)
     })
 
   containerFlags(parent.command('run').description('Create and run a new container from an image'))
-    .option('-d, --detach', 'run in the background and print the id')
-    .option('--detach-keys <keys>', 'keys to detach with', '')
-    .option('--no-sig-proxy', 'do not pass signals on')
+    .option('-d, --detach', 'run container in background and print container ID')
+    .option('--detach-keys <keys>', 'override the key sequence for detaching a container', '')
+    .option('--sig-proxy', 'proxy received signals to the process', true)
     .argument('<image>')
     .argument('[command...]')
-    .passThroughOptions()
-    .action(
-      async (
-        image: string,
-        command: string[],
-        f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean },
-      ) => {
-        try {
-          process.exitCode = await run(cli, image, command, f)
-        } catch (e) {
-          throw runFailure(e)
-        }
-      },
-    )
+    .stopAtFirstArgument('IMAGE [COMMAND] [ARG...]')
+    .action(async (image: string, command: string[], f: RunFlags) => {
+      try {
+        process.exitCode = await run(cli, image, command, f)
+      } catch (e) {
+        const { message } = e as Error
+        // Mistakes at this terminal are told as they are.
+        if (e instanceof Exit && e.status === 1) throw e
+        throw runFailure(message, e instanceof Exit ? e.status : startStatus(message))
+      }
+    })
 }
 
-async function run(
-  cli: Cli,
-  image: string,
-  command: string[],
-  f: ContainerFlags & { detach?: boolean; detachKeys: string; sigProxy: boolean },
-): Promise<number> {
+async function run(cli: Cli, image: string, command: string[], f: RunFlags): Promise<number> {
+  const streams = (f.attach ?? []).map((s) => s.toLowerCase())
+  for (const s of streams)
+    if (!['stdin', 'stdout', 'stderr'].includes(s))
+      throw new Exit(125, `invalid argument "${s}" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`)
+  if (f.detach && streams.length > 0) throw new Exit(125, 'Conflicting options: -a and -d')
   if (f.tty && f.interactive && !f.detach && process.stdin.isTTY !== true)
     throw new Exit(1, 'the input device is not a TTY')
   const api = await cli.api()
-  const streams = (f.attach ?? []).map((s) => s.toLowerCase())
   const attached = f.detach
     ? { stdin: false, stdout: false, stderr: false }
     : streams.length > 0
@@ -137,24 +117,20 @@ async function run(
     cli.out(`${id}\n`)
     return 0
   }
+  const tty = f.tty ?? false
   const socket = await api.hijack(`/containers/${id}/attach`, {
     query: { stream: true, ...attached, detachKeys: f.detachKeys },
     stdin: attached.stdin,
   })
-  const ended = await exitCode(api, id, f.rm ? 'removed' : 'next-exit')
   const quiet =
-    f.sigProxy && !f.tty
-      ? proxySignals((signal) => api.post(`/containers/${id}/kill`, { query: { signal } }))
-      : () => {}
+    f.sigProxy && !tty ? proxySignals((signal) => api.post(`/containers/${id}/kill`, { query: { signal } })) : () => {}
   try {
+    const ended = await exitStatus(api, id, f.rm ? 'removed' : 'next-exit')
     await api.post(`/containers/${id}/start`)
-    await converse(api, { socket, tty: f.tty ?? false, stdin: attached.stdin }, (w, h) =>
+    const how = await converse({ socket, tty, stdin: attached.stdin, detachKeys: f.detachKeys }, (w, h) =>
       api.post(`/containers/${id}/resize`, { query: { w, h } }),
     )
-    const state = await api.get<{ State: { Running: boolean } }>(`/containers/${id}/json`).catch(() => null)
-    // The stream ended and the container runs on: the detach keys were typed.
-    if (state?.State.Running) return 0
-    return await ended()
+    return how === 'detached' ? 0 : await ended()
   } finally {
     quiet()
     socket.destroy()

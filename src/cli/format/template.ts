@@ -32,14 +32,15 @@ interface Scope {
   readonly dot: unknown
   readonly root: unknown
   readonly variables: Map<string, unknown>
+  readonly strict: boolean
 }
 
 export type Template = (value: unknown) => string
 
-/** Throws TemplateError with docker's beginning of the message. */
-export function compile(text: string): Template {
+/** Throws TemplateError with docker's beginning of the message. `strict`: looking into what is not there is an error. */
+export function compile(text: string, { strict = false } = {}): Template {
   const nodes = new Parser(text).parse()
-  return (value) => render(nodes, { dot: value, root: value, variables: new Map() })
+  return (value) => render(nodes, { dot: value, root: value, variables: new Map(), strict })
 }
 
 const fail = (why: string): never => {
@@ -225,9 +226,10 @@ function evaluate(pipe: Pipe, scope: Scope): unknown {
     const [first, ...rest] = command as [Term, ...Term[]]
     const args = [...rest.map((t) => term(t, scope)), ...(i > 0 ? [value] : [])]
     if (first.kind === 'function') value = FUNCTIONS[first.name]!(...args)
+    else if (args.length === 0) value = term(first, scope)
     else {
-      if (args.length > 0) fail("can't give argument to non-function")
-      value = term(first, scope)
+      const method = first.kind === 'field' ? walk(start(first, scope), first.path, scope.strict, false) : undefined
+      value = typeof method === 'function' ? method(...args) : fail("can't give argument to non-function")
     }
   })
   return value
@@ -236,22 +238,37 @@ function evaluate(pipe: Pipe, scope: Scope): unknown {
 function term(t: Term, scope: Scope): unknown {
   if (t.kind === 'literal') return t.value
   if (t.kind === 'function') return FUNCTIONS[t.name]!()
-  if (t.kind === 'pipe') return walk(evaluate(t.pipe, scope), t.path)
-  const start = t.root === 'dot' ? scope.dot : t.root === 'dollar' ? scope.root : scope.variables.get(t.root)
-  return walk(start, t.path)
+  if (t.kind === 'pipe') return walk(evaluate(t.pipe, scope), t.path, scope.strict)
+  return walk(start(t, scope), t.path, scope.strict)
 }
 
+const start = (t: Term & { kind: 'field' }, scope: Scope): unknown =>
+  t.root === 'dot' ? scope.dot : t.root === 'dollar' ? scope.root : scope.variables.get(t.root)
+
 /** A method of a row (a function without arguments) is called, as Go does. */
-function walk(start: unknown, path: readonly string[]): unknown {
-  let v = start
-  for (const p of path) {
-    if (v === null || v === undefined) return undefined
-    const next = (v as Record<string, unknown>)[p]
+function walk(from: unknown, path: readonly string[], strict: boolean, call = true): unknown {
+  let v = from
+  for (const [i, p] of path.entries()) {
+    if (v === null || v === undefined) {
+      if (strict && i > 0)
+        throw new TemplateError(
+          `template parsing error: template: :1: executing "" at <.${path.join('.')}>: map has no entry for key ${JSON.stringify(path[i - 1])}`,
+        )
+      return undefined
+    }
+    const next = member(v as Record<string, unknown>, p)
     if (next === undefined && typeof v === 'object' && !Array.isArray(v) && !(p in v) && isRow(v))
       throw new TemplateError(`template: :1: can't evaluate field ${p} in type docker row`)
-    v = typeof next === 'function' ? (next as () => unknown).call(v) : next
+    v = typeof next === 'function' && call ? (next as () => unknown).call(v) : next
   }
   return v
+}
+
+/** A field by its name, or by the name that Go's structures give it: {{.ID}} is "Id" in the API. */
+function member(v: Record<string, unknown>, name: string): unknown {
+  if (typeof v !== 'object' || name in v || Array.isArray(v)) return v[name]
+  const alike = Object.keys(v).filter((k) => k.toLowerCase() === name.toLowerCase())
+  return alike.length === 1 ? v[alike[0]!] : undefined
 }
 
 /** Rows of tables know all their columns; a wrong name there is a mistake worth telling. */

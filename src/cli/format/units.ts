@@ -1,5 +1,5 @@
-/** "1.98MB": powers of 1000, four significant digits, as docker prints image sizes. */
-export function humanSize(bytes: number): string {
+/** "1.982MB": powers of 1000; docker gives image sizes three digits and sums four. */
+export function humanSize(bytes: number, digits = 4): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
   let v = bytes
   let i = 0
@@ -7,7 +7,7 @@ export function humanSize(bytes: number): string {
     v /= 1000
     i++
   }
-  return `${trimmed(v, 4)}${units[i]}`
+  return `${trimmed(v, digits)}${units[i]}`
 }
 
 /** "23.54GiB": powers of 1024. */
@@ -44,6 +44,30 @@ export function humanDuration(ms: number): string {
   if (h < 24 * 60) return `${Math.floor(h / 24 / 7)} weeks`
   if (h < 24 * 365 * 2) return `${Math.floor(h / 24 / 30)} months`
   return `${Math.floor(h / 24 / 365)} years`
+}
+
+export const ago = (ms: number): string => `${humanDuration(ms)} ago`
+
+/** Go's way of writing a time: "2026-11-27 10:40:16 +0000 UTC", in this machine's zone. */
+export function goTime(ms: number): string {
+  const d = new Date(ms)
+  const offset = -d.getTimezoneOffset()
+  const two = (n: number): string => String(n).padStart(2, '0')
+  const zone =
+    offset === 0
+      ? 'UTC'
+      : new Intl.DateTimeFormat('en', { timeZoneName: 'short' })
+          .formatToParts(d)
+          .find((p) => p.type === 'timeZoneName')!.value
+  const sign = offset < 0 ? '-' : '+'
+  const by = Math.abs(offset)
+  return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())} ${sign}${two(Math.floor(by / 60))}${two(by % 60)} ${zone}`
+}
+
+/** "2026-11-27T10:40:16Z", or with an offset. */
+export function rfc3339(ms: number): string {
+  const [date, time, offset] = goTime(ms).split(' ')
+  return `${date}T${time}${offset === '+0000' ? 'Z' : `${offset!.slice(0, 3)}:${offset!.slice(3)}`}`
 }
 
 /** "64m", "1.5g", "512" in bytes; null when it is no size. */

@@ -2,14 +2,18 @@ import {
   type Cli,
   type Command,
   collect,
+  confirm,
   Exit,
+  filterFlag,
   filters,
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
   printList,
+  whole,
 } from '../command.js'
 
 interface NetworkJson {
@@ -19,8 +23,19 @@ interface NetworkJson {
   Scope: string
   Created: string
   Internal: boolean
+  EnableIPv4?: boolean
   EnableIPv6: boolean
   Labels: Record<string, string>
+}
+
+interface ConnectFlags {
+  alias?: string[]
+  driverOpt?: string[]
+  gwPriority?: number
+  ip?: string
+  ip6?: string
+  link?: string[]
+  linkLocalIp?: string[]
 }
 
 const COLUMNS = {
@@ -28,6 +43,7 @@ const COLUMNS = {
   Name: 'NAME',
   Driver: 'DRIVER',
   Scope: 'SCOPE',
+  IPv4: 'IPV4',
   IPv6: 'IPV6',
   Internal: 'INTERNAL',
   Labels: 'LABELS',
@@ -46,12 +62,11 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           Name: n.Name,
           Driver: n.Driver,
           Scope: n.Scope,
+          IPv4: String(n.EnableIPv4 ?? true),
           IPv6: String(n.EnableIPv6),
           Internal: String(n.Internal),
-          Labels: Object.entries(n.Labels ?? {})
-            .map(([k, v]) => `${k}=${v}`)
-            .join(','),
-          CreatedAt: n.Created,
+          ...labels(n.Labels),
+          CreatedAt: n.Created.replace('T', ' ').replace(/\.?0*Z$/, ' +0000 UTC'),
         }))
       printList(cli, rows, { columns: COLUMNS, shown: ['ID', 'Name', 'Driver', 'Scope'], id: 'ID' }, f)
     })
@@ -71,7 +86,8 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .option('--ip-range <cidr>', 'part of a subnet to take addresses from (repeatable)', collect)
     .option('--ipam-driver <driver>', 'address driver', 'default')
     .option('--ipam-opt <key=value>', 'option of the address driver (repeatable)', collect)
-    .option('--ipv6', 'with IPv6')
+    .option('--ipv4', 'enable or disable IPv4 address assignment', true)
+    .option('--ipv6', 'enable or disable IPv6 address assignment')
     .option('--label <key=value>', 'label (repeatable)', collect)
     .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect)
     .option('--scope <scope>', 'local or swarm')
@@ -91,7 +107,8 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           Ingress: f.ingress ?? false,
           ConfigOnly: f.configOnly ?? false,
           ...(f.configFrom ? { ConfigFrom: { Network: f.configFrom } } : {}),
-          EnableIPv6: f.ipv6 ?? false,
+          ...(f.ipv4 === false ? { EnableIPv4: false } : {}),
+          ...(f.ipv6 === undefined ? {} : { EnableIPv6: f.ipv6 }),
           IPAM: {
             Driver: f.ipamDriver,
             Options: pairs(list(f.ipamOpt)),
@@ -123,7 +140,9 @@ export function registerNetwork(parent: Command, cli: Cli): void {
           await api.delete(`/networks/${encodeURIComponent(n)}`)
         } catch (e) {
           if (!(f.force && (e as { status?: number }).status === 404)) throw e
+          return 'missing'
         }
+        return undefined
       })
     })
 
@@ -148,15 +167,28 @@ export function registerNetwork(parent: Command, cli: Cli): void {
     .description('Connect a container to a network')
     .argument('<network>')
     .argument('<container>')
-    .option('--alias <name>', 'alias (repeatable)', collect)
+    .option('--alias <name>', 'add network-scoped alias for the container (repeatable)', collect)
+    .option('--driver-opt <key=value>', 'driver options for the network (repeatable)', collect)
+    .option('--gw-priority <n>', 'highest gw-priority provides the default gateway', whole)
     .option('--ip <address>', 'IPv4 address')
-    .action(async (network: string, Container: string, f: { alias?: string[]; ip?: string }) => {
+    .option('--ip6 <address>', 'IPv6 address')
+    .option('--link <container>', 'add link to another container (repeatable)', collect)
+    .option('--link-local-ip <ip>', 'add a link-local address for the container (repeatable)', collect)
+    .action(async (network: string, Container: string, f: ConnectFlags) => {
+      const ipam = {
+        ...(f.ip ? { IPv4Address: f.ip } : {}),
+        ...(f.ip6 ? { IPv6Address: f.ip6 } : {}),
+        ...(f.linkLocalIp ? { LinkLocalIPs: f.linkLocalIp } : {}),
+      }
       await (await cli.api()).post(`/networks/${encodeURIComponent(network)}/connect`, {
         body: {
           Container,
           EndpointConfig: {
-            ...(f.ip ? { IPAMConfig: { IPv4Address: f.ip } } : {}),
+            ...(Object.keys(ipam).length > 0 ? { IPAMConfig: ipam } : {}),
             ...(f.alias ? { Aliases: f.alias } : {}),
+            ...(f.link ? { Links: f.link } : {}),
+            ...(f.driverOpt ? { DriverOpts: pairs(f.driverOpt) } : {}),
+            ...(f.gwPriority === undefined ? {} : { GwPriority: f.gwPriority }),
           },
         },
       })
@@ -175,9 +207,10 @@ export function registerNetwork(parent: Command, cli: Cli): void {
   parent
     .command('prune')
     .description('Remove all unused networks')
-    .option('--filter <filter>', 'KEY=VALUE (repeatable)', collect)
-    .option('-f, --force', 'do not ask')
-    .action(async (f: { filter?: string[] }) => {
+    .option('--filter <filter>', 'provide filter values (e.g. "until=<timestamp>")', filterFlag)
+    .option('-f, --force', 'do not prompt for confirmation')
+    .action(async (f: { filter?: string[]; force?: boolean }) => {
+      await confirm(cli, f.force, 'WARNING! This will remove all custom networks not used by at least one container.')
       const done = await (await cli.api()).post<{ NetworksDeleted: string[] | null }>('/networks/prune', {
         query: { filters: filters(f.filter) },
       })

@@ -11,12 +11,23 @@ import {
   printList,
 } from '../command.js'
 import { nodeReference, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
+import { prettyNode } from './pretty.js'
+
+interface TlsInfo {
+  TrustRoot?: string
+  CertIssuerSubject?: string
+  CertIssuerPublicKey?: string
+}
+
+interface Info {
+  Swarm: { NodeID: string; Cluster?: { TLSInfo?: TlsInfo } | null }
+}
 
 interface NodeJson {
   ID: string
   Version: { Index: number }
   Spec: { Role: string; Availability: string; Labels: Record<string, string>; Name?: string }
-  Description: { Hostname: string; Engine: { EngineVersion: string } }
+  Description: { Hostname: string; Engine: { EngineVersion: string }; TLSInfo?: TlsInfo }
   Status: { State: string; Addr: string }
   ManagerStatus?: { Leader?: boolean; Reachability: string; Addr: string }
 }
@@ -31,13 +42,24 @@ const COLUMNS = {
   EngineVersion: 'ENGINE VERSION',
   TLSStatus: 'TLS STATUS',
 }
+/** Whether a node's certificate is of the cluster's present root. */
+function tlsStatus(node: TlsInfo | undefined, cluster: TlsInfo | undefined): string {
+  if (!node?.TrustRoot || !cluster?.TrustRoot) return 'Unknown'
+  return node.TrustRoot === cluster.TrustRoot &&
+    node.CertIssuerSubject === cluster.CertIssuerSubject &&
+    node.CertIssuerPublicKey === cluster.CertIssuerPublicKey
+    ? 'Ready'
+    : 'Needs Rotation'
+}
+
 const capital = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
 
 export function registerNode(parent: Command, cli: Cli): void {
   listFlags(parent.command('ls').alias('list').description('List nodes in the swarm')).action(async (f: ListFlags) => {
     const api = await cli.api()
     const nodes = await api.get<NodeJson[]>('/nodes', { filters: filters(f.filter) })
-    const self = (await api.get<{ Swarm: { NodeID: string } }>('/info')).Swarm.NodeID
+    const { Swarm } = await api.get<Info>('/info')
+    const self = Swarm.NodeID
     const plain = f.quiet || (f.format !== '' && !f.format!.startsWith('table'))
     const rows = nodes
       .sort((a, b) => (a.Description.Hostname < b.Description.Hostname ? -1 : 1))
@@ -53,7 +75,7 @@ export function registerNode(parent: Command, cli: Cli): void {
             : capital(n.ManagerStatus.Reachability)
           : '',
         EngineVersion: n.Description.Engine.EngineVersion,
-        TLSStatus: 'Ready',
+        TLSStatus: tlsStatus(n.Description.TLSInfo, Swarm.Cluster?.TLSInfo),
       }))
     printList(
       cli,
@@ -79,7 +101,7 @@ export function registerNode(parent: Command, cli: Cli): void {
         cli,
         names,
         async (n) => api.get(`/nodes/${encodeURIComponent(await nodeReference(api, n))}`),
-        f.pretty ? PRETTY : f.format,
+        f.pretty ? prettyNode : f.format,
       )
     })
 
@@ -141,7 +163,7 @@ export function registerNode(parent: Command, cli: Cli): void {
         for (const name of names) {
           const n = await api.get<NodeJson>(`/nodes/${encodeURIComponent(await nodeReference(api, name))}`)
           if (n.Spec.Role === role) {
-            cli.out(`Node ${name} is already a ${role}.\n`)
+            cli.out(`Node ${n.ID} is already a ${role}.\n`)
             continue
           }
           await change(name, (spec) => ({ ...spec, Role: role }))
@@ -163,18 +185,3 @@ export function registerNode(parent: Command, cli: Cli): void {
       )
     })
 }
-
-const PRETTY = `ID:\t\t\t{{.ID}}
-Hostname:              \t{{.Description.Hostname}}
-Status:
- State:\t\t\t{{title .Status.State}}
- Availability:         \t{{title .Spec.Availability}}
- Address:\t\t{{.Status.Addr}}{{if .ManagerStatus}}
-Manager Status:
- Address:\t\t{{.ManagerStatus.Addr}}
- Raft Status:\t\t{{title .ManagerStatus.Reachability}}
- Leader:\t\t{{if .ManagerStatus.Leader}}Yes{{else}}No{{end}}{{end}}
-Platform:
- Operating System:\t{{.Description.Platform.OS}}
- Architecture:\t\t{{.Description.Platform.Architecture}}
-Engine Version:\t\t{{.Description.Engine.EngineVersion}}`

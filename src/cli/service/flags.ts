@@ -1,44 +1,59 @@
-import type { Command } from 'commander'
-import { collect, decimal, duration, Exit, environment, pairs, size, whole } from '../command.js'
-import { parseMount, ulimit } from '../container/body.js'
+import { InvalidArgumentError } from 'commander'
+import {
+  type Command,
+  collect,
+  cpus,
+  decimal,
+  duration,
+  Exit,
+  environment,
+  pairs,
+  size,
+  sizeOrUnlimited,
+  unsigned,
+  whole,
+} from '../command.js'
+import { envFile, parseMount, ulimit } from '../container/body.js'
 
 type Json = Record<string, unknown>
 
 /** Flags that create and update have in common. */
 function commonFlags(c: Command): Command {
   return c
-    .option('-d, --detach [bool]', 'do not wait until the service converged')
+    .option('-d, --detach', 'do not wait until the service converged')
     .option('-q, --quiet', 'without progress')
     .option('--endpoint-mode <mode>', 'vip or dnsrr')
     .option('--entrypoint <command>', "in place of the image's entrypoint")
     .option('--health-cmd <command>', 'health check')
     .option('--health-interval <duration>', 'between checks', duration)
-    .option('--health-retries <n>', 'failures to be unhealthy', whole)
+    .option('--health-retries <n>', 'failures to be unhealthy', unsigned)
     .option('--health-start-interval <duration>', 'between checks while starting', duration)
     .option('--health-start-period <duration>', 'time to start', duration)
     .option('--health-timeout <duration>', 'of one check', duration)
     .option('--no-healthcheck', "without the image's health check")
     .option('--hostname <name>', 'host name')
-    .option('--init [bool]', 'an init process in each container')
-    .option('--limit-cpu <n>', 'CPUs', decimal)
+    .option('--init', 'an init process in each container')
+    .option('--limit-cpu <n>', 'CPUs', cpus)
     .option('--limit-memory <bytes>', 'memory', size)
-    .option('--limit-pids <n>', 'processes', whole)
-    .option('--reserve-cpu <n>', 'CPUs', decimal)
+    .option('--memory-swap <bytes>', 'swap on top of memory: -1 for unlimited', sizeOrUnlimited)
+    .option('--memory-swappiness <n>', 'tune memory swappiness (0 to 100)', whole)
+    .option('--limit-pids <n>', 'processes', unsigned)
+    .option('--reserve-cpu <n>', 'CPUs', cpus)
     .option('--reserve-memory <bytes>', 'memory', size)
     .option('--log-driver <driver>', 'log driver')
     .option('--log-opt <key=value>', 'log option (repeatable)', collect)
     .option('--oom-score-adj <n>', 'OOM preference', whole)
-    .option('--read-only [bool]', 'read-only root')
-    .option('--replicas <n>', 'number of tasks', whole)
-    .option('--max-concurrent <n>', 'tasks of a job at one time', whole)
-    .option('--replicas-max-per-node <n>', 'tasks on one node', whole)
+    .option('--read-only', 'read-only root')
+    .option('--replicas <n>', 'number of tasks', unsigned)
+    .option('--max-concurrent <n>', 'tasks of a job at one time', unsigned)
+    .option('--replicas-max-per-node <n>', 'tasks on one node', unsigned)
     .option('--restart-condition <when>', 'none, on-failure or any')
     .option('--restart-delay <duration>', 'between restarts', duration)
-    .option('--restart-max-attempts <n>', 'before it is given up', whole)
+    .option('--restart-max-attempts <n>', 'before it is given up', unsigned)
     .option('--restart-window <duration>', 'in which they are counted', duration)
     .option('--stop-grace-period <duration>', 'before it is killed', duration)
     .option('--stop-signal <signal>', 'signal to stop it')
-    .option('-t, --tty [bool]', 'a terminal')
+    .option('-t, --tty', 'a terminal')
     .option('-u, --user <user>', 'user[:group]')
     .option('-w, --workdir <dir>', 'working directory')
     .option('--with-registry-auth', 'send registry credentials to the nodes')
@@ -50,13 +65,13 @@ function commonFlags(c: Command): Command {
     .option('--update-max-failure-ratio <n>', 'tolerated failures', decimal)
     .option('--update-monitor <duration>', 'time in which a failure counts', duration)
     .option('--update-order <order>', 'stop-first or start-first')
-    .option('--update-parallelism <n>', 'tasks at one time, 0 all', whole)
+    .option('--update-parallelism <n>', 'tasks at one time, 0 all', unsigned)
     .option('--rollback-delay <duration>', 'between rollbacks', duration)
     .option('--rollback-failure-action <action>', 'pause or continue')
     .option('--rollback-max-failure-ratio <n>', 'tolerated failures', decimal)
     .option('--rollback-monitor <duration>', 'time in which a failure counts', duration)
     .option('--rollback-order <order>', 'stop-first or start-first')
-    .option('--rollback-parallelism <n>', 'tasks at one time, 0 all', whole)
+    .option('--rollback-parallelism <n>', 'tasks at one time, 0 all', unsigned)
 }
 
 /** Lists: a flag on create, --X-add and --X-rm on update. Place in the spec, how an element is read, and its key. */
@@ -177,9 +192,18 @@ export function createFlags(c: Command): Command {
   commonFlags(c)
     .option('--name <name>', 'name', '')
     .option('--mode <mode>', 'replicated, global, replicated-job or global-job', 'replicated')
-  for (const l of [...LISTS, ...MAPS])
-    c.option(`${l.short ? `-${l.short}, ` : ''}--${l.flag} <value>`, `${l.what} (repeatable)`, collect)
-  return c.option('--env-file <file>', 'file of environment variables (repeatable)', collect)
+  for (const l of LISTS)
+    c.option(`${l.short ? `-${l.short}, ` : ''}--${l.flag} <value>`, `${l.what} (repeatable)`, element(l.parse))
+  for (const m of MAPS)
+    c.option(`${m.short ? `-${m.short}, ` : ''}--${m.flag} <value>`, `${m.what} (repeatable)`, collect)
+  return c
+    .option('--env-file <file>', 'file of environment variables (repeatable)', collect)
+    .option(
+      '--secret <secret>',
+      'secret to expose: NAME or source=NAME,target=FILE,uid=,gid=,mode= (repeatable)',
+      collect,
+    )
+    .option('--config <config>', 'config to expose, likewise (repeatable)', collect)
 }
 
 export function updateFlags(c: Command): Command {
@@ -188,14 +212,31 @@ export function updateFlags(c: Command): Command {
     .option('--image <image>', 'image')
     .option('--force', 'replace all tasks')
     .option('--rollback', 'to the previous specification')
-  for (const l of [...LISTS, ...MAPS])
-    c.option(`--${l.flag}-add <value>`, `add: ${l.what} (repeatable)`, collect).option(
+  for (const l of LISTS)
+    c.option(`--${l.flag}-add <value>`, `add: ${l.what} (repeatable)`, element(l.parse)).option(
       `--${l.flag}-rm <key>`,
       `remove: ${l.what} (repeatable)`,
       collect,
     )
+  for (const m of [...MAPS, { flag: 'secret', what: 'secret' }, { flag: 'config', what: 'config' }])
+    c.option(`--${m.flag}-add <value>`, `add: ${m.what} (repeatable)`, collect).option(
+      `--${m.flag}-rm <key>`,
+      `remove: ${m.what} (repeatable)`,
+      collect,
+    )
   return c
 }
+
+/** One value of a list flag; what its parser refuses is told as the flag's mistake. */
+const element =
+  (parse: (text: string) => unknown) =>
+  (text: string, all: unknown[] = []): unknown[] => {
+    try {
+      return [...all, parse(text)]
+    } catch (e) {
+      throw new InvalidArgumentError((e as Error).message)
+    }
+  }
 
 const camel = (flag: string): string => flag.replace(/-([a-z])/g, (_m, c: string) => c.toUpperCase())
 
@@ -203,7 +244,7 @@ const camel = (flag: string): string => flag.replace(/-([a-z])/g, (_m, c: string
 export function parsePort(text: string): Json {
   if (!text.includes('=')) {
     const m = /^(?:(\d+):)?(\d+)(?:\/(tcp|udp|sctp))?$/.exec(text)
-    if (!m) throw new Exit(1, `invalid argument "${text}" for "-p, --publish" flag: use [PUBLISHED:]TARGET[/PROTOCOL]`)
+    if (!m) throw new Exit(125, `invalid containerPort: ${text}`)
     return {
       Protocol: m[3] ?? 'tcp',
       TargetPort: Number(m[2]),
@@ -214,13 +255,18 @@ export function parsePort(text: string): Json {
   const out: Json = { Protocol: 'tcp', PublishMode: 'ingress' }
   for (const part of text.split(',')) {
     const [key, value = ''] = part.split('=')
-    if (key === 'target') out.TargetPort = whole(value)
-    else if (key === 'published') out.PublishedPort = whole(value)
+    if (key === 'target') out.TargetPort = portNumber(value)
+    else if (key === 'published') out.PublishedPort = portNumber(value)
     else if (key === 'mode') out.PublishMode = value
     else if (key === 'protocol') out.Protocol = value
-    else throw new Exit(1, `invalid argument "${text}" for "-p, --publish" flag: invalid field key ${key}`)
+    else throw new Exit(125, `invalid field key ${key}`)
   }
   return out
+}
+
+function portNumber(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) > 65535) throw new Exit(125, `invalid port number ${text}`)
+  return Number(text)
 }
 
 function parseNetwork(text: string): Json {
@@ -232,7 +278,7 @@ function parseNetwork(text: string): Json {
     if (key === 'name') out.Target = value
     else if (key === 'alias') out.Aliases = [...(out.Aliases ?? []), value]
     else if (key === 'driver-opt') out.DriverOpts = { ...out.DriverOpts, ...pairs([value]) }
-    else throw new Exit(1, `invalid argument "${text}" for "--network" flag: invalid field key ${key}`)
+    else throw new Exit(125, `invalid field key ${key}`)
   }
   return out
 }
@@ -259,8 +305,14 @@ const put = (spec: Json, path: readonly string[], value: unknown): void => {
   if (value !== undefined) at(spec, path.slice(0, -1))[path[path.length - 1]!] = value
 }
 
-const isOn = (v: unknown): boolean | undefined =>
-  v === undefined ? undefined : v === true || v === 'true' || v === '1'
+/** What an update configuration has when only a part of it is given. Monitor: nanoseconds. */
+const UPDATE_DEFAULTS = {
+  Parallelism: 1,
+  Monitor: 5_000_000_000,
+  FailureAction: 'pause',
+  MaxFailureRatio: 0,
+  Order: 'stop-first',
+} as const
 
 /** Plain values: flag → place. Only given flags change anything. */
 function scalars(spec: Json, f: Json): void {
@@ -268,9 +320,9 @@ function scalars(spec: Json, f: Json): void {
   put(spec, [...c, 'Hostname'], f.hostname)
   put(spec, [...c, 'User'], f.user)
   put(spec, [...c, 'Dir'], f.workdir)
-  put(spec, [...c, 'TTY'], isOn(f.tty))
-  put(spec, [...c, 'Init'], isOn(f.init))
-  put(spec, [...c, 'ReadOnly'], isOn(f.readOnly))
+  put(spec, [...c, 'TTY'], f.tty)
+  put(spec, [...c, 'Init'], f.init)
+  put(spec, [...c, 'ReadOnly'], f.readOnly)
   put(spec, [...c, 'StopSignal'], f.stopSignal)
   put(spec, [...c, 'StopGracePeriod'], f.stopGracePeriod)
   put(spec, [...c, 'OomScoreAdj'], f.oomScoreAdj)
@@ -290,6 +342,8 @@ function scalars(spec: Json, f: Json): void {
   put(spec, ['TaskTemplate', 'Resources', 'Limits', 'Pids'], f.limitPids)
   put(spec, ['TaskTemplate', 'Resources', 'Reservations', 'NanoCPUs'], nano(f.reserveCpu))
   put(spec, ['TaskTemplate', 'Resources', 'Reservations', 'MemoryBytes'], f.reserveMemory)
+  put(spec, ['TaskTemplate', 'Resources', 'SwapBytes'], f.memorySwap)
+  put(spec, ['TaskTemplate', 'Resources', 'MemorySwappiness'], f.memorySwappiness)
   put(spec, ['TaskTemplate', 'RestartPolicy', 'Condition'], f.restartCondition)
   put(spec, ['TaskTemplate', 'RestartPolicy', 'Delay'], f.restartDelay)
   put(spec, ['TaskTemplate', 'RestartPolicy', 'MaxAttempts'], f.restartMaxAttempts)
@@ -315,7 +369,7 @@ function scalars(spec: Json, f: Json): void {
     }
     const set = Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined))
     if (Object.keys(set).length > 0)
-      put(spec, [place], { Parallelism: 1, ...(spec[place] as Json | undefined), ...set })
+      put(spec, [place], { ...UPDATE_DEFAULTS, ...(spec[place] as Json | undefined), ...set })
   }
 }
 
@@ -332,11 +386,18 @@ export function createSpec(image: string, args: readonly string[], f: Json): Jso
     Labels: {},
     TaskTemplate: { ContainerSpec: { Image: image, ...(args.length > 0 ? { Args: args } : {}) } },
     Mode: mode(f),
+    EndpointSpec: { Mode: 'vip' },
   }
+  put(spec, ['TaskTemplate', 'ContainerSpec', 'Init'], false)
   scalars(spec, f)
   for (const l of LISTS) {
-    const given = f[camel(l.flag)] as string[] | undefined
-    if (given) put(spec, l.path, given.map(l.parse))
+    const given = f[camel(l.flag)] as unknown[] | undefined
+    if (given) put(spec, l.path, given)
+  }
+  const fromFiles = ((f.envFile as string[] | undefined) ?? []).flatMap(envFile)
+  if (fromFiles.length > 0) {
+    const given = (f.env as string[] | undefined) ?? []
+    put(spec, ['TaskTemplate', 'ContainerSpec', 'Env'], [...environment(fromFiles), ...given])
   }
   for (const m of MAPS) {
     const given = f[camel(m.flag)] as string[] | undefined
@@ -370,7 +431,7 @@ export function updateSpec(old: Json, f: Json): Json {
   if (f.force) put(spec, ['TaskTemplate', 'ForceUpdate'], Number((spec.TaskTemplate as Json).ForceUpdate ?? 0) + 1)
   if (f.replicas !== undefined) scaleSpec(spec, Number(f.replicas))
   for (const l of LISTS) {
-    const add = ((f[camel(`${l.flag}-add`)] as string[] | undefined) ?? []).map(l.parse)
+    const add = (f[camel(`${l.flag}-add`)] as unknown[] | undefined) ?? []
     const rm = (f[camel(`${l.flag}-rm`)] as string[] | undefined) ?? []
     if (add.length + rm.length === 0) continue
     const parent = at(spec, l.path.slice(0, -1))

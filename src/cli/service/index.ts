@@ -9,13 +9,14 @@ import {
   type ListFlags,
   listFlags,
   printList,
-  whole,
 } from '../command.js'
 import { registryAuthHeader } from '../registry-auth.js'
 import { shortImage, TASK_COLUMNS, TASK_SHOWN, type TaskJson, taskRows } from '../task-rows.js'
 import { converged } from './converge.js'
 import { createFlags, createSpec, scaleSpec, updateFlags, updateSpec } from './flags.js'
 import { registerServiceLogs } from './logs.js'
+import { prettyService } from './pretty.js'
+import { resolveReferences, resolveRemoved } from './references.js'
 
 export interface ServiceJson {
   ID: string
@@ -55,24 +56,27 @@ function replicasOf(s: ServiceJson): string {
   return `${st.RunningTasks}/${st.DesiredTasks}${job ? ` (${st.CompletedTasks}/${job.TotalCompletions} completed)` : ''}`
 }
 
+const tagged = (image: string): string =>
+  image.includes('@') || image.lastIndexOf(':') > image.lastIndexOf('/') ? image : `${image}:latest`
+
 /** Asks the registry for the digest, so that all nodes run the same image; without an answer the tag goes as it is. */
 async function pinned(api: Api, cli: Cli, image: string): Promise<{ image: string; platforms: object[] }> {
   if (image.includes('@')) return { image, platforms: [] }
-  const tagged = image.lastIndexOf(':') > image.lastIndexOf('/') ? image : `${image}:latest`
+  const name = tagged(image)
   try {
     const d = await api.get<{
       Descriptor: { digest: string }
       Platforms: { architecture: string; os: string }[] | null
-    }>(`/distribution/${tagged}/json`)
+    }>(`/distribution/${name}/json`)
     return {
-      image: `${tagged}@${d.Descriptor.digest}`,
+      image: `${name}@${d.Descriptor.digest}`,
       platforms: (d.Platforms ?? []).map((p) => ({ Architecture: p.architecture, OS: p.os })),
     }
   } catch {
     cli.err(
-      `image ${tagged} could not be accessed on a registry to record\nits digest. Each node will access ${tagged} independently,\npossibly leading to different nodes running different\nversions of the image.\n\n`,
+      `image ${name} could not be accessed on a registry to record\nits digest. Each node will access ${name} independently,\npossibly leading to different nodes running different\nversions of the image.\n\n`,
     )
-    return { image: tagged, platforms: [] }
+    return { image: name, platforms: [] }
   }
 }
 
@@ -82,7 +86,7 @@ export function registerService(parent: Command, cli: Cli): void {
     const rows = found
       .sort((a, b) => (a.Spec.Name < b.Spec.Name ? -1 : 1))
       .map((s) => ({
-        ID: f.quiet ? s.ID : s.ID.slice(0, 12),
+        ID: f.quiet && !f.format ? s.ID : s.ID.slice(0, 12),
         Name: s.Spec.Name,
         Mode: modeOf(s),
         Replicas: replicasOf(s),
@@ -98,12 +102,15 @@ export function registerService(parent: Command, cli: Cli): void {
   createFlags(parent.command('create').description('Create a new service'))
     .argument('<image>')
     .argument('[args...]')
-    .passThroughOptions()
+    .stopAtFirstArgument('IMAGE [COMMAND] [ARG...]')
     .action(async (image: string, args: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const auth = f.withRegistryAuth ? registryAuthHeader(image) : {}
-      const resolved = f.resolveImage === false ? { image, platforms: [] } : await pinned(api, cli, image)
-      const spec = createSpec(resolved.image, args, f)
+      const spec = createSpec(tagged(image), args, f)
+      await resolveReferences(api, spec, f)
+      const resolved =
+        f.resolveImage === false ? { image: tagged(image), platforms: [] } : await pinned(api, cli, image)
+      ;(spec.TaskTemplate as { ContainerSpec: { Image: string } }).ContainerSpec.Image = resolved.image
       if (resolved.platforms.length > 0) {
         const template = spec.TaskTemplate as { Placement?: object }
         template.Placement = { ...template.Placement, Platforms: resolved.platforms }
@@ -130,10 +137,13 @@ export function registerService(parent: Command, cli: Cli): void {
       } else {
         const image =
           typeof f.image === 'string' && f.resolveImage !== false ? (await pinned(api, cli, f.image)).image : f.image
+        const body = updateSpec(s.Spec, { ...(await resolveRemoved(api, f)), image })
+        await resolveReferences(api, body, f)
+        const wanted = (f.image as string | undefined) ?? s.Spec.TaskTemplate.ContainerSpec?.Image ?? ''
         const done = await api.post<{ Warnings: string[] | null }>(`/services/${s.ID}/update`, {
           query: { version: s.Version.Index, registryAuthFrom: 'spec' },
-          body: updateSpec(s.Spec, { ...f, image }),
-          headers: f.withRegistryAuth ? registryAuthHeader(s.Spec.TaskTemplate.ContainerSpec?.Image ?? '') : {},
+          body,
+          headers: f.withRegistryAuth ? registryAuthHeader(wanted) : {},
         })
         for (const w of done.Warnings ?? []) cli.err(`${w}\n`)
       }
@@ -145,7 +155,7 @@ export function registerService(parent: Command, cli: Cli): void {
     .command('rollback')
     .description("Revert changes to a service's configuration")
     .argument('<service>')
-    .option('-d, --detach [bool]', 'do not wait until it converged')
+    .option('-d, --detach', 'do not wait until it converged')
     .option('-q, --quiet', 'without progress')
     .action(async (name: string, f: Record<string, unknown>) => {
       const api = await cli.api()
@@ -162,7 +172,7 @@ export function registerService(parent: Command, cli: Cli): void {
     .command('scale')
     .description('Scale replicated services')
     .argument('<service=replicas...>')
-    .option('-d, --detach [bool]', 'do not wait until they converged')
+    .option('-d, --detach', 'do not wait until they converged')
     .action(async (wanted: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const failures: string[] = []
@@ -170,11 +180,14 @@ export function registerService(parent: Command, cli: Cli): void {
       for (const w of wanted) {
         const i = w.lastIndexOf('=')
         if (i <= 0 || !/^\d+$/.test(w.slice(i + 1)))
-          throw new Exit(1, `invalid scale specifier '${w}': use SERVICE=REPLICAS`)
+          throw new Exit(
+            1,
+            `invalid scale specifier '${w}'.\nSee 'shoal service scale --help'.\n\nUsage:  shoal service scale SERVICE=REPLICAS [SERVICE=REPLICAS...]\n\nScale one or multiple replicated services`,
+          )
         try {
           const s = await getService(api, w.slice(0, i))
           const spec = structuredClone(s.Spec) as Record<string, unknown>
-          scaleSpec(spec, whole(w.slice(i + 1)))
+          scaleSpec(spec, Number(w.slice(i + 1)))
           await api.post(`/services/${s.ID}/update`, { query: { version: s.Version.Index }, body: spec })
           cli.out(`${w.slice(0, i)} scaled to ${w.slice(i + 1)}\n`)
           ids.push(s.ID)
@@ -220,8 +233,15 @@ export function registerService(parent: Command, cli: Cli): void {
       await inspectAll(
         cli,
         names,
-        (n) => api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true }),
-        f.pretty ? PRETTY : f.format,
+        async (n) => {
+          try {
+            return await api.get(`/services/${encodeURIComponent(n)}`, { insertDefaults: true })
+          } catch (e) {
+            if ((e as { status?: number }).status === 404) throw new Exit(1, `Error: no such service: ${n}`)
+            throw e
+          }
+        },
+        f.pretty ? prettyService : f.format,
       )
     })
 
@@ -237,30 +257,4 @@ export function registerService(parent: Command, cli: Cli): void {
   registerServiceLogs(parent, cli)
 }
 
-const detached = (f: Record<string, unknown>): boolean => f.detach === true || f.detach === 'true'
-
-const PRETTY = `ID:\t\t{{.ID}}
-Name:\t\t{{.Spec.Name}}{{if .Spec.Labels}}
-Labels:{{range $k, $v := .Spec.Labels}}
- {{$k}}={{$v}}{{end}}{{end}}
-Service Mode:\t{{if .Spec.Mode.Global}}Global{{else if .Spec.Mode.Replicated}}Replicated
- Replicas:\t{{.Spec.Mode.Replicated.Replicas}}{{else}}Job{{end}}{{if .UpdateStatus}}
-UpdateStatus:
- State:\t\t{{.UpdateStatus.State}}
- Message:\t{{.UpdateStatus.Message}}{{end}}
-Placement:{{if .Spec.TaskTemplate.Placement}}{{if .Spec.TaskTemplate.Placement.Constraints}}
- Constraints:\t{{json .Spec.TaskTemplate.Placement.Constraints}}{{end}}{{end}}{{if .Spec.UpdateConfig}}
-UpdateConfig:
- Parallelism:\t{{.Spec.UpdateConfig.Parallelism}}
- On failure:\t{{.Spec.UpdateConfig.FailureAction}}
- Update order:  {{.Spec.UpdateConfig.Order}}{{end}}
-ContainerSpec:
- Image:\t\t{{.Spec.TaskTemplate.ContainerSpec.Image}}{{if .Spec.TaskTemplate.ContainerSpec.Args}}
- Args:\t\t{{join .Spec.TaskTemplate.ContainerSpec.Args " "}}{{end}}{{if .Spec.TaskTemplate.ContainerSpec.Env}}
- Env:\t\t{{join .Spec.TaskTemplate.ContainerSpec.Env " "}}{{end}}
-Endpoint Mode:\t{{.Endpoint.Spec.Mode}}{{if .Endpoint.Ports}}
-Ports:{{range .Endpoint.Ports}}
- PublishedPort = {{.PublishedPort}}
-  Protocol = {{.Protocol}}
-  TargetPort = {{.TargetPort}}
-  PublishMode = {{.PublishMode}}{{end}}{{end}}`
+const detached = (f: Record<string, unknown>): boolean => f.detach === true

@@ -1,6 +1,9 @@
 import { createInterface } from 'node:readline'
 import { PassThrough } from 'node:stream'
+import type { Api } from '../api.js'
 import type { Cli, Command } from '../command.js'
+import { timestamp } from '../container/session.js'
+import { demux } from '../streams.js'
 import type { TaskJson } from '../task-rows.js'
 import type { ServiceJson } from './index.js'
 
@@ -50,7 +53,7 @@ export function registerServiceLogs(parent: Command, cli: Cli): void {
             stdout: true,
             stderr: true,
             follow: f.follow ?? false,
-            since: f.since,
+            since: timestamp(f.since),
             tail: f.tail,
             timestamps: f.timestamps ?? false,
             details: true,
@@ -63,15 +66,21 @@ export function registerServiceLogs(parent: Command, cli: Cli): void {
           ]),
         )
         const tasks = new Map<string, string>()
+        // The widest name that this service's tasks can have now: docker lines the bars up.
+        let width = found ? await nameWidth(api, found, f.resolve) : 0
         const label = async (attributes: Record<string, string>): Promise<string> => {
           const id = attributes[TASK] ?? ''
           if (!tasks.has(id)) {
             const t = await api.get<TaskJson>(`/tasks/${id}`).catch(() => null)
-            const service = found?.Spec.Name ?? t?.ServiceID ?? ''
-            tasks.set(id, t && f.resolve ? `${service}.${t.Slot ?? t.NodeID}` : id)
+            const service = found?.Spec.Name ?? (t ? await serviceName(api, t.ServiceID) : '')
+            tasks.set(id, t && f.resolve ? `${service}.${t.Slot ? t.Slot : t.NodeID}` : id)
           }
           const node = attributes[NODE] ?? ''
-          return `${tasks.get(id)}${f.taskIds && f.resolve ? `.${f.trunc ? id.slice(0, 12) : id}` : ''}@${f.resolve ? (nodes.get(node) ?? node) : node}`
+          const name = tasks.get(id)!
+          width = Math.max(width, name.length)
+          const task = f.taskIds && f.resolve ? `.${f.trunc ? id.slice(0, 12) : id}` : ''
+          const text = `${name}${task}@${f.resolve ? (nodes.get(node) ?? node) : node}`
+          return `${text}${' '.repeat(width - name.length)}`
         }
         const print = (from: PassThrough, out: (text: string) => void): Promise<void> =>
           (async () => {
@@ -90,17 +99,33 @@ export function registerServiceLogs(parent: Command, cli: Cli): void {
               out(
                 f.raw
                   ? `${text}\n`
-                  : `${time}${(await label(attributes)).padEnd(1)}    | ${f.details && extra ? `${extra} ` : ''}${text}\n`,
+                  : `${time}${await label(attributes)}    | ${f.details && extra ? `${extra} ` : ''}${text}\n`,
               )
             }
           })()
         const [stdout, stderr] = [new PassThrough(), new PassThrough()]
-        api.demux(stream, stdout, stderr)
-        stream.once('end', () => {
+        const split = demux(stream, stdout, stderr).finally(() => {
           stdout.end()
           stderr.end()
         })
-        await Promise.all([print(stdout, cli.out), print(stderr, cli.err)])
+        await Promise.all([split, print(stdout, cli.out), print(stderr, cli.err)])
       },
     )
+}
+
+async function nameWidth(api: Api, s: ServiceJson, resolve: boolean): Promise<number> {
+  if (!resolve) return 0
+  const slots = s.Spec.Mode.Replicated?.Replicas ?? s.Spec.Mode.ReplicatedJob?.TotalCompletions
+  if (slots !== undefined) return `${s.Spec.Name}.${slots}`.length
+  const nodes = await api.get<{ ID: string }[]>('/nodes')
+  return Math.max(0, ...nodes.map((n) => `${s.Spec.Name}.${n.ID}`.length))
+}
+
+async function serviceName(api: Api, id: string): Promise<string> {
+  try {
+    return (await api.get<ServiceJson>(`/services/${id}`)).Spec.Name
+  } catch (e) {
+    if ((e as { status?: number }).status !== 404) throw e
+    return id // The service is gone; its task may still be read.
+  }
 }

@@ -1,4 +1,6 @@
-import { type Cli, type Command, collect, duration, Exit, whole } from '../command.js'
+import { type Cli, type Command, collect, duration, Exit, readLine, unsigned } from '../command.js'
+import { helpText } from '../flags.js'
+import { externalCa, registerCa } from './ca.js'
 
 interface SwarmJson {
   ID: string
@@ -25,13 +27,13 @@ function specFlags(c: Command): Command {
     .option('--cert-expiry <duration>', 'life of node certificates', duration)
     .option('--dispatcher-heartbeat <duration>', 'heartbeat period', duration)
     .option('--external-ca <spec>', 'protocol=cfssl,url=... (repeatable)', collect)
-    .option('--max-snapshots <n>', 'old Raft snapshots to keep', whole)
-    .option('--snapshot-interval <n>', 'log entries between Raft snapshots', whole)
-    .option('--task-history-limit <n>', 'dead tasks kept for each slot', whole)
+    .option('--max-snapshots <n>', 'old Raft snapshots to keep', unsigned)
+    .option('--snapshot-interval <n>', 'log entries between Raft snapshots', unsigned)
+    .option('--task-history-limit <n>', 'dead tasks kept for each slot', unsigned)
 }
 
 interface SpecFlags {
-  autolock?: boolean | string
+  autolock?: boolean
   certExpiry?: number
   dispatcherHeartbeat?: number
   externalCa?: string[]
@@ -42,10 +44,7 @@ interface SpecFlags {
 
 /** The given flags over a specification. */
 function mergeSpec(spec: SwarmJson['Spec'], f: SpecFlags): object {
-  const ca = (f.externalCa ?? []).map((e) => {
-    const parts = Object.fromEntries(e.split(',').map((p) => [p.slice(0, p.indexOf('=')), p.slice(p.indexOf('=') + 1)]))
-    return { Protocol: parts.protocol ?? 'cfssl', URL: parts.url ?? '', CACert: parts.cacert ?? '' }
-  })
+  const ca = (f.externalCa ?? []).map(externalCa)
   return {
     ...spec,
     Orchestration: {
@@ -66,9 +65,7 @@ function mergeSpec(spec: SwarmJson['Spec'], f: SpecFlags): object {
       ...(f.certExpiry !== undefined ? { NodeCertExpiry: f.certExpiry } : {}),
       ...(ca.length > 0 ? { ExternalCAs: ca } : {}),
     },
-    ...(f.autolock !== undefined
-      ? { EncryptionConfig: { AutoLockManagers: f.autolock === true || f.autolock === 'true' } }
-      : {}),
+    ...(f.autolock !== undefined ? { EncryptionConfig: { AutoLockManagers: f.autolock } } : {}),
   }
 }
 
@@ -90,9 +87,9 @@ export function registerSwarm(parent: Command, cli: Cli): void {
     .option('--advertise-addr <address>', 'address or interface that other nodes dial', '')
     .option('--availability <state>', 'active, pause or drain', 'active')
     .option('--data-path-addr <address>', 'address or interface of container traffic', '')
-    .option('--data-path-port <port>', 'UDP port of container traffic', whole, 0)
+    .option('--data-path-port <port>', 'UDP port of container traffic', unsigned, 0)
     .option('--default-addr-pool <cidr>', 'pool for overlay networks (repeatable)', collect)
-    .option('--default-addr-pool-mask-length <bits>', 'size of their subnets', whole, 24)
+    .option('--default-addr-pool-mask-length <bits>', 'size of their subnets', unsigned, 24)
     .option('--force-new-cluster', 'a new cluster from the state that is here')
     .option('--listen-addr <address>', 'address to listen on', LISTEN)
     .action(async (f: SpecFlags & Record<string, unknown>) => {
@@ -180,16 +177,14 @@ export function registerSwarm(parent: Command, cli: Cli): void {
       cli.out('Node left the swarm.\n')
     })
 
-  const update = parent.command('update').description('Update the swarm')
-  specFlags(update)
-  // As the stock command has it: here the flag takes a value.
-  update.options.find((o) => o.long === '--autolock')!.optional = true
+  const update = specFlags(parent.command('update').description('Update the swarm'))
   update.action(async (f: SpecFlags) => {
+    if (Object.values(f).every((v) => v === undefined)) return cli.out(helpText(update))
     const api = await cli.api()
     const s = await api.get<SwarmJson>('/swarm')
     await api.post('/swarm/update', { query: { version: s.Version.Index }, body: mergeSpec(s.Spec, f) })
     cli.out('Swarm updated.\n')
-    if (f.autolock === true || f.autolock === 'true') await showKey(cli)
+    if (f.autolock === true) await showKey(cli)
   })
 
   parent
@@ -217,13 +212,12 @@ export function registerSwarm(parent: Command, cli: Cli): void {
     .command('unlock')
     .description('Unlock the swarm')
     .action(async () => {
+      const api = await cli.api()
+      const state = (await api.get<Info>('/info')).Swarm.LocalNodeState
+      if (state === 'inactive') throw new Exit(1, 'Error: This node is not part of a swarm')
+      if (state !== 'locked') throw new Exit(1, 'Error: swarm is not locked')
       if (process.stdin.isTTY) cli.err('Enter unlock key: ')
-      let key = ''
-      for await (const b of process.stdin) {
-        key += String(b)
-        if (key.includes('\n')) break
-      }
-      await (await cli.api()).post('/swarm/unlock', { body: { UnlockKey: key.trim() } })
-      process.stdin.pause()
+      await api.post('/swarm/unlock', { body: { UnlockKey: (await readLine()).trim() } })
     })
+  registerCa(parent, cli)
 }

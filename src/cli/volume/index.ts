@@ -2,10 +2,13 @@ import {
   type Cli,
   type Command,
   collect,
+  confirm,
+  filterFlag,
   filters,
   forEach,
   inspectAll,
   type ListFlags,
+  labels,
   listFlags,
   pairs,
   printList,
@@ -20,6 +23,19 @@ interface VolumeJson {
   Labels: Record<string, string> | null
 }
 
+const COLUMNS = {
+  Driver: 'DRIVER',
+  Name: 'VOLUME NAME',
+  Mountpoint: 'MOUNTPOINT',
+  Scope: 'SCOPE',
+  Labels: 'LABELS',
+  Availability: 'AVAILABILITY',
+  Group: 'GROUP',
+  Links: 'LINKS',
+  Size: 'SIZE',
+  Status: 'STATUS',
+}
+
 export function registerVolume(parent: Command, cli: Cli): void {
   listFlags(parent.command('ls').alias('list').description('List volumes')).action(async (f: ListFlags) => {
     const { Volumes } = await (await cli.api()).get<{ Volumes: VolumeJson[] | null }>('/volumes', {
@@ -32,15 +48,18 @@ export function registerVolume(parent: Command, cli: Cli): void {
         Name: v.Name,
         Mountpoint: v.Mountpoint,
         Scope: v.Scope,
-        Labels: Object.entries(v.Labels ?? {})
-          .map(([k, x]) => `${k}=${x}`)
-          .join(','),
+        Availability: 'N/A',
+        Group: 'N/A',
+        Links: 'N/A',
+        Size: 'N/A',
+        Status: 'N/A',
+        ...labels(v.Labels),
       }))
     printList(
       cli,
       rows,
       {
-        columns: { Driver: 'DRIVER', Name: 'VOLUME NAME', Mountpoint: 'MOUNTPOINT', Scope: 'SCOPE', Labels: 'LABELS' },
+        columns: COLUMNS,
         shown: ['Driver', 'Name'],
         id: 'Name',
       },
@@ -50,7 +69,7 @@ export function registerVolume(parent: Command, cli: Cli): void {
   parent
     .command('create')
     .description('Create a volume')
-    .argument('[name]')
+    .argument('[volume]')
     .option('-d, --driver <driver>', 'volume driver', 'local')
     .option('--label <key=value>', 'label (repeatable)', collect)
     .option('-o, --opt <key=value>', 'option of the driver (repeatable)', collect)
@@ -83,9 +102,14 @@ export function registerVolume(parent: Command, cli: Cli): void {
     .command('prune')
     .description('Remove unused volumes')
     .option('-a, --all', 'named ones too')
-    .option('--filter <filter>', 'KEY=VALUE (repeatable)', collect)
-    .option('-f, --force', 'do not ask')
-    .action(async (f: { all?: boolean; filter?: string[] }) => {
+    .option('--filter <filter>', 'provide filter values (e.g. "label=<label>")', filterFlag)
+    .option('-f, --force', 'do not prompt for confirmation')
+    .action(async (f: { all?: boolean; filter?: string[]; force?: boolean }) => {
+      await confirm(
+        cli,
+        f.force,
+        `WARNING! This will remove ${f.all ? 'all' : 'anonymous'} local volumes not used by at least one container.`,
+      )
       const done = await (await cli.api()).post<{ VolumesDeleted: string[] | null; SpaceReclaimed: number }>(
         '/volumes/prune',
         { query: { filters: { ...filters(f.filter), ...(f.all ? { all: ['true'] } : {}) } } },

@@ -15,6 +15,7 @@ import {
 import { type Peer, peerOf, toServiceError, unary } from '../../common/grpc/index.js'
 import { ShoalError, unavailable } from '../../common/index.js'
 import type { ControlApi } from '../contract.js'
+import { NodeAccess } from './node-access.js'
 
 /** Asks one manager for the logs of nodes whose sessions it holds itself; see logs/. */
 export const LOCAL_NODES = 'shoal-local-nodes'
@@ -22,8 +23,12 @@ export const LOCAL_NODES = 'shoal-local-nodes'
 export interface ControlHandlers {
   /** Throws unless the caller is a manager of this cluster. */
   readonly authorise: (peer: Peer | null) => Peer
+  /** Throws unless the caller is a node of this cluster. */
+  readonly authoriseNode: (peer: Peer | null) => Peer
   readonly isLeader: () => boolean
   readonly control: ControlApi
+  /** Passes on to the leader: for callers that do not know who leads. */
+  readonly forwarding: ControlApi
   readonly localLogs: (
     request: ServiceLogsRequest,
     nodeIds: readonly string[],
@@ -31,7 +36,10 @@ export interface ControlHandlers {
   ) => AsyncIterable<import('#proto').ServiceLogsResponse>
 }
 
-/** For other managers. A call is never passed on twice: not leading, the caller looks for the leader again. */
+/**
+ * For other managers, and in the bounds of NodeAccess for every node. A manager's call is never passed on twice: not
+ * leading, the caller looks for the leader again.
+ */
 export function controlHandlers(options: ControlHandlers): grpc.UntypedServiceImplementation {
   const { control } = options
   const check = (call: Parameters<typeof peerOf>[0]): void => {
@@ -43,17 +51,34 @@ export function controlHandlers(options: ControlHandlers): grpc.UntypedServiceIm
       check(call)
       return fn(request)
     })
+  const access = new NodeAccess(options.forwarding)
+  const answerNode = <Q, S>(fn: (request: Q) => Promise<S>, forNode: (request: Q, peer: Peer) => Promise<S>) =>
+    unary<Q, S>(async (request, call) => {
+      const peer = options.authoriseNode(peerOf(call))
+      if (peer.role === 'worker') return forNode(request, peer)
+      check(call)
+      return fn(request)
+    })
   return {
     List: answer((q: ListRequest) => control.list(q)),
-    Get: answer((q: GetRequest) => control.get(q)),
+    Get: answerNode(
+      (q: GetRequest) => control.get(q),
+      (q, peer) => access.get(q, peer),
+    ),
     Create: answer((q: CreateRequest) => control.create(q)),
     Update: answer((q: UpdateRequest) => control.update(q)),
-    Remove: answer(async (q: RemoveRequest) => {
-      await control.remove(q)
-      return Empty.create()
-    }),
+    Remove: answerNode(
+      async (q: RemoveRequest) => {
+        await control.remove(q)
+        return Empty.create()
+      },
+      (q, peer) => access.remove(q, peer),
+    ),
     ServiceStatuses: answer((q: ServiceStatusRequest) => control.serviceStatuses(q)),
-    AttachNetwork: answer((q: AttachNetworkRequest) => control.attachNetwork(q)),
+    AttachNetwork: answerNode(
+      (q: AttachNetworkRequest) => control.attachNetwork(q),
+      (q, peer) => access.attachNetwork(q, peer),
+    ),
     Watch: streaming<WatchRequest, unknown>((q, signal, call) => {
       options.authorise(peerOf(call))
       return control.watch(q, signal)

@@ -1,3 +1,4 @@
+export { localAttachments, remoteAttachments } from './attachment-client.js'
 export * from './clusters.js'
 export * from './control.js'
 export * from './errors.js'

@@ -1,5 +1,6 @@
 import { type ListFilter, NodeRole, type Task, TaskState } from '#proto'
 import { invalid } from '../../common/index.js'
+import { isDirty } from '../orchestrator/index.js'
 import type { Kind, ReadView, Tables } from '../store/index.js'
 import { isHidden, lookUp, taskName } from './objects.js'
 import { modeName } from './services.js'
@@ -49,10 +50,10 @@ const TASK_STATES = Object.fromEntries(
 const isTrue = (filter: string, value: string): boolean =>
   oneOf({ true: true, '1': true, false: false, '0': false }, filter, value)
 
-/** Made from the service's spec as it is now. */
+/** What the service's spec asks for now: also a task of an older spec that scaling, say, does not replace. */
 function isUpToDate(task: Task, view: ReadView): boolean {
   const service = view.get('service', task.serviceId)
-  return service !== null && task.specVersion?.index === service.specVersion?.index
+  return service !== null && !isDirty(task, service, view.get('node', task.nodeId))
 }
 
 const upToDate: Test<Task> = (t, v, view) => v.some((x) => isTrue('_up-to-date', x) === isUpToDate(t, view))

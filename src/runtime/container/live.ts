@@ -44,6 +44,9 @@ export class ShimContainer implements LiveContainer {
   #isPaused: boolean
   #resolveExit!: (record: ExitRecord) => void
   #hasEnded = false
+  /** Resolved but while the container is frozen; then execs wait for it. */
+  #thawed: Promise<void> = Promise.resolve()
+  #thaw: () => void = () => {}
   readonly #oom = new Emitter<void>()
   readonly #ended = new Emitter<void>()
   readonly #execExits = new Map<string, (exitCode: number) => void>()
@@ -62,6 +65,7 @@ export class ShimContainer implements LiveContainer {
     this.cgroup = identity.cgroup
     this.#startedAtMs = identity.startedAtMs
     this.#isPaused = identity.isPaused
+    if (this.#isPaused) this.#holdExecs()
     this.exited = new Promise((resolve) => {
       this.#resolveExit = resolve
     })
@@ -110,6 +114,7 @@ export class ShimContainer implements LiveContainer {
     }
     let pid: number
     try {
+      await this.#thawed
       const answer = await this.connection.request(
         'exec',
         { exec: spec.id, process: spec.process, tty: spec.tty, stdin: spec.stdin },
@@ -139,6 +144,7 @@ export class ShimContainer implements LiveContainer {
       start: async () => {
         dropSpare()
         try {
+          await this.#thawed
           await this.connection.request('execStart', { exec: spec.id }, SLOW_REQUEST_TIMEOUT_MS)
         } catch (caught) {
           this.#execExits.delete(spec.id)
@@ -163,13 +169,27 @@ export class ShimContainer implements LiveContainer {
   }
 
   async pause(): Promise<void> {
-    await this.connection.request('pause')
+    this.#holdExecs()
+    try {
+      await this.connection.request('pause')
+    } catch (caught) {
+      this.#thaw()
+      throw caught
+    }
     this.#isPaused = true
   }
 
   async resume(): Promise<void> {
     await this.connection.request('resume')
     this.#isPaused = false
+    this.#thaw()
+  }
+
+  /** A process made in a frozen group stands still before it can answer the shim, which would wait for it for ever. */
+  #holdExecs(): void {
+    this.#thawed = new Promise((resolve) => {
+      this.#thaw = resolve
+    })
   }
 
   async update(resources: Record<string, unknown>): Promise<void> {
@@ -266,6 +286,7 @@ export class ShimContainer implements LiveContainer {
   #end(record: ExitRecord): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
+    this.#thaw()
     this.#endExecs()
     this.#ended.emit()
     this.#resolveExit(record)

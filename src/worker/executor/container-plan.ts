@@ -1,19 +1,28 @@
-import { type Mount, MountType, type PortConfig, PortProtocol, PublishMode, type Task } from '#proto'
-import { invalid } from '../../common/index.js'
+import {
+  type ContainerSpec,
+  type Mount,
+  MountType,
+  type PortConfig,
+  PortProtocol,
+  PublishMode,
+  type Task,
+} from '#proto'
 import type { CreateContainerBody, EndpointSettings, HostConfig, MountSpec, PortBinding } from '../../engine/index.js'
-import { expand, type TemplateContext, taskName } from './templates.js'
+import { taskName } from '../dependencies/index.js'
 
-/** Labels by which task containers are found again; they win over the user's (swarm-semantics 5.4). */
+/** Labels by which task containers are found again; they win over the user's. */
 export const TASK_LABEL = 'com.docker.swarm.task.id'
 
 export const PROTOCOLS = { [PortProtocol.TCP]: 'tcp', [PortProtocol.UDP]: 'udp', [PortProtocol.SCTP]: 'sctp' } as const
 
-/** The body of the container create call that a task stands for. Pure. */
-export function containerBody(c: TemplateContext): CreateContainerBody {
-  const { task } = c
-  const spec = task.spec?.container
-  if (!spec) throw invalid('noContainer', `task ${task.id} has no container to run`)
-  const x = (s: string): string => expand(s, c)
+/** A file on this host that the container is to see, for reading only. */
+export interface FileMount {
+  readonly source: string
+  readonly target: string
+}
+
+/** The body of the container create call that a task stands for. `spec` has its templates expanded already. Pure. */
+export function containerBody(task: Task, spec: ContainerSpec, files: readonly FileMount[]): CreateContainerBody {
   const hostPorts = (task.endpoint?.ports ?? []).filter((p) => p.publishMode === PublishMode.HOST)
   const health = spec.healthcheck
   return {
@@ -21,8 +30,8 @@ export function containerBody(c: TemplateContext): CreateContainerBody {
     Labels: { ...spec.labels, ...systemLabels(task) },
     ...(spec.command.length > 0 ? { Entrypoint: spec.command } : {}),
     ...(spec.args.length > 0 ? { Cmd: spec.args } : {}),
-    Hostname: x(spec.hostname),
-    Env: [...spec.env.map(x), ...genericEnv(task)],
+    Hostname: spec.hostname,
+    Env: [...spec.env, ...genericEnv(task)],
     WorkingDir: spec.dir,
     User: spec.user,
     Tty: spec.tty,
@@ -41,7 +50,7 @@ export function containerBody(c: TemplateContext): CreateContainerBody {
         }
       : {}),
     ExposedPorts: Object.fromEntries(hostPorts.map((p) => [portKey(p), {}])),
-    HostConfig: hostConfig(c, hostPorts),
+    HostConfig: hostConfig(task, spec, hostPorts, files),
     NetworkingConfig: { EndpointsConfig: endpoints(task) },
   }
 }
@@ -66,20 +75,27 @@ function genericEnv(t: Task): string[] {
   return [...byKind].map(([kind, v]) => `DOCKER_RESOURCE_${kind.toUpperCase()}=${v.join(',')}`)
 }
 
-function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostConfig {
-  const spec = c.task.spec!.container!
-  const limits = c.task.spec?.resources?.limits
-  const reserved = c.task.spec?.resources?.reservations
+function hostConfig(
+  task: Task,
+  spec: ContainerSpec,
+  hostPorts: readonly PortConfig[],
+  files: readonly FileMount[],
+): HostConfig {
+  const limits = task.spec?.resources?.limits
+  const reserved = task.spec?.resources?.reservations
   const bindings: Record<string, PortBinding[]> = {}
   for (const p of hostPorts) {
     const key = portKey(p)
     bindings[key] = [...(bindings[key] ?? []), { HostPort: p.publishedPort ? String(p.publishedPort) : '' }]
   }
-  const logDriver = c.task.logDriver ?? c.task.spec?.logDriver
-  const first = c.task.networks[0]?.network
-  const swap = c.task.spec?.resources?.swapBytes ?? null
+  const logDriver = task.logDriver ?? task.spec?.logDriver
+  const first = task.networks[0]?.network
+  const swap = task.spec?.resources?.swapBytes ?? null
   return {
-    Mounts: spec.mounts.map((m) => mountSpec(m, c)),
+    Mounts: [
+      ...spec.mounts.map(mountSpec),
+      ...files.map((f): MountSpec => ({ Type: 'bind', Source: f.source, Target: f.target, ReadOnly: true })),
+    ],
     PortBindings: bindings,
     RestartPolicy: { Name: 'no' },
     NetworkMode: first ? first.id : 'bridge',
@@ -99,8 +115,7 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
     Ulimits: spec.ulimits.map((u) => ({ Name: u.name, Soft: u.soft, Hard: u.hard })),
     OomScoreAdj: spec.oomScoreAdj,
     ...(logDriver ? { LogConfig: { Type: logDriver.name, Config: logDriver.options } } : {}),
-    ...(spec.privileges?.noNewPrivileges ? { SecurityOpt: ['no-new-privileges'] } : {}),
-    ...(spec.privileges?.seccomp?.mode === 'unconfined' ? { SecurityOpt: ['seccomp=unconfined'] } : {}),
+    SecurityOpt: securityOptions(spec),
     ...(limits?.memoryBytes
       ? {
           Memory: limits.memoryBytes,
@@ -113,7 +128,16 @@ function hostConfig(c: TemplateContext, hostPorts: readonly PortConfig[]): HostC
   }
 }
 
-function mountSpec(m: Mount, c: TemplateContext): MountSpec {
+function securityOptions(spec: ContainerSpec): string[] {
+  const seccomp = spec.privileges?.seccomp
+  return [
+    ...(spec.privileges?.noNewPrivileges ? ['no-new-privileges'] : []),
+    ...(seccomp?.mode === 'unconfined' ? ['seccomp=unconfined'] : []),
+    ...(seccomp?.mode === 'custom' ? [`seccomp=${Buffer.from(seccomp.profile).toString('utf8')}`] : []),
+  ]
+}
+
+function mountSpec(m: Mount): MountSpec {
   const types = {
     [MountType.BIND]: 'bind',
     [MountType.VOLUME]: 'volume',
@@ -122,8 +146,8 @@ function mountSpec(m: Mount, c: TemplateContext): MountSpec {
   } as const
   return {
     Type: types[m.type],
-    Source: expand(m.source, c),
-    Target: expand(m.target, c),
+    Source: m.source,
+    Target: m.target,
     ReadOnly: m.readonly,
     ...(m.type === MountType.BIND
       ? {

@@ -2,6 +2,7 @@ import {
   type ContainerStatus,
   type LogLine,
   type LogRequest,
+  type Node,
   type PortConfig,
   PortProtocol,
   PublishMode,
@@ -10,9 +11,10 @@ import {
 import { isKind, ShoalError } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { ContainerView, Engine } from '../../engine/index.js'
-import type { TaskController } from '../contract.js'
+import type { Dependencies, TaskController } from '../contract.js'
+import { expandContainerSpec, taskName } from '../dependencies/index.js'
 import { containerBody, TASK_LABEL } from './container-plan.js'
-import { type TemplateContext, taskName } from './templates.js'
+import { filesOf, type TaskFiles } from './task-files.js'
 
 /** Error codes of the engine that no second attempt on this node can mend. */
 const REJECTED_KINDS = new Set(['invalid', 'notFound', 'forbidden', 'conflict'])
@@ -24,17 +26,28 @@ const rejected = (e: unknown): ShoalError => {
     : s
 }
 
+export interface ControllerModules {
+  readonly engine: Engine
+  readonly logger: Logger
+  readonly dependencies: Dependencies
+  readonly files: TaskFiles
+  /** This node, for templates. */
+  readonly node: () => Promise<Pick<Node, 'id' | 'description'>>
+}
+
 /** Drives the one container of one task through the engine. */
 export class ContainerController implements TaskController {
   #task: Task
+  private readonly engine: Engine
+  private readonly logger: Logger
 
   constructor(
     task: Task,
-    private readonly engine: Engine,
-    private readonly context: () => Promise<Omit<TemplateContext, 'task'>>,
-    private readonly logger: Logger,
+    private readonly modules: ControllerModules,
   ) {
     this.#task = task
+    this.engine = modules.engine
+    this.logger = modules.logger
   }
 
   #container(): ContainerView | null {
@@ -49,22 +62,27 @@ export class ContainerController implements TaskController {
 
   async prepare(signal: AbortSignal): Promise<void> {
     if (this.#container()) return
-    const spec = this.#task.spec?.container
-    if (spec && (spec.secrets.length > 0 || spec.configs.length > 0)) {
-      throw new ShoalError(
-        'unimplemented',
-        'noSecrets',
-        `task ${this.#task.id} refers to secrets or configs, which this node cannot deliver`,
-        { rejected: true },
-      )
-    }
     for (const a of this.#task.networks) if (a.network) await this.engine.networks.ensureSwarmNetwork(a.network)
     await this.#pull(signal)
-    const context: TemplateContext = { task: this.#task, ...(await this.context()) }
     try {
-      await this.engine.containers.create(containerBody(context), { name: taskName(this.#task) })
+      await this.#create()
     } catch (e) {
       throw rejected(e)
+    }
+  }
+
+  async #create(): Promise<void> {
+    const { dependencies, files } = this.modules
+    const node = await this.modules.node()
+    const spec = expandContainerSpec(this.#task, node)
+    const wanted = filesOf(this.#task, spec, node, dependencies)
+    const paths = await files.write(this.#task.id, wanted)
+    const mounts = wanted.map((f, i) => ({ source: paths[i]!, target: f.target }))
+    try {
+      await this.engine.containers.create(containerBody(this.#task, spec, mounts), { name: taskName(this.#task) })
+    } catch (e) {
+      await files.remove(this.#task.id)
+      throw e
     }
   }
 
@@ -121,7 +139,9 @@ export class ContainerController implements TaskController {
     const stop = (): void => both.abort(signal.reason)
     signal.addEventListener('abort', stop, { once: true })
     try {
-      return await Promise.race([this.#untilExit(c.id, both.signal), this.#untilUnhealthy(c.id, both.signal)])
+      const end = await Promise.race([this.#untilExit(c.id, both.signal), this.#untilUnhealthy(c.id, both.signal)])
+      await this.modules.files.remove(this.#task.id)
+      return end
     } finally {
       signal.removeEventListener('abort', stop)
       both.abort()
@@ -150,12 +170,17 @@ export class ContainerController implements TaskController {
       .catch((e: unknown) => {
         if (!isKind(e, 'notModified') && !isKind(e, 'notFound')) throw e
       })
+    await this.modules.files.remove(this.#task.id)
   }
 
   async remove(): Promise<void> {
     const c = this.#container()
-    if (!c) return
-    await this.engine.containers.remove(c.id, { force: true, volumes: true, link: false }).catch((e: unknown) => {
+    if (c) await this.#removeContainer(c.id)
+    await this.modules.files.remove(this.#task.id)
+  }
+
+  async #removeContainer(id: string): Promise<void> {
+    await this.engine.containers.remove(id, { force: true, volumes: true, link: false }).catch((e: unknown) => {
       if (!isKind(e, 'notFound')) throw e
     })
   }

@@ -7,15 +7,19 @@ import type { Engine } from '../../engine/index.js'
 import type { Dependencies, Executor, TaskController } from '../contract.js'
 import { TASK_LABEL } from './container-plan.js'
 import { ContainerController } from './controller.js'
+import { type MountCalls, TaskFiles } from './task-files.js'
 
 export interface ExecutorOptions {
   readonly engineVersion: string
   readonly labels: Readonly<Record<string, string>>
   readonly genericResources: readonly GenericResource[]
+  /** <exec-root>/tasks: a tmpfs for each task that has secrets or configs. */
+  readonly filesDir: string
 }
 
 export interface ExecutorModules {
   readonly engine: Engine
+  readonly mounts: MountCalls
   readonly logger: Logger
   /** PEM root and certificate, and where this node's VXLAN packets come from; null while in no swarm. */
   readonly membership: () => {
@@ -28,6 +32,8 @@ export interface ExecutorModules {
 
 /** Runs tasks as containers of this host's engine. */
 export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Executor {
+  const files = new TaskFiles(options.filesDir, m.mounts)
+  const taskIds = (): string[] => m.engine.containers.list().flatMap((c) => c.config.Labels?.[TASK_LABEL] ?? [])
   const describe = async (): Promise<NodeDescription> => {
     const membership = m.membership()
     const issuer = membership ? issuerOf(membership.ca) : null
@@ -58,23 +64,27 @@ export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Ex
   }
   return {
     describe,
-    controller(task: Task, _dependencies: Dependencies): TaskController {
-      return new ContainerController(
-        task,
-        m.engine,
-        async () => ({ nodeId: m.membership()?.nodeId ?? '', node: await describe() }),
-        m.logger,
-      )
+    controller(task: Task, dependencies: Dependencies): TaskController {
+      return new ContainerController(task, {
+        engine: m.engine,
+        logger: m.logger,
+        dependencies,
+        files,
+        node: async () => ({ id: m.membership()?.nodeId ?? '', description: await describe() }),
+      })
     },
     async knownTasks() {
-      return m.engine.containers.list().flatMap((c) => c.config.Labels?.[TASK_LABEL] ?? [])
+      const known = new Set(taskIds())
+      await files.sweep((id) => known.has(id))
+      return [...known]
     },
     async removeTask(taskId) {
       const c = m.engine.containers.list().find((x) => x.config.Labels?.[TASK_LABEL] === taskId)
-      if (!c) return
-      await m.engine.containers.remove(c.id, { force: true, volumes: true, link: false }).catch((e: unknown) => {
-        if (!isKind(e, 'notFound')) throw e
-      })
+      if (c)
+        await m.engine.containers.remove(c.id, { force: true, volumes: true, link: false }).catch((e: unknown) => {
+          if (!isKind(e, 'notFound')) throw e
+        })
+      await files.remove(taskId)
     },
     async configureNode(_node: Node) {},
     applyMembers: (members: ClusterMembers) => m.engine.networks.applyMembers(members),

@@ -111,19 +111,27 @@ test('task filters: service, node, desired state, name, up to date, runtime; ser
     specVersion: Version.create({ index: 99 }),
     desiredState: TaskState.TASK_SHUTDOWN,
   })
+  // Made before the service was scaled: an older spec version with the same content.
+  await task('t4', {
+    serviceId: web.id,
+    slot: 3,
+    specVersion: Version.create({ index: 98 }),
+    spec: web.spec!.task,
+    desiredState: TaskState.TASK_REMOVE,
+  })
   await task('t3', { serviceId: job.id, slot: 1, specVersion: job.specVersion, serviceAnnotations: named('job') })
   const ids = async (filters: Record<string, string[]>): Promise<string[]> =>
     (await lab.list(KIND_TASK, filters)).map((o) => o.task!.id)
-  t.deepEqual(await ids({ service: ['web'] }), ['t1', 't2'])
-  t.deepEqual(await ids({ service: [web.id, 'job'] }), ['t1', 't2', 't3'])
+  t.deepEqual(await ids({ service: ['web'] }), ['t1', 't2', 't4'])
+  t.deepEqual(await ids({ service: [web.id, 'job'] }), ['t1', 't2', 't4', 't3'])
   t.deepEqual(await ids({ service: ['nope'] }), [])
   t.deepEqual(await ids({ node: ['alpha'] }), ['t1'])
   t.deepEqual(await ids({ 'desired-state': ['running'] }), ['t1'])
   t.deepEqual(await ids({ 'desired-state': ['shutdown', 'running'] }), ['t1', 't2'])
-  t.deepEqual(await ids({ '_up-to-date': ['true'], service: ['web'] }), ['t1'])
+  t.deepEqual(await ids({ '_up-to-date': ['true'], service: ['web'] }), ['t1', 't4'])
   t.deepEqual(await ids({ '_up-to-date': ['false'] }), ['t2'])
   t.deepEqual(await ids({ name: ['web.2'] }), ['t2'])
-  t.deepEqual(await ids({ runtime: ['container'] }), ['t1', 't2', 't3'])
+  t.deepEqual(await ids({ runtime: ['container'] }), ['t1', 't2', 't4', 't3'])
   t.is((await lab.get(KIND_TASK, 'web.1')).task?.id, 't1')
   const services = async (mode: string): Promise<(string | undefined)[]> =>
     (await lab.list(KIND_SERVICE, { mode: [mode] })).map((o) => o.service?.id)

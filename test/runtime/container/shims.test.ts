@@ -126,3 +126,37 @@ run('what was never started is deleted, with its process', async (t) => {
   t.false(existsSync(`/proc/${live.pid}`))
   t.deepEqual(await r.list(), [])
 })
+
+run(
+  'an exec asked for while the container is paused waits for its resumption, and the shim goes on answering',
+  async (t) => {
+    const owner = runtime()
+    const live = await owner.create(launch('frozen', 'read x', { stdin: true }))
+    await live.start()
+    await live.pause()
+    let isMade = false
+    const process = {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      args: ['sh', '-c', 'exit 4'],
+      env: ['PATH=/bin'],
+      cwd: '/',
+      capabilities: { bounding: [], effective: [], permitted: [] },
+    }
+    const making = live.exec({ id: 'probe', tty: false, stdin: false, process }).then((handle) => {
+      isMade = true
+      return handle
+    })
+    // Two round trips to the shim: an exec that had been sent would have kept it from answering.
+    await live.update({})
+    await live.update({})
+    t.false(isMade)
+    await live.resume()
+    const handle = await making
+    await handle.start()
+    t.is(await handle.exited, 4)
+    await live.signal(9)
+    await live.exited
+    await owner.delete('frozen')
+  },
+)

@@ -1,0 +1,352 @@
+// The protocol itself, over a real socket, in front of an engine of which each test brings the part it needs.
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import test, { type ExecutionContext } from 'ava'
+import { type ApiModules, type ClusterState, createApi } from '../../src/api/index.js'
+import { conflict, notFound, nullLogger, ShoalError, systemClock, unavailable } from '../../src/common/index.js'
+import type { Attachment } from '../../src/engine/index.js'
+
+const dir = mkdtempSync(join(tmpdir(), 'shoal-api-'))
+test.after.always(() => rmSync(dir, { recursive: true, force: true }))
+// The clock's timers keep no process alive.
+const alive = setInterval(() => {}, 1000)
+test.after.always(() => clearInterval(alive))
+
+interface Parts {
+  readonly containers?: object
+  readonly images?: object
+  readonly control?: object
+  readonly state?: Partial<ClusterState>
+}
+
+async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
+  const engine = {
+    containers: { list: () => [], ...parts.containers },
+    networks: { networks: () => [], endpoints: () => [] },
+    images: { list: async () => [], ...parts.images },
+    volumes: { list: async () => [] },
+  }
+  const cluster = {
+    state: () => ({ localNodeState: 'inactive', controlAvailable: false, ...parts.state }),
+    attachments: () => null,
+    control() {
+      if (!parts.control) throw unavailable('notManager', 'This node is not a swarm manager.')
+      return parts.control
+    },
+  }
+  const api = await createApi({
+    engine,
+    cluster,
+    facts: { version: '1.2.3', experimental: false },
+    clock: systemClock,
+    logger: nullLogger,
+  } as unknown as ApiModules)
+  const path = join(dir, `${randomBytes(4).toString('hex')}.sock`)
+  const server = api.listener()
+  await new Promise<void>((resolve) => server.listen(path, resolve))
+  t.teardown(() => api.close())
+  return path
+}
+
+interface Answer {
+  readonly status: number
+  readonly headers: Record<string, string | string[] | undefined>
+  readonly text: string
+}
+const ask = (socketPath: string, method: string, path: string, body?: object): Promise<Answer> =>
+  new Promise((resolve, reject) => {
+    const json = body === undefined ? undefined : JSON.stringify(body)
+    const r = request(
+      { socketPath, method, path, headers: json === undefined ? {} : { 'Content-Type': 'application/json' } },
+      (res) => {
+        let text = ''
+        res.on('data', (b) => {
+          text += b
+        })
+        res.on('end', () => resolve({ status: res.statusCode!, headers: res.headers, text }))
+      },
+    )
+    r.on('error', reject)
+    r.end(json)
+  })
+const message = (a: Answer): string => (JSON.parse(a.text) as { message: string }).message
+
+/** Bytes as they come, with a wait for what is to come. */
+class Raw {
+  received = Buffer.alloc(0)
+  #changed: () => void = () => {}
+  readonly closed: Promise<void>
+  readonly socket: Socket
+  constructor(path: string) {
+    this.socket = connect({ path, allowHalfOpen: true })
+    this.socket.on('data', (b) => {
+      this.received = Buffer.concat([this.received, b])
+      this.#changed()
+    })
+    this.closed = new Promise((resolve) => this.socket.on('close', () => resolve()))
+    this.socket.on('end', () => this.socket.end())
+  }
+  /** Resolves with the first match; a text stands for itself. */
+  async until(wanted: RegExp | string): Promise<string> {
+    for (;;) {
+      const all = this.received.toString('latin1')
+      const m = typeof wanted === 'string' ? (all.includes(wanted) ? wanted : null) : (all.match(wanted)?.[0] ?? null)
+      if (m !== null) return m
+      await new Promise<void>((resolve) => {
+        this.#changed = resolve
+      })
+    }
+  }
+}
+
+test('_ping says what this engine is, and its place in a swarm', async (t) => {
+  const path = await serve(t)
+  const get = await ask(path, 'GET', '/_ping')
+  t.is(get.text, 'OK')
+  for (const [name, value] of Object.entries({
+    'api-version': '1.50',
+    ostype: 'linux',
+    'docker-experimental': 'false',
+    'builder-version': '1',
+    swarm: 'inactive',
+    'cache-control': 'no-cache, no-store, must-revalidate',
+    pragma: 'no-cache',
+    server: 'Shoal/1.2.3 (linux)',
+  }))
+    t.is(get.headers[name], value, name)
+  const head = await ask(path, 'HEAD', '/_ping')
+  t.is(head.headers['content-length'], '0')
+  t.is(head.text, '')
+  const worker = await serve(t, { state: { localNodeState: 'active' } })
+  t.is((await ask(worker, 'HEAD', '/_ping')).headers.swarm, 'active/worker')
+  const manager = await serve(t, { state: { localNodeState: 'active', controlAvailable: true } })
+  t.is((await ask(manager, 'HEAD', '/v1.24/_ping')).headers.swarm, 'active/manager')
+  for (const state of ['pending', 'locked', 'error'] as const)
+    t.is((await ask(await serve(t, { state: { localNodeState: state } }), 'GET', '/_ping')).headers.swarm, state)
+})
+
+test('every answer names the API version, also a refusal; a version out of range is refused with the side that is at fault', async (t) => {
+  const path = await serve(t)
+  const old = await ask(path, 'GET', '/v1.23/info')
+  t.is(old.status, 400)
+  t.is(old.headers['api-version'], '1.50')
+  t.is(old.headers['content-type'], 'application/json')
+  t.is(
+    message(old),
+    'client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version',
+  )
+  const young = await ask(path, 'GET', '/v1.99/containers/json')
+  t.is(young.status, 400)
+  t.is(message(young), 'client version 1.99 is too new. Maximum supported API version is 1.50')
+  for (const prefix of ['', '/v1.24', '/v1.43', '/v1.50']) {
+    const list = await ask(path, 'GET', `${prefix}/containers/json`)
+    t.is(list.status, 200)
+    t.is(list.text, '[]')
+  }
+  const lost = await ask(path, 'GET', '/v1.50/no/such/page')
+  t.is(lost.status, 404)
+  t.is(message(lost), 'page not found')
+  t.is((await ask(path, 'OPTIONS', '/anything')).status, 200)
+})
+
+test('filters come as a map of maps and as a map of lists; an unknown one is refused by name', async (t) => {
+  const labelled = (name: string, labels: object): object => ({
+    id: name.padEnd(64, '0'),
+    name,
+    createdMs: 1,
+    config: { Labels: labels },
+    hostConfig: {},
+    state: { status: 'running', exitCode: 0, pid: 1, startedAtMs: 1 },
+    args: [],
+    path: 'x',
+    mounts: [],
+    ports: [],
+    endpoints: new Map(),
+  })
+  const path = await serve(t, {
+    containers: { list: () => [labelled('one', { a: 'b' }), labelled('two', { a: 'c' })] },
+  })
+  for (const filters of ['{"label":{"a=b":true}}', '{"label":["a=b"]}']) {
+    const list = await ask(path, 'GET', `/containers/json?filters=${encodeURIComponent(filters)}`)
+    t.deepEqual(
+      (JSON.parse(list.text) as { Names: string[] }[]).map((c) => c.Names[0]),
+      ['/one'],
+    )
+  }
+  t.is((await ask(path, 'GET', '/containers/json?filters=')).status, 200)
+  const unknown = await ask(path, 'GET', `/containers/json?filters=${encodeURIComponent('{"colour":["red"]}')}`)
+  t.is(unknown.status, 400)
+  t.is(message(unknown), "invalid filter 'colour'")
+})
+
+test('each kind of error has its status, and an update out of sequence the one that clients know', async (t) => {
+  const statuses = {
+    notFound: 404,
+    invalid: 400,
+    conflict: 409,
+    unavailable: 503,
+    forbidden: 403,
+    unauthorized: 401,
+    unimplemented: 501,
+    internal: 500,
+  } as const
+  let thrown: Error = new Error()
+  const path = await serve(t, {
+    containers: {
+      get() {
+        throw thrown
+      },
+    },
+    control: {
+      get: async () => ({ object: { secret: { id: 's' } } }),
+      update: async () => {
+        throw conflict('outOfSequence', 'update out of sequence')
+      },
+    },
+  })
+  for (const [kind, status] of Object.entries(statuses)) {
+    thrown = new ShoalError(kind as keyof typeof statuses, 'code', `words for ${kind}`)
+    const a = await ask(path, 'GET', '/containers/x/json')
+    t.is(a.status, status)
+    t.is(message(a), `words for ${kind}`)
+  }
+  thrown = new ShoalError('notModified', 'code', 'as it is')
+  const same = await ask(path, 'GET', '/containers/x/json')
+  t.deepEqual([same.status, same.text], [304, ''])
+  const late = await ask(path, 'POST', '/secrets/s/update?version=1', { Name: 's' })
+  t.is(late.status, 500)
+  t.is(message(late), 'rpc error: code = Unknown desc = update out of sequence')
+  const alone = await ask(await serve(t), 'GET', '/services')
+  t.is(alone.status, 503)
+})
+
+test('a wait sends its headers before it blocks, and ends when the client hangs up', async (t) => {
+  let aborted: () => void = () => {}
+  const hungUp = new Promise<void>((resolve) => {
+    aborted = resolve
+  })
+  const path = await serve(t, {
+    containers: {
+      get: () => ({ id: 'x' }),
+      wait: (_id: string, _condition: string, signal: AbortSignal) => {
+        signal.addEventListener('abort', () => aborted())
+        return new Promise(() => {})
+      },
+    },
+  })
+  const raw = new Raw(path)
+  raw.socket.write('POST /v1.50/containers/x/wait?condition=next-exit HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n')
+  await raw.until(/^HTTP\/1\.1 200 OK\r\n[\s\S]*\r\n\r\n/)
+  raw.socket.destroy()
+  await hungUp
+  t.pass()
+})
+
+/** Echoes what is typed as output, until the end of input. */
+function echo(tty: boolean): Attachment {
+  const stdin = new PassThrough()
+  async function* output() {
+    for await (const data of stdin) yield { stream: 'stdout' as const, data: data as Buffer }
+    yield { stream: 'stderr' as const, data: Buffer.from('bye') }
+  }
+  return { tty, stdin, output: output(), detached: new Promise(() => {}), close() {} }
+}
+const attaching = { get: () => ({ id: 'x', state: { status: 'running' } }), attach: async () => echo(false) }
+
+for (const upgrade of [true, false])
+  test(`an attach ${upgrade ? 'with an upgrade' : 'without one'} takes the connection over; output goes on after the client's end of input`, async (t) => {
+    const raw = new Raw(await serve(t, { containers: attaching }))
+    raw.socket.write(
+      `POST /v1.50/containers/x/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n${upgrade ? 'Connection: Upgrade\r\nUpgrade: tcp\r\n' : ''}\r\n`,
+    )
+    const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
+    t.regex(head, upgrade ? /^HTTP\/1\.1 101 UPGRADED\r\n/ : /^HTTP\/1\.1 200 OK\r\n/)
+    t.regex(head, /Content-Type: application\/vnd\.docker\.multiplexed-stream\r\n/)
+    if (upgrade) t.regex(head, /\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n/)
+    raw.socket.write('typed')
+    await raw.until(/typed/)
+    raw.socket.end()
+    await raw.closed
+    t.is(raw.received.subarray(head.length).toString('latin1'), '\x01\0\0\0\0\0\0\x05typed\x02\0\0\0\0\0\0\x03bye')
+  })
+
+test('an exec whose body comes after the head of its upgrade is started with it', async (t) => {
+  let wanted: object | null = null
+  const raw = new Raw(
+    await serve(t, {
+      containers: {
+        execInspect: () => ({ id: 'e', tty: true, detachKeys: '' }),
+        execStart: async (_id: string, attach: object) => {
+          wanted = attach
+          return echo(true)
+        },
+      },
+    }),
+  )
+  const body = JSON.stringify({ Detach: false, Tty: true, ConsoleSize: [24, 80] })
+  raw.socket.write(
+    `POST /v1.41/exec/e/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n${body.slice(0, 9)}`,
+  )
+  setImmediate(() => raw.socket.write(`${body.slice(9)}early`))
+  const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
+  t.regex(head, /application\/vnd\.docker\.raw-stream/)
+  await raw.until(/early/)
+  raw.socket.end()
+  await raw.closed
+  t.deepEqual(wanted, { tty: true, detachKeys: '', consoleSize: [24, 80] })
+  t.is(raw.received.subarray(head.length).toString(), 'earlybye')
+})
+
+test('an attach over a websocket carries bytes in binary frames, answers pings and closes in order', async (t) => {
+  const path = await serve(t, { containers: attaching })
+  const raw = new Raw(path)
+  const key = randomBytes(16).toString('base64')
+  const open = 'Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+  raw.socket.write(
+    `GET /v1.50/containers/x/attach/ws?stdin=1&stdout=1&stream=1 HTTP/1.1\r\n${open}Sec-WebSocket-Key: ${key}\r\n\r\n`,
+  )
+  const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
+  t.regex(head, /^HTTP\/1\.1 101 Switching Protocols\r\n/)
+  const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
+  t.true(head.includes(`Sec-WebSocket-Accept: ${accept}\r\n`))
+  const masked = (opcode: number, text: string): Buffer => {
+    const mask = randomBytes(4)
+    const data = Buffer.from(text).map((b, i) => b ^ mask[i & 3]!)
+    return Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | text.length]), mask, data])
+  }
+  const typed = masked(2, 'hello')
+  raw.socket.write(typed.subarray(0, 3))
+  raw.socket.write(Buffer.concat([typed.subarray(3), masked(9, 'are you there')]))
+  await raw.until('\x82\x05hello')
+  await raw.until('\x8a\x0dare you there')
+  raw.socket.write(masked(8, ''))
+  await raw.until('\x88\x02\x03\xe8')
+  await raw.closed
+
+  const plain = await ask(path, 'GET', '/containers/x/attach/ws')
+  t.is(plain.status, 400)
+  t.regex(message(plain), /Upgrade: websocket/)
+})
+
+test('a name with slashes and colons reaches images whole', async (t) => {
+  const asked: string[] = []
+  const socket = await serve(t, {
+    images: {
+      get: async (name: string) => {
+        asked.push(name)
+        throw notFound('noSuchImage', `No such image: ${name}`)
+      },
+    },
+  })
+  for (const name of ['registry.example:5000/a/b:1', 'docker.io/library/busybox', `busybox@sha256:${'0'.repeat(64)}`]) {
+    const a = await ask(socket, 'GET', `/v1.50/images/${name}/json`)
+    t.is(a.status, 404)
+    t.is(message(a), `No such image: ${name}`)
+  }
+  t.is(asked.length, 3)
+})
