@@ -1,26 +1,30 @@
-// npm run soak -- sim-plants [WORD…] [--trials 3] [--runs 1000]
+// npm run soak -- sim-plants [WORD…] [--trials 3] [--runs 1000] [--steps 10000]
 // Plants each bug (whose name contains a word) and runs seeds until one shows it, from several first seeds; prints a table
 // with the mean number of seeds and ends with `N passed, N failed`. Without a bug the first seeds must be clean.
 import { parseArgs } from 'node:util'
 import { Nursery, SIMULATION_PLANTS } from './plants.js'
 
 const { values, positionals } = parseArgs({
-  options: { trials: { type: 'string', default: '3' }, runs: { type: 'string', default: '1000' } },
+  options: {
+    trials: { type: 'string', default: '3' },
+    runs: { type: 'string', default: '1000' },
+    steps: { type: 'string', default: '10000' },
+  },
   allowPositionals: true,
 })
-const STEPS = 10_000
+const steps = Number(values.steps)
 const chosen = SIMULATION_PLANTS.filter((p) => positionals.length === 0 || positionals.some((w) => p.name.includes(w)))
 const nursery = new Nursery()
 let failed = 0
 try {
-  const clean = await nursery.try(null, 1, 10, STEPS)
+  const clean = await nursery.try(null, 1, 10, steps)
   if (clean.seeds !== null) failed++
   console.log(`${clean.seeds === null ? 'clean ' : 'FAILED'}            no bug: ${clean.why}`)
   for (const plant of chosen) {
     const seeds: (number | null)[] = []
     let why = ''
     for (let trial = 0; trial < Number(values.trials); trial++) {
-      const found = await nursery.try(plant, 1 + trial * 100_000, Number(values.runs), STEPS)
+      const found = await nursery.try(plant, 1 + trial * 100_000, Number(values.runs), steps)
       seeds.push(found.seeds)
       why = found.why
       if (found.seeds === null) break

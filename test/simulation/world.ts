@@ -407,7 +407,7 @@ class World {
 
   #client(c: number): void {
     if (this.#healing) return
-    const again = (): void => void this.time.schedule(null, 5 + this.rng.random() * 60, () => this.#client(c))
+    const again = (): void => void this.time.schedule(null, 5 + this.rng.random() * 150, () => this.#client(c))
     const key = `k${intBetween(this.rng, 0, 4)}`
     const up = this.machines.filter((m) => m.state === 'up')
     if (up.length === 0) {
@@ -489,7 +489,7 @@ class World {
 
   #fault(): void {
     if (this.#healing) return
-    this.time.schedule(null, this.rng.random() * 1.5 * ELECTION_MS, () => this.#fault())
+    this.time.schedule(null, this.rng.random() * 0.8 * ELECTION_MS, () => this.#fault())
     const kinds = [...this.enabled]
     if (kinds.length === 0) return
     const kind = kinds[intBetween(this.rng, 0, kinds.length - 1)]!
