@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "../runtime/caps.h"
+#include "../runtime/filter.h"
 #include "../runtime/json.h"
 #include "../runtime/namespaces.h"
 #include "../runtime/process.h"
@@ -69,6 +70,18 @@ int main(int argc, char **argv) {
       process_free(&p);
       if (namespaces_parse(&ns, j_get(v, "linux"), &e) == 0 && (ns.fresh & ns.join)) return 1;
       namespaces_close(&ns);
+      struct filter_plan plan;
+      struct buf plain = {0};
+      const struct json *profile = j_path(v, "linux.seccomp");
+      void *program;
+      size_t len;
+      if (profile && filter_read(&a, profile, NULL, 0, NULL, &plan, &e) == 0 && filter_compile(&plan, &program, &len) == 0) {
+        free(program);
+        if (len == 0 || len % 8) return 1;
+      }
+      if (profile && filter_resolve(&plain, profile, NULL, 0, &e) == 0 && !json_parse(&a, plain.p, plain.len, "resolved", &e))
+        return fprintf(stderr, "round %ld: the resolved profile cannot be read\n", i), 1;
+      buf_free(&plain);
     }
     free(exact);
     buf_free(&b);

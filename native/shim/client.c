@@ -148,6 +148,12 @@ static int op_start(struct err *e) {
   return shim_start(e);
 }
 
+// A process that joins a frozen group stops there, and whoever waits for its answer with it.
+static int not_paused(const char *id, struct err *e) {
+  if (!cgroup_frozen(&shim.c.cg)) return 0;
+  return fail(e, EBUSY, "request", id, "the container is paused: resume it before exec");
+}
+
 static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
   const char *id = j_gets(rq, "exec");
   struct json *process = j_get(rq, "process");
@@ -155,7 +161,7 @@ static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
   if (!id || !*id || !process) return fail(e, EINVAL, "request", "exec", "exec needs an id and a process");
   if (proc_find(id)) return fail(e, EEXIST, "request", id, "an exec process '%s' exists already", id);
   if (!shim.started || proc_find(NULL)->exited) return fail(e, ESRCH, "request", id, "the container is not running: start it before exec");
-  if (exec_make(id, rq, process, &pid, e) < 0) return -1;
+  if (not_paused(id, e) < 0 || exec_make(id, rq, process, &pid, e) < 0) return -1;
   buf_fmt(extra, ",\"pid\":%d", (int)pid);
   return 0;
 }
@@ -164,6 +170,7 @@ static int op_exec_start(const struct json *rq, struct err *e) {
   struct proc *p = which(rq, e);
   if (!p) return -1;
   if (!p->exec || p->running) return fail(e, EALREADY, "request", p->exec, "the exec process '%s' was started already", p->exec ? p->exec : "");
+  if (not_paused(p->exec, e) < 0) return -1;
   p->running = true;
   return shim.runtime ? oci_exec_start(p, e) : exec_start(&p->x, e);
 }

@@ -1,7 +1,7 @@
 import { invalid } from '../common/index.js'
 
-type Check = 'string' | 'number' | 'boolean' | 'object' | 'array'
-/** Field name → type, or a nested table; a trailing "[]" of strings. */
+type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words'
+/** Field name → type, or a nested table; a trailing "[]" of strings; "words" is a string or an array of strings. */
 export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape }
 
 const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
@@ -26,7 +26,7 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
     if (typeof want === 'object') {
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
       check(v as Record<string, unknown>, want, where)
-    } else if (want === 'string[]') {
+    } else if (want === 'string[]' || (want === 'words' && typeof v !== 'string')) {
       if (!Array.isArray(v)) throw wrong(where, v, 'array of strings')
       const bad = v.find((x) => typeof x !== 'string')
       if (bad !== undefined) throw wrong(`${where}[${v.indexOf(bad)}]`, bad, 'string')
@@ -37,6 +37,8 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
       if (!Array.isArray(v)) throw wrong(where, v, want)
     } else if (want === 'object') {
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, want)
+    } else if (want === 'words') {
+      // One string, which the engine takes as one word.
     } else if (typeof v !== want) throw wrong(where, v, want)
     else if (want === 'number' && !Number.isFinite(v)) throw wrong(where, v, 'finite number')
   }
@@ -71,6 +73,8 @@ export const CONTAINER_BODY: Shape = {
   Env: 'string[]',
   Healthcheck: health,
   Image: 'string',
+  Cmd: 'words',
+  Entrypoint: 'words',
   Volumes: 'object',
   WorkingDir: 'string',
   NetworkDisabled: 'boolean',

@@ -1,4 +1,4 @@
-import type { Clock } from '../common/index.js'
+import type { Clock, Rng } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Engine } from '../engine/index.js'
 import type { AttachmentClient, ControlApi } from '../manager/index.js'
@@ -83,6 +83,7 @@ export interface ApiModules {
   readonly cluster: ClusterBackend
   readonly facts: SystemFacts
   readonly clock: Clock
+  readonly rng: Rng
   readonly logger: Logger
 }
 

@@ -121,7 +121,7 @@ export class Daemon {
         createAgent,
       },
     )
-    const api = await createApi({ engine, cluster, facts, clock, logger: logger.child({ room: 'api' }) })
+    const api = await createApi({ engine, cluster, facts, clock, rng, logger: logger.child({ room: 'api' }) })
     await cluster.start()
     await listenAll(api, o, logger)
     return new Daemon(engine, cluster, api, images)

@@ -7,6 +7,7 @@ import {
   isExitRecord,
   type LiveContainer,
   type RootfsPlan,
+  removeEmptyCgroup,
 } from '../runtime/index.js'
 import { AccountFiles } from './account-files.js'
 import { Container } from './container.js'
@@ -100,6 +101,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
       await Promise.all(ctx.registry.all().map((c) => c.lock.run(async () => {})))
       offImages?.()
       await ctx.sweeper.idle()
+      await removeEmptyCgroup(options.cgroupParent)
       await modules.networks.stop()
       await ctx.store.close()
     },

@@ -6,6 +6,7 @@ import { assembleEngine } from './engine.js'
 import { CAPABILITIES } from './spec/capabilities.js'
 
 export * from './contract.js'
+export { generateName } from './names.js'
 export * from './types.js'
 
 /** Counts up when the same profile compiles to a program that decides differently: programs on disk are made anew. */

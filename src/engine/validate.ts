@@ -1,3 +1,4 @@
+import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
 import { parsePortKey } from './ports.js'
@@ -23,6 +24,9 @@ export function checkName(name: string): string {
 const LOG_DRIVERS = ['json-file', 'local', 'none']
 const RESTART_POLICIES = ['', 'no', 'always', 'unless-stopped', 'on-failure']
 
+/** CPUs of the host; they do not change while it runs. */
+const CPUS = cpus().length
+
 const refuse = (message: string, fields: Record<string, unknown> = {}): never => {
   throw invalid('invalidConfig', message, fields)
 }
@@ -41,6 +45,10 @@ export function checkResources(host: HostConfig): string[] {
     refuse(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
   if (host.NanoCpus && (host.CpuPeriod || host.CpuQuota))
     refuse(`Conflicting options: Nano CPUs and CPU ${host.CpuPeriod ? 'Period' : 'Quota'} cannot both be set.`)
+  if (host.NanoCpus && (host.NanoCpus < 0 || host.NanoCpus > CPUS * 1e9))
+    refuse(
+      `range of CPUs is from 0.01 to ${CPUS.toFixed(2)}, as there are only ${CPUS} CPUs available; ${host.NanoCpus / 1e9} were asked for`,
+    )
   if (host.CpuPeriod && (host.CpuPeriod < 1000 || host.CpuPeriod > 1_000_000))
     refuse('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
   if (host.CpuQuota && host.CpuQuota > 0 && host.CpuQuota < 1000)

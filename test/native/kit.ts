@@ -1,6 +1,7 @@
 // What the tests of the native core stand on: a busybox image, bundles, and a client of the shim's protocol.
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -285,6 +286,7 @@ export class TestContainer {
     const logFd = openSync(join(this.dir, 'shim.log'), 'a')
     const [path, ...before] = [...this.through, bin('shoal-shim')]
     this.shim = native().spawnShim({ path: path!, args: [...before, ...args, this.dir], cwd: this.dir, logFd })
+    closeSync(logFd)
     this.gone = native().pidfdWait(this.shim.pid, 0)
     const status = new (await import('node:net')).Socket({ fd: this.shim.statusFd, readable: true, writable: false })
     let text = ''

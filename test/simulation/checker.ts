@@ -110,9 +110,9 @@ export class Checker {
       this.#votes.set(key, m.to)
       const hard = member.inspect()?.log.hardState
       hold(
-        hard !== undefined && hard.term >= m.term,
+        hard !== undefined && (hard.term > m.term || (hard.term === m.term && hard.vote === m.to)),
         'vote durable before it is sent',
-        () => `${m.from} term ${m.term}, on disk ${hard?.term}`,
+        () => `${m.from} votes for ${m.to} in ${m.term}, on disk ${hard?.vote} in ${hard?.term}`,
       )
     }
     if (m.type === 'MsgAppResp' && !m.reject) {

@@ -10,7 +10,7 @@ import { simulate } from './world.js'
 const SEEDS = 200
 const STEPS = 10_000
 /** Seeds that once found a bug. */
-const REGRESSIONS: readonly number[] = [77]
+const REGRESSIONS: readonly number[] = [77, 85]
 
 /** `npm run sim` in a process of its own; what it printed, and whether all its seeds were clean. */
 function simulateIn(seed: number, runs: number): Promise<{ clean: boolean; text: string }> {

@@ -646,8 +646,10 @@ class World {
     const settled = nowAndThen(() => this.#settled())
     hold(await this.#go(settled, 60 * ELECTION_MS), 'liveness: equal logs', () => this.#describe())
     let last: string | null = null
-    // A late order to hand leadership over may still come in between.
-    for (let tries = 0; tries < 3 && last !== 'applied'; tries++) {
+    // A late order to hand leadership over may still come in between, and a member looks only now and then whether its disk
+    // has room again (FREE_CHECK_MS).
+    for (let tries = 0; tries < 10 && last !== 'applied'; tries++) {
+      if (tries > 0) await this.#go(() => false, ELECTION_MS)
       last = null
       hold(await this.#go(() => this.#leader() !== undefined, 10 * ELECTION_MS), 'liveness: a leader', () =>
         this.#describe(),

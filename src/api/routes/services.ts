@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AnySpec, LogRequest, ObjectKind, type Service, type Task } from '#proto'
 import { invalid } from '../../common/index.js'
+import { generateName } from '../../engine/index.js'
 import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { timeJson } from '../convert/proto.js'
@@ -37,7 +38,8 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
   app.get<P>('/services/:id', async (request) => serviceJson(await service(request.params.id)))
 
   app.post('/services/create', async (request, reply) => {
-    const spec = serviceSpecFrom(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'), auth(request))
+    const body = object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service')
+    const spec = serviceSpecFrom({ ...body, Name: body.Name || generateName(m.rng, () => false) }, auth(request))
     const made = await control().create({ spec: AnySpec.create({ service: spec }) })
     reply.code(201)
     return { ID: idOf(made.object), Warnings: made.warnings.length > 0 ? made.warnings : null }

@@ -63,7 +63,7 @@ const archive = (container: string): string => `/containers/${encodeURIComponent
 function inContainer(path: string): string {
   const absolute = path.startsWith('/') ? path : `/${path}`
   const clean = posix.normalize(absolute)
-  return contentOnly(absolute) ? posix.join(clean, '/') + '.' : clean
+  return contentOnly(absolute) ? `${posix.join(clean, '/')}.` : clean
 }
 
 async function statPath(api: Api, container: string, path: string): Promise<PathStat> {

@@ -106,7 +106,7 @@ function register(parent: Command, cli: Cli, kind: 'secret' | 'config'): void {
           )
         else
           cli.out(
-            `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\nLabels:${labels.join('')}\nCreated at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
+            `ID:\t\t\t${s.ID}\nName:\t\t\t${s.Spec.Name}\n${labels.length > 0 ? `Labels:${labels.join('')}\n` : ''}Created at:            \t${goDate(s.CreatedAt)}\nUpdated at:            \t${goDate(s.UpdatedAt)}\n${data}`,
           )
       }
     })

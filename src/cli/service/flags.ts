@@ -305,6 +305,15 @@ const put = (spec: Json, path: readonly string[], value: unknown): void => {
   if (value !== undefined) at(spec, path.slice(0, -1))[path[path.length - 1]!] = value
 }
 
+/** What an update configuration has when only a part of it is given. Monitor: nanoseconds. */
+const UPDATE_DEFAULTS = {
+  Parallelism: 1,
+  Monitor: 5_000_000_000,
+  FailureAction: 'pause',
+  MaxFailureRatio: 0,
+  Order: 'stop-first',
+} as const
+
 /** Plain values: flag → place. Only given flags change anything. */
 function scalars(spec: Json, f: Json): void {
   const c = ['TaskTemplate', 'ContainerSpec']
@@ -360,7 +369,7 @@ function scalars(spec: Json, f: Json): void {
     }
     const set = Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined))
     if (Object.keys(set).length > 0)
-      put(spec, [place], { Parallelism: 1, ...(spec[place] as Json | undefined), ...set })
+      put(spec, [place], { ...UPDATE_DEFAULTS, ...(spec[place] as Json | undefined), ...set })
   }
 }
 
@@ -377,7 +386,9 @@ export function createSpec(image: string, args: readonly string[], f: Json): Jso
     Labels: {},
     TaskTemplate: { ContainerSpec: { Image: image, ...(args.length > 0 ? { Args: args } : {}) } },
     Mode: mode(f),
+    EndpointSpec: { Mode: 'vip' },
   }
+  put(spec, ['TaskTemplate', 'ContainerSpec', 'Init'], false)
   scalars(spec, f)
   for (const l of LISTS) {
     const given = f[camel(l.flag)] as unknown[] | undefined

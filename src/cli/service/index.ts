@@ -56,24 +56,27 @@ function replicasOf(s: ServiceJson): string {
   return `${st.RunningTasks}/${st.DesiredTasks}${job ? ` (${st.CompletedTasks}/${job.TotalCompletions} completed)` : ''}`
 }
 
+const tagged = (image: string): string =>
+  image.includes('@') || image.lastIndexOf(':') > image.lastIndexOf('/') ? image : `${image}:latest`
+
 /** Asks the registry for the digest, so that all nodes run the same image; without an answer the tag goes as it is. */
 async function pinned(api: Api, cli: Cli, image: string): Promise<{ image: string; platforms: object[] }> {
   if (image.includes('@')) return { image, platforms: [] }
-  const tagged = image.lastIndexOf(':') > image.lastIndexOf('/') ? image : `${image}:latest`
+  const name = tagged(image)
   try {
     const d = await api.get<{
       Descriptor: { digest: string }
       Platforms: { architecture: string; os: string }[] | null
-    }>(`/distribution/${tagged}/json`)
+    }>(`/distribution/${name}/json`)
     return {
-      image: `${tagged}@${d.Descriptor.digest}`,
+      image: `${name}@${d.Descriptor.digest}`,
       platforms: (d.Platforms ?? []).map((p) => ({ Architecture: p.architecture, OS: p.os })),
     }
   } catch {
     cli.err(
-      `image ${tagged} could not be accessed on a registry to record\nits digest. Each node will access ${tagged} independently,\npossibly leading to different nodes running different\nversions of the image.\n\n`,
+      `image ${name} could not be accessed on a registry to record\nits digest. Each node will access ${name} independently,\npossibly leading to different nodes running different\nversions of the image.\n\n`,
     )
-    return { image: tagged, platforms: [] }
+    return { image: name, platforms: [] }
   }
 }
 
@@ -103,9 +106,10 @@ export function registerService(parent: Command, cli: Cli): void {
     .action(async (image: string, args: string[], f: Record<string, unknown>) => {
       const api = await cli.api()
       const auth = f.withRegistryAuth ? registryAuthHeader(image) : {}
-      const spec = createSpec(image, args, f)
+      const spec = createSpec(tagged(image), args, f)
       await resolveReferences(api, spec, f)
-      const resolved = f.resolveImage === false ? { image, platforms: [] } : await pinned(api, cli, image)
+      const resolved =
+        f.resolveImage === false ? { image: tagged(image), platforms: [] } : await pinned(api, cli, image)
       ;(spec.TaskTemplate as { ContainerSpec: { Image: string } }).ContainerSpec.Image = resolved.image
       if (resolved.platforms.length > 0) {
         const template = spec.TaskTemplate as { Placement?: object }

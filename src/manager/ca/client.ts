@@ -77,7 +77,25 @@ async function fetchRoot(remote: string): Promise<string> {
   try {
     const answer = await callUnary(client, CA.GetRootCertificate, Empty.create(), { deadlineMs: CALL_DEADLINE_MS })
     return Buffer.from(answer.cert).toString()
+  } catch (caught) {
+    const e = ShoalError.from(caught)
+    // An answer of a manager has a code of its own; everything else comes from the connection.
+    if (!e.code.startsWith('grpc')) throw e
+    throw unavailable(
+      'noManagerThere',
+      `no manager answers at ${remote} (${reasonOf(e.message)}): take the address from docker swarm join-token on a manager, and see that its TCP port is open for this host`,
+      { remote },
+      { cause: e },
+    )
   } finally {
     client.close()
   }
+}
+
+/** The connection's own word for what went wrong, out of gRPC's and OpenSSL's sentences. */
+function reasonOf(message: string): string {
+  const errno = /\b(E[A-Z]{4,})\b/.exec(message)?.[1]
+  if (errno) return errno
+  if (/SSL routines|wrong version number|ssl3?_/i.test(message)) return 'it does not speak TLS'
+  return message.split(/[\n|]/)[0]!.trim()
 }

@@ -392,6 +392,12 @@ function outcomeError(outcome: Exclude<ProposalOutcome, { result: 'applied' }>, 
     case 'tooLarge':
       return conflict('transactionTooLarge', 'the change is too large for one raft entry', fields)
     default:
-      return unavailable(outcome.reason, `the managers cannot take a write now (${outcome.reason})`, fields)
+      return outcome.reason === 'diskFull'
+        ? unavailable(
+            'diskFull',
+            "no space left on device: the leading manager's disk is full; free space in its data root",
+            fields,
+          )
+        : unavailable(outcome.reason, `the managers cannot take a write now (${outcome.reason})`, fields)
   }
 }

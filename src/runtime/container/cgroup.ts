@@ -60,6 +60,20 @@ export async function destroyCgroup(clock: Clock, path: string, timeoutMs: numbe
   }
 }
 
+/** Removes a group that holds nothing any more, in all hierarchies; one in use, or never made, stays as it is. */
+export async function removeEmptyCgroup(path: string): Promise<void> {
+  for (const mount of await cgroupMounts()) {
+    const dir = join(mount.path, path)
+    if (dir === mount.path) continue
+    try {
+      await rmdir(dir)
+    } catch (caught) {
+      const code = (caught as NodeJS.ErrnoException).code ?? ''
+      if (!isGone(caught) && !['EBUSY', 'ENOTEMPTY', 'EINVAL'].includes(code)) throw caught
+    }
+  }
+}
+
 async function killAll(dir: string): Promise<number> {
   let killed = 0
   try {

@@ -253,3 +253,5 @@ class StatusPipe implements AsyncIterable<StatusLine> {
     }
   }
 }
+
+export { removeEmptyCgroup } from './cgroup.js'

@@ -41,23 +41,33 @@ class Snapshots implements SnapshotService {
     await this.#swept()
     return this.#perContainer.run(containerId, async () => {
       if (this.store.db.snapshots.has(containerId)) return this.get(containerId)
-      const path = this.store.containerPath(containerId)
-      await mkdir(join(path, 'upper'), { recursive: true, mode: 0o755 })
-      await mkdir(join(path, 'work'), { recursive: true, mode: 0o700 })
-      return this.store.leased(async (lease) => {
-        const layers = this.store.db.images.get(image)?.layers ?? []
-        await lease.pin(image, ...layers)
-        if (!this.store.db.images.has(image)) throw noSuchImage(image)
-        // The merged root is the upper directory itself: it has to look like the image's.
-        const root = await lstat(await this.store.layers.initLayer(layers))
-        await lchown(join(path, 'upper'), root.uid, root.gid)
-        await chmod(join(path, 'upper'), root.mode & 0o7777)
-        // From here on the collector spares the layers, whatever happens to the image.
-        await this.store.exclusive(() =>
-          this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),
-        )
-        return this.get(containerId)
-      })
+      try {
+        return await this.#make(containerId, image)
+      } catch (caught) {
+        // On a full disk, say: what was made goes at once, not only with the next start's sweep.
+        await this.store.tool.run('remove', ['--root', this.store.containerPath(containerId)])
+        throw caught
+      }
+    })
+  }
+
+  async #make(containerId: string, image: Digest): Promise<RootfsPlan> {
+    const path = this.store.containerPath(containerId)
+    await mkdir(join(path, 'upper'), { recursive: true, mode: 0o755 })
+    await mkdir(join(path, 'work'), { recursive: true, mode: 0o700 })
+    return this.store.leased(async (lease) => {
+      const layers = this.store.db.images.get(image)?.layers ?? []
+      await lease.pin(image, ...layers)
+      if (!this.store.db.images.has(image)) throw noSuchImage(image)
+      // The merged root is the upper directory itself: it has to look like the image's.
+      const root = await lstat(await this.store.layers.initLayer(layers))
+      await lchown(join(path, 'upper'), root.uid, root.gid)
+      await chmod(join(path, 'upper'), root.mode & 0o7777)
+      // From here on the collector spares the layers, whatever happens to the image.
+      await this.store.exclusive(() =>
+        this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),
+      )
+      return this.get(containerId)
     })
   }
 

@@ -298,7 +298,7 @@ test.serial('a wiped disk that costs the quorum is not taken in', (t) =>
     const [wiped, other] = all.filter((m) => m !== leader) as [TestManager, TestManager]
     await wiped.stop()
     await forgetRaftState(wiped.dir)
-    other.cut = true
+    await other.stop()
     await until(
       'the other is found unreachable, or the leader gave up',
       () => !leader.node.canRemove(wiped.node.raftId),

@@ -1,0 +1,169 @@
+// Images and documents that try to lead the runtime astray: the terminal and /proc (CVE-2025-52565, CVE-2025-52881).
+import { mkdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import {
+  bin,
+  canRun,
+  cgroupFolders,
+  exec,
+  type Json,
+  makeConfig,
+  makeDir,
+  makeImage,
+  type Output,
+  removeDir,
+  TestContainer,
+  traces,
+} from './kit.js'
+
+const run = canRun ? test.serial : test.skip
+let base = ''
+let count = 0
+
+test.before(() => {
+  if (canRun) base = makeDir('attacks')
+})
+
+test.after.always(async () => {
+  if (!canRun) return
+  for (const folder of cgroupFolders(`/native-test-${process.pid}`)) rmdirSync(folder)
+  await removeDir(base)
+})
+
+const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
+const without = (c: Json, ...destinations: string[]): void => {
+  c['mounts'] = c['mounts'].filter((m: Json) => !destinations.includes(m['destination']))
+}
+
+async function runBundle(
+  config: Json,
+  prepare: (rootfs: string) => void,
+): Promise<Output & { id: string; rootfs: string }> {
+  const id = `at${process.pid}x${++count}`
+  const dir = join(base, id)
+  mkdirSync(dir)
+  const rootfs = makeImage(join(dir, 'rootfs'))
+  config['linux'].cgroupsPath = `/native-at-${id}`
+  prepare(rootfs)
+  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+  const r = await exec(bin('shoal-runtime'), ['--root', join(base, 'state'), 'run', '--bundle', dir, id])
+  return { ...r, id, rootfs }
+}
+
+/** A container with a terminal whose image is what `prepare` makes of it; it must not come to anything outside of its root. */
+async function terminal(config: Json, prepare: (image: string) => void): Promise<{ c: TestContainer; last: Json }> {
+  const image = makeImage(join(base, `image${++count}`))
+  prepare(image)
+  const c = new TestContainer(base, image, config, { tty: true })
+  const last = (await c.start()).at(-1)!
+  await c.ended()
+  return { c, last }
+}
+
+run('/dev/console that is a link does not lead the terminal onto another file (CVE-2025-52565)', async (t) => {
+  const secret = join(base, 'secret')
+  writeFileSync(secret, 'untouched')
+  for (const target of ['/proc/sysrq-trigger', '/proc/self/fd/0', `../../../../../../../..${secret}`, '/etc/passwd']) {
+    const { c, last } = await terminal(
+      sh('grep -c "sysrq-trigger" /proc/self/mountinfo; cat /etc/passwd | wc -l; echo end', (d) => without(d, '/dev')),
+      (image) => {
+        symlinkSync(target, join(image, 'dev/console'))
+      },
+    )
+    // Refused, or bound on the link's place within the root: in no case on what the link points to.
+    if (!last['error']) {
+      // readonlyPaths bind it once, and nobody else.
+      t.regex(c.log(), /^1\r\n2\r\nend\r\n$/, target)
+    } else t.regex(last['error'].message, /console|link|symbolic/i, target)
+    t.is(readFileSync(secret, 'utf8'), 'untouched')
+    t.deepEqual(traces(c.id), [])
+  }
+})
+
+run('a terminal is only made by a real devpts, whatever the image has at its place (CVE-2025-52565)', async (t) => {
+  for (const kind of ['file', 'link to the host', 'folder']) {
+    const { c, last } = await terminal(
+      sh('echo ran', (d) => without(d, '/dev', '/dev/pts', '/dev/mqueue', '/dev/shm')),
+      (image) => {
+        rmSync(join(image, 'dev'), { recursive: true })
+        mkdirSync(join(image, 'dev/pts'), { recursive: true })
+        if (kind === 'file') writeFileSync(join(image, 'dev/pts/ptmx'), '')
+        if (kind === 'link to the host') symlinkSync('/proc/1/root/dev/ptmx', join(image, 'dev/pts/ptmx'))
+        if (kind === 'folder') mkdirSync(join(image, 'dev/pts/ptmx'))
+      },
+    )
+    t.truthy(last['error'], `${kind}: ${c.log()}`)
+    t.is(last['error'].stage, 'console', JSON.stringify(last))
+    t.deepEqual([traces(c.id), cgroupFolders(c.cgroup)], [[], []])
+  }
+})
+
+run('sysctls are not written into something else that lies on /proc (CVE-2025-52881)', async (t) => {
+  const fake = join(base, 'fake-proc')
+  mkdirSync(join(fake, 'sys/net/ipv4'), { recursive: true })
+  mkdirSync(join(fake, 'self/attr'), { recursive: true })
+  const file = join(fake, 'sys/net/ipv4/ip_forward')
+  for (const mount of [
+    { destination: '/proc', type: 'bind', source: fake, options: ['rbind', 'rw'] },
+    { destination: '/proc', type: 'tmpfs', source: 'tmpfs', options: ['tmpcopyup'] },
+  ]) {
+    writeFileSync(file, 'as it was')
+    const r = await runBundle(
+      sh('cat /proc/sys/net/ipv4/ip_forward; echo', (c) => {
+        without(c, '/proc')
+        c['mounts'].unshift(mount)
+        c['linux'].sysctl = { 'net.ipv4.ip_forward': '1' }
+        c['linux'].maskedPaths = []
+        c['linux'].readonlyPaths = []
+      }),
+      (rootfs) => {
+        mkdirSync(join(rootfs, 'proc/sys/net/ipv4'), { recursive: true })
+        writeFileSync(join(rootfs, 'proc/sys/net/ipv4/ip_forward'), 'image')
+      },
+    )
+    // Set through a proc file system that the runtime made for itself, or refused.
+    t.true(r.code === 0 || /proc/.test(r.stderr), r.stderr)
+    if (r.code === 0) t.is(r.stdout, mount.type === 'bind' ? 'as it was\n' : 'image\n')
+    t.is(readFileSync(file, 'utf8'), 'as it was')
+    t.is(readFileSync(join(r.rootfs, 'proc/sys/net/ipv4/ip_forward'), 'utf8'), 'image')
+    t.deepEqual([traces(r.id), cgroupFolders(`/native-at-${r.id}`)], [[], []])
+  }
+})
+
+run('links below a second proc do not redirect writes (CVE-2025-52881)', async (t) => {
+  // The image's own /proc is a link farm; the real one is mounted over it before anything is written.
+  const r = await runBundle(
+    sh('cat /proc/sys/net/ipv4/ip_forward; cat /proc/sys/kernel/hostname', (c) => {
+      c['linux'].sysctl = { 'net.ipv4.ip_forward': '1' }
+    }),
+    (rootfs) => {
+      mkdirSync(join(rootfs, 'proc/sys'), { recursive: true })
+      symlinkSync('/tmp', join(rootfs, 'proc/sys/net'))
+      symlinkSync('../sysrq-trigger', join(rootfs, 'proc/self'))
+    },
+  )
+  t.is(r.code, 0, r.stderr)
+  t.is(r.stdout, '1\nbox\n')
+})
+
+run('masked and read-only paths that are links stay within the root', async (t) => {
+  const secret = join(base, 'mask-secret')
+  writeFileSync(secret, 'readable')
+  const r = await runBundle(
+    sh('cat /etc/passwd | wc -l; touch /tmp/x 2>/dev/null; echo ran', (c) => {
+      c['linux'].maskedPaths.push('/evil-mask')
+      c['linux'].readonlyPaths.push('/evil-ro')
+    }),
+    (rootfs) => {
+      symlinkSync(`../../../../../../../..${secret}`, join(rootfs, 'evil-mask'))
+      symlinkSync('../../../../../../../../tmp', join(rootfs, 'evil-ro'))
+    },
+  )
+  // Refused, or followed inside: the host's file and folder are as they were.
+  t.is(readFileSync(secret, 'utf8'), 'readable')
+  t.notRegex(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(secret))
+  t.true(r.code === 0 || /link|evil/.test(r.stderr), `${r.code} ${r.stderr}`)
+  writeFileSync('/tmp/.native-attacks-probe', '')
+  rmSync('/tmp/.native-attacks-probe')
+})

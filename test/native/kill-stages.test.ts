@@ -1,0 +1,29 @@
+// SIGKILL in the stages of create, exec and delete, sampled; `npm run soak -- native-kills` goes through every system call.
+import { join } from 'node:path'
+import test from 'ava'
+import { killAtEachCall, strace } from './kill-stages.js'
+import { canRun, makeDir, removeDir } from './kit.js'
+
+const run = canRun && strace ? test.serial : test.skip
+let base = ''
+
+test.before(() => {
+  if (canRun) base = makeDir('kills')
+})
+test.after.always(async () => {
+  if (canRun) await removeDir(base)
+})
+
+for (const [verb, step] of [
+  ['create', 41],
+  ['exec', 19],
+  ['delete', 19],
+] as const)
+  run(
+    `SIGKILL at any call of ${verb}: a following delete --force cleans all, and nothing else is harmed`,
+    async (t) => {
+      const kills = await killAtEachCall(join(base, verb), verb, step)
+      t.log(`${kills} kills`)
+      t.true(kills > 3)
+    },
+  )

@@ -1,0 +1,57 @@
+// npm run soak -- protocol-fuzz [CLIENTS=5000] [SEED=1]: hostile clients against the shim built with AddressSanitizer and
+// UndefinedBehaviorSanitizer (make -C native sanitized; SHOAL_TEST_SHIM names another build). They may also end the container, which is
+// then started anew. A report of a sanitizer, a shim that ends otherwise than its container, or one that hangs is a failure.
+import { existsSync, readFileSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { attack } from './fuzz-frames.js'
+import { bin, cgroupFolders, makeConfig, makeDir, makeImage, removeDir, TestContainer, traces } from './kit.js'
+
+const [clients = 5000, first = 1] = process.argv.slice(2).map(Number)
+process.env['SHOAL_TEST_SHIM'] ??= 'shoal-shim-san'
+if (process.getuid?.() !== 0 || !existsSync(bin('shoal-shim'))) {
+  console.log(`skipped: needs root and ${bin('shoal-shim')} (make -C native sanitized)`)
+  process.exit(0)
+}
+const base = makeDir('frames')
+const image = makeImage(join(base, 'image'))
+const alive = setInterval(() => {}, 1000)
+let containers = 0
+try {
+  let c: TestContainer | undefined
+  const finish = async (): Promise<void> => {
+    if (!c) return
+    if (existsSync(join(c.dir, 'shim.sock'))) {
+      const s = await c.connect().catch(() => null)
+      await s?.ask({ op: 'delete', force: true }).catch(() => {}) // it may be ending by itself at this moment
+      s?.close()
+    }
+    await c.ended()
+    const log = readFileSync(join(c.dir, 'shim.log'), 'utf8')
+    if (/Sanitizer|runtime error/.test(log)) throw new Error(`clients before ${seed}: ${log}`)
+    if (!c.has('exit.json')) throw new Error(`clients before ${seed}: the shim ended without a record\n${log}`)
+    const left = [...traces(c.id), ...cgroupFolders(c.cgroup)]
+    if (left.length) throw new Error(`clients before ${seed}: left behind ${left.join(' ')}`)
+    await removeDir(c.dir)
+    c = undefined
+  }
+  let seed = first
+  for (; seed < first + clients; seed += 4) {
+    if (!c) {
+      containers++
+      c = new TestContainer(base, image, makeConfig(['/bin/sh', '-c', 'while :; do echo tick; sleep 0.05; done']), {
+        stdin: true,
+      })
+      await c.start()
+    }
+    const target = c
+    await Promise.all([0, 1, 2, 3].map((k) => attack(target, seed + k, seed % 16 === 1)))
+    // A hundred clients to a container at most: the end is fuzzed too.
+    if (c.has('exit.json') || !c.has('shim.sock') || seed % 100 === 1) await finish()
+  }
+  await finish()
+  console.log(`${clients} clients against ${bin('shoal-shim')}, ${containers} containers, nothing failed`)
+} finally {
+  clearInterval(alive)
+  for (const folder of cgroupFolders(`/native-test-${process.pid}`)) rmdirSync(folder)
+  await removeDir(base)
+}

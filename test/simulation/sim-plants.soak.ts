@@ -1,0 +1,37 @@
+// npm run soak -- sim-plants [WORD…] [--trials 3] [--runs 1000]
+// Plants each bug (whose name contains a word) and runs seeds until one shows it, from several first seeds; prints a table
+// with the mean number of seeds and ends with `N passed, N failed`. Without a bug the first seeds must be clean.
+import { parseArgs } from 'node:util'
+import { Nursery, SIMULATION_PLANTS } from './plants.js'
+
+const { values, positionals } = parseArgs({
+  options: { trials: { type: 'string', default: '3' }, runs: { type: 'string', default: '1000' } },
+  allowPositionals: true,
+})
+const STEPS = 10_000
+const chosen = SIMULATION_PLANTS.filter((p) => positionals.length === 0 || positionals.some((w) => p.name.includes(w)))
+const nursery = new Nursery()
+let failed = 0
+try {
+  const clean = await nursery.try(null, 1, 10, STEPS)
+  if (clean.seeds !== null) failed++
+  console.log(`${clean.seeds === null ? 'clean ' : 'FAILED'}            no bug: ${clean.why}`)
+  for (const plant of chosen) {
+    const seeds: (number | null)[] = []
+    let why = ''
+    for (let trial = 0; trial < Number(values.trials); trial++) {
+      const found = await nursery.try(plant, 1 + trial * 100_000, Number(values.runs), STEPS)
+      seeds.push(found.seeds)
+      why = found.why
+      if (found.seeds === null) break
+    }
+    const all = seeds.every((s) => s !== null)
+    if (!all) failed++
+    const mean = all ? (seeds.reduce((a, b) => a + b!, 0) / seeds.length).toFixed(1) : '-'
+    console.log(`${all ? 'found ' : 'FAILED'} ${mean.padStart(6)} seeds  ${plant.name}: ${why.slice(0, 110)}`)
+  }
+} finally {
+  nursery.close()
+}
+console.log(`${chosen.length + 1 - failed} passed, ${failed} failed`)
+process.exitCode = failed > 0 ? 1 : 0
