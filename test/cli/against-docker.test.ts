@@ -134,7 +134,7 @@ same('run: output, statuses and flags', [
 ])
 
 same('a container’s life', [
-  "@@ run -d --name c~ -l k=v busybox sh -c 'echo o1; echo e1 >&2; echo o2; exec sleep 1000'",
+  "@@ run -d --name c~ -l k=v busybox sh -c 'echo o1; echo o2; exec sleep 1000'",
   '@@ ps -f name=c~',
   '@@ ps -a -f name=c~ --format \'{{.Names}} {{.Image}} {{.State}} {{.Label "k"}} {{.Mounts}}\'',
   '@@ ps -f name=c~ --format json',
