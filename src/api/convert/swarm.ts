@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import {
   type CAConfig,
   type Cluster,
@@ -169,17 +170,25 @@ function clusterSpecJson(s: ClusterSpec): object {
   }
 }
 
+/** As the nodes describe the root that they trust: clients call a node whose TLS is not the cluster's in need of rotation. */
+function clusterTls(root: Uint8Array): object {
+  const pem = Buffer.from(root).toString('utf8')
+  if (pem === '') return { TrustRoot: '', CertIssuerSubject: '', CertIssuerPublicKey: '' }
+  const x = new X509Certificate(pem)
+  return {
+    TrustRoot: pem,
+    CertIssuerSubject: Buffer.from(x.subject).toString('base64'),
+    CertIssuerPublicKey: x.publicKey.export({ type: 'spki', format: 'der' }).toString('base64'),
+  }
+}
+
 /** The part that /info shows too. */
 export function clusterInfoJson(c: Cluster): Record<string, unknown> {
   return {
     ID: c.id,
     ...metaJson(c.meta),
     Spec: c.spec ? clusterSpecJson(c.spec) : {},
-    TLSInfo: {
-      TrustRoot: Buffer.from(c.rootCa?.cert ?? []).toString('utf8'),
-      CertIssuerSubject: '',
-      CertIssuerPublicKey: '',
-    },
+    TLSInfo: clusterTls(c.rootCa?.cert ?? new Uint8Array(0)),
     RootRotationInProgress: c.rootCa?.rotation != null,
     DefaultAddrPool: c.defaultAddressPool,
     SubnetSize: c.subnetSize,
