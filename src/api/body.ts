@@ -1,7 +1,8 @@
 import { invalid } from '../common/index.js'
 
-type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words'
-/** Field name → type, or a nested table; a trailing "[]" of strings; "words" is a string or an array of strings. */
+type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words' | 'objects' | 'lists'
+/** Field name → type, or a nested table; a trailing "[]" of strings; "words" is a string or an array of
+ * strings, "objects" an array of objects, "lists" an object of arrays of objects (or nulls). */
 export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape }
 
 const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
@@ -37,11 +38,22 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
       if (!Array.isArray(v)) throw wrong(where, v, want)
     } else if (want === 'object') {
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, want)
+    } else if (want === 'objects') {
+      checkObjects(v, where)
+    } else if (want === 'lists') {
+      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
+      for (const [k, x] of Object.entries(v)) if (x !== null) checkObjects(x, `${where}.${k}`)
     } else if (want === 'words') {
       // One string, which the engine takes as one word.
     } else if (typeof v !== want) throw wrong(where, v, want)
     else if (want === 'number' && !Number.isFinite(v)) throw wrong(where, v, 'finite number')
   }
+}
+
+function checkObjects(v: unknown, where: string): void {
+  if (!Array.isArray(v)) throw wrong(where, v, 'array of objects')
+  const bad = v.findIndex((x) => typeof x !== 'object' || x === null || Array.isArray(x))
+  if (bad >= 0) throw wrong(`${where}[${bad}]`, v[bad], 'object')
 }
 
 const wrong = (where: string, v: unknown, want: string): Error =>
@@ -89,12 +101,12 @@ export const CONTAINER_BODY: Shape = {
     ContainerIDFile: 'string',
     LogConfig: { Type: 'string', Config: 'map' },
     NetworkMode: 'string',
-    PortBindings: 'object',
+    PortBindings: 'lists',
     RestartPolicy: { Name: 'string', MaximumRetryCount: 'number' },
     AutoRemove: 'boolean',
     VolumeDriver: 'string',
     VolumesFrom: 'string[]',
-    Mounts: 'array',
+    Mounts: 'objects',
     ConsoleSize: 'array',
     Annotations: 'map',
     CapAdd: 'string[]',
@@ -126,26 +138,26 @@ export const CONTAINER_BODY: Shape = {
     NanoCpus: 'number',
     CgroupParent: 'string',
     BlkioWeight: 'number',
-    BlkioWeightDevice: 'array',
-    BlkioDeviceReadBps: 'array',
-    BlkioDeviceWriteBps: 'array',
-    BlkioDeviceReadIOps: 'array',
-    BlkioDeviceWriteIOps: 'array',
+    BlkioWeightDevice: 'objects',
+    BlkioDeviceReadBps: 'objects',
+    BlkioDeviceWriteBps: 'objects',
+    BlkioDeviceReadIOps: 'objects',
+    BlkioDeviceWriteIOps: 'objects',
     CpuPeriod: 'number',
     CpuQuota: 'number',
     CpuRealtimePeriod: 'number',
     CpuRealtimeRuntime: 'number',
     CpusetCpus: 'string',
     CpusetMems: 'string',
-    Devices: 'array',
+    Devices: 'objects',
     DeviceCgroupRules: 'string[]',
-    DeviceRequests: 'array',
+    DeviceRequests: 'objects',
     MemoryReservation: 'number',
     MemorySwap: 'number',
     MemorySwappiness: 'number',
     OomKillDisable: 'boolean',
     PidsLimit: 'number',
-    Ulimits: 'array',
+    Ulimits: 'objects',
     Init: 'boolean',
     MaskedPaths: 'string[]',
     ReadonlyPaths: 'string[]',

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
@@ -118,6 +119,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   await app.ready()
 
   const servers = new Set<Server>()
+  // Hijacked connections are no longer the server's own, and would keep it from closing.
+  const sockets = new Set<Socket>()
   return {
     listener(tls) {
       const options = { requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 60_000, maxHeaderSize: 64 * 1024 }
@@ -150,6 +153,10 @@ export async function createApi(modules: ApiModules): Promise<Api> {
           )
         else socket.destroy()
       })
+      server.on('connection', (socket: Socket) => {
+        sockets.add(socket)
+        socket.once('close', () => sockets.delete(socket))
+      })
       servers.add(server)
       return server
     },
@@ -160,6 +167,7 @@ export async function createApi(modules: ApiModules): Promise<Api> {
             new Promise<void>((resolve) => {
               s.close(() => resolve())
               s.closeAllConnections()
+              for (const socket of sockets) socket.destroy()
             }),
         ),
       )
@@ -216,12 +224,15 @@ async function collectBody(req: UpgradedMessage, socket: Duplex, head: Buffer): 
     const more = await new Promise<Buffer>((resolve, reject) => {
       const onData = (b: Buffer): void => {
         socket.off('close', onClose)
+        socket.off('end', onClose)
         socket.pause()
         resolve(b)
       }
       const onClose = (): void => reject(new Error('closed'))
       socket.once('data', onData)
       socket.once('close', onClose)
+      // Half-closed before the body was whole: nothing more can come.
+      socket.once('end', onClose)
       socket.resume()
     })
     have = Buffer.concat([have, more])

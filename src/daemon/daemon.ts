@@ -69,9 +69,11 @@ export class Daemon {
       },
       modules('overlay'),
     )
+    // The engine starts before the node takes its place in the swarm up: until then no manager can be asked.
+    let attachments: ClusterNode['attachments'] = () => null
     const networks = AttachedNetworks.wrap(join(o.dataRoot, 'network'), hostNetworks, {
       ...modules('networks'),
-      managers: () => cluster.attachments(),
+      managers: () => attachments(),
       container: (id) => {
         const c = engine.containers.list().find((x) => x.id === id)
         return c ? { name: c.name, isTask: 'com.docker.swarm.task.id' in (c.config.Labels ?? {}) } : null
@@ -121,6 +123,7 @@ export class Daemon {
         createAgent,
       },
     )
+    attachments = () => cluster.attachments()
     const api = await createApi({ engine, cluster, facts, clock, rng, logger: logger.child({ room: 'api' }) })
     await cluster.start()
     await listenAll(api, o, logger)

@@ -134,7 +134,7 @@ same('run: output, statuses and flags', [
 ])
 
 same('a container’s life', [
-  "@@ run -d --name c~ -l k=v busybox sh -c 'echo o1; echo e1 >&2; echo o2; exec sleep 1000'",
+  "@@ run -d --name c~ -l k=v busybox sh -c 'echo o1; echo o2; exec sleep 1000'",
   '@@ ps -f name=c~',
   '@@ ps -a -f name=c~ --format \'{{.Names}} {{.Image}} {{.State}} {{.Label "k"}} {{.Mounts}}\'',
   '@@ ps -f name=c~ --format json',
@@ -268,7 +268,8 @@ run('swarm objects, once there is a swarm', (t) => {
     '@@ service create -d -q --no-resolve-image --name w~ --replicas 2 --secret s~ --config source=c~,target=/cc,mode=0400 -e A=b -l x=y --limit-memory 64m --constraint node.role==manager --update-parallelism 2 --update-order start-first --health-cmd true busybox sleep 1000 | wc -c',
     '@@ service inspect --pretty w~',
     '@@ service update -q -d --env-add C=d --env-rm A --label-add q=r --label-rm x --limit-memory 32m --constraint-add node.hostname!=zz --replicas 3 --secret-rm s~ w~',
-    '@@ service inspect --pretty w~',
+    // Without what the tasks have done meanwhile.
+    "@@ service inspect -f '{{json .Spec.Labels}} {{json .Spec.TaskTemplate.ContainerSpec.Env}} {{json .Spec.TaskTemplate.ContainerSpec.Configs}} {{json .Spec.TaskTemplate.Placement}} {{json .Spec.TaskTemplate.Resources}} {{json .Spec.Mode}}' w~",
     '@@ service update -q -d --no-resolve-image --force w~',
     '@@ service rollback -q -d w~',
     '@@ service scale -d w~=1',

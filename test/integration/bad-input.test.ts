@@ -478,10 +478,14 @@ test.serial('a full disk: one clear line each, nothing left, and all works again
 })
 
 test.serial('a daemon that is stopped leaves no control group of its own', async (t) => {
+  // Someone is attached, too: that must not hold the daemon back.
+  const attached = docker(m1, ['run', '-i', '--stop-timeout', '1', '--name', 'seen', image, 'sleep', '1000'])
+  await until('the attached one runs', 20, async () => (await ok(m1, 'ps', '--format', '{{.Names}}')) === 'seen')
   await ok(m1, 'run', '-d', '--name', 'last', '--stop-timeout', '1', image)
   const pid = l.daemonPid(m1)
   process.kill(pid, 'SIGTERM')
   await until('the daemon ended', 30, async () => !l.isUp(m1))
+  await attached
   t.deepEqual(
     traces(m1).filter((x) => /^(cgroup|process|mount)/.test(x)),
     [],

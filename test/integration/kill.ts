@@ -69,11 +69,13 @@ export async function killDaemonAtRandom(
     const workers = Array.from({ length: 4 }, (_, i) =>
       work(h, image, expected, tally, rng, `${round}-${i}`, () => stop),
     )
-    await clock.sleep(20 + rng.random() * 700)
+    await clock.sleep(20 + rng.random() * 1200)
     await l.killDaemon(h)
     stop = true
     await Promise.all(workers)
+    const t0 = clock.monotonic()
     await l.startDaemon(h)
+    const t1 = clock.monotonic()
     await agree(h, expected, `seed ${options.seed}, round ${round}`)
     const now = (await ask(h, 'GET', '/containers/guard/json')) as Inspect
     if (now.State.Pid !== guard.State.Pid || !now.State.Running)
@@ -81,7 +83,9 @@ export async function killDaemonAtRandom(
     tally.rounds++
     if ((round + 1) % 10 === 0)
       options.log(`${round + 1} kills, ${tally.acknowledged} calls acknowledged, ${tally.unanswered} unanswered`)
+    const t2 = clock.monotonic()
     await tidy(h, expected)
+    if (process.env.KILL_TIMES) options.log(`start ${t1 - t0} agree ${t2 - t1} tidy ${clock.monotonic() - t2}`)
   }
   // No line of the guard was lost through all of it.
   const text = String(await ask(h, 'GET', '/containers/guard/logs?stdout=1'))
@@ -106,18 +110,20 @@ async function work(
   tag: string,
   stopped: () => boolean,
 ): Promise<void> {
+  let isDead = false
   const run = async (name: string, action: () => Promise<unknown>): Promise<boolean> => {
     expected.unsure.add(name)
     const outcome = await did(action)
     if (outcome === 'unanswered') {
       tally.unanswered++
+      isDead = true
       return false
     }
     tally.acknowledged++
     expected.unsure.delete(name)
     return outcome === 'done'
   }
-  for (let i = 0; !stopped(); i++) {
+  for (let i = 0; !stopped() && !isDead; i++) {
     const name = `k${tag}-${i}`
     const kind = rng.random()
     if (kind < 0.12) {

@@ -18,9 +18,10 @@ for (const [verb, step] of [
   ['create', 41],
   ['exec', 19],
   ['delete', 19],
+  ['init', 41],
 ] as const)
   run(
-    `SIGKILL at any call of ${verb}: a following delete --force cleans all, and nothing else is harmed`,
+    `SIGKILL at any call of ${verb === 'init' ? "the container's first process" : verb}: a following delete --force cleans all, and nothing else is harmed`,
     async (t) => {
       const kills = await killAtEachCall(join(base, verb), verb, step)
       t.log(`${kills} kills`)

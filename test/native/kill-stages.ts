@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { bin, cgroupFolders, eventually, exec, execDetached, makeConfig, makeImage, traces } from './kit.js'
 
 export const strace = ['/usr/bin/strace', '/usr/local/bin/strace'].find(existsSync)
-export type Verb = 'create' | 'exec' | 'delete'
+/** `init`: not the command is killed but the first process of the container, on its way from clone to the end of its program. */
+export type Verb = 'create' | 'exec' | 'delete' | 'init'
 
 let count = 0
 
@@ -20,7 +21,7 @@ export async function killAtEachCall(base: string, verb: Verb, step: number): Pr
   const image = join(base, 'rootfs')
   mkdirSync(base, { recursive: true })
   makeImage(image)
-  const config = makeConfig(['/bin/sleep', '1000'], (c) => {
+  const config = makeConfig(verb === 'init' ? ['/bin/true'] : ['/bin/sleep', '1000'], (c) => {
     c['root'].path = image
   })
   // Round 0 kills nothing and writes down the calls; strace counts each kind of call for itself.
@@ -34,25 +35,35 @@ export async function killAtEachCall(base: string, verb: Verb, step: number): Pr
     mkdirSync(dir)
     writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
     const create = ['create', '--bundle', dir, id]
-    if (verb !== 'create') {
+    if (verb === 'exec' || verb === 'delete') {
       const made = await execDetached(runtime, [...state, ...create], errors)
       if (made.code !== 0) throw new Error(`create: ${made.stderr}`)
       const started = await execDetached(runtime, [...state, 'start', id], errors)
       if (started.code !== 0) throw new Error(`start: ${started.stderr}`)
     }
-    const args = verb === 'create' ? create : verb === 'exec' ? ['exec', id, '/bin/true'] : ['delete', '--force', id]
+    const args = {
+      create,
+      init: ['run', '--bundle', dir, id],
+      exec: ['exec', id, '/bin/true'],
+      delete: ['delete', '--force', id],
+    }[verb]
     const trace = join(base, 'trace')
     const which = calls.slice(0, n + 1).filter((c) => c === calls[n]).length
     const inject =
       n === 0
         ? ['-e', 'trace=all']
         : ['-e', `trace=${calls[n]}`, '-e', `inject=${calls[n]}:signal=SIGKILL:when=${which}`]
-    const killed = await execDetached(strace!, ['-qq', '-o', trace, ...inject, runtime, ...state, ...args], errors)
+    const killed = await execDetached(
+      strace!,
+      [...(verb === 'init' ? ['-f'] : []), '-qq', '-o', trace, ...inject, runtime, ...state, ...args],
+      errors,
+    )
     if (n === 0) {
       if (killed.code !== 0) throw new Error(`${verb}: ${killed.stderr}`)
-      calls = readFileSync(trace, 'utf8')
+      const lines = readFileSync(trace, 'utf8')
         .split('\n')
-        .flatMap((l) => l.match(/^[a-z]\w*(?=\()/)?.[0] ?? [])
+        .map((l) => l.match(/^(?:(\d+) +)?([a-z]\w*)\(/))
+      calls = lines.flatMap((m) => (m && (verb !== 'init' || m[1] !== lines[0]![1]) ? [m[2]!] : []))
     }
     if (verb === 'exec') {
       const after = await exec(runtime, [...state, 'exec', id, '/bin/echo', 'well'])

@@ -1,4 +1,4 @@
-// npm run soak -- native-kills [STEP=1]: SIGKILL at every system call of create, exec and delete (kill-stages.ts).
+// npm run soak -- native-kills [STEP=1]: SIGKILL at every system call of create, of the container's first process, of exec and of delete (kill-stages.ts).
 import { join } from 'node:path'
 import { killAtEachCall, strace, type Verb } from './kill-stages.js'
 import { makeDir, removeDir } from './kit.js'
@@ -10,7 +10,7 @@ if (process.getuid?.() !== 0 || !strace) {
 }
 const base = makeDir('kills')
 try {
-  for (const verb of ['create', 'exec', 'delete'] satisfies Verb[])
+  for (const verb of ['create', 'init', 'exec', 'delete'] satisfies Verb[])
     console.log(`${verb}: ${await killAtEachCall(join(base, verb), verb, step)} kills, all cleaned by delete --force`)
 } finally {
   await removeDir(base)

@@ -21,9 +21,19 @@ try {
   const finish = async (): Promise<void> => {
     if (!c) return
     if (existsSync(join(c.dir, 'shim.sock'))) {
-      const s = await c.connect().catch(() => null)
-      await s?.ask({ op: 'delete', force: true }).catch(() => {}) // it may be ending by itself at this moment
-      s?.close()
+      let answer: unknown
+      try {
+        const s = await c.connect()
+        answer = await s.ask({ op: 'delete', force: true })
+        s.close()
+      } catch (e) {
+        answer = e // it may be ending by itself at this moment
+      }
+      await c.ended().catch((e: Error) => {
+        throw new Error(
+          `clients before ${seed}: ${e.message}; delete: ${answer instanceof Error ? answer.message : JSON.stringify(answer)}`,
+        )
+      })
     }
     await c.ended()
     const log = readFileSync(join(c.dir, 'shim.log'), 'utf8')
@@ -45,11 +55,18 @@ try {
     }
     const target = c
     await Promise.all([0, 1, 2, 3].map((k) => attack(target, seed + k, seed % 16 === 1)))
+    // All that they sent is dealt with before the next ones come, or the work would pile up for minutes.
+    const ping = await c.connect().catch((e: Error) => e)
+    if (!(ping instanceof Error)) ping.close()
     // A hundred clients to a container at most: the end is fuzzed too.
     if (c.has('exit.json') || !c.has('shim.sock') || seed % 100 === 1) await finish()
   }
   await finish()
   console.log(`${clients} clients against ${bin('shoal-shim')}, ${containers} containers, nothing failed`)
+} catch (e) {
+  console.log(`FAILED: ${(e as Error).stack}`)
+  console.log(`the container's folder stays: ${base}`)
+  process.exit(1)
 } finally {
   clearInterval(alive)
   for (const folder of cgroupFolders(`/native-test-${process.pid}`)) rmdirSync(folder)

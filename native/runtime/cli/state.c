@@ -92,10 +92,21 @@ const char *state_status(const struct saved *s, const struct cgroup *cg) {
   return cg && cgroup_frozen(cg) ? "paused" : "running";
 }
 
+// Everything in it: a command that was killed while it replaced a file has left that file's new half under another name.
 int state_remove(const struct saved *s, struct err *e) {
-  static const char *const files[] = {"start.sock", "config.json", "state.json"};
-  for (size_t i = 0; i < 3; i++)
-    if (unlinkat(s->dir, files[i], 0) < 0 && errno != ENOENT) return fail(e, 0, "unlinkat", files[i], "cannot remove %s: %s", files[i], strerror(errno));
+  int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *d = fd < 0 ? NULL : fdopendir(fd);
+  if (!d) {
+    if (fd >= 0) close(fd);
+    return fail(e, 0, "open", s->id, "cannot read the state directory of '%s': %s", s->id, strerror(errno));
+  }
+  int r = 0;
+  for (struct dirent *f; r == 0 && (f = readdir(d));) {
+    if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, "..")) continue;
+    if (unlinkat(s->dir, f->d_name, 0) < 0 && errno != ENOENT) r = fail(e, 0, "unlinkat", f->d_name, "cannot remove %s: %s", f->d_name, strerror(errno));
+  }
+  closedir(d);
+  if (r < 0) return -1;
   autofd root = state_root(e);
   if (root < 0) return -1;
   if (unlinkat(root, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT) return fail(e, 0, "unlinkat", s->id, "cannot remove the state of '%s': %s", s->id, strerror(errno));

@@ -389,6 +389,7 @@ export function createSpec(image: string, args: readonly string[], f: Json): Jso
     EndpointSpec: { Mode: 'vip' },
   }
   put(spec, ['TaskTemplate', 'ContainerSpec', 'Init'], false)
+  put(spec, ['TaskTemplate', 'Resources'], { Limits: {}, Reservations: {} })
   scalars(spec, f)
   for (const l of LISTS) {
     const given = f[camel(l.flag)] as unknown[] | undefined
@@ -422,6 +423,9 @@ function mode(f: Json): Json {
   }
 }
 
+/** Lists whose order means nothing: docker sorts them, so that the same set is the same specification. */
+const SORTED = ['constraint', 'dns', 'dns-option', 'dns-search', 'group']
+
 /** The flags' changes on a specification as it was read. */
 export function updateSpec(old: Json, f: Json): Json {
   const spec = structuredClone(old)
@@ -444,6 +448,7 @@ export function updateSpec(old: Json, f: Json): Json {
       ...((parent[name] as unknown[] | undefined) ?? []).filter((x) => !removed(x) && !added.has(l.key(x))),
       ...add,
     ]
+    if (SORTED.includes(l.flag)) (parent[name] as string[]).sort()
   }
   for (const m of MAPS) {
     const add = f[camel(`${m.flag}-add`)] as string[] | undefined

@@ -33,7 +33,7 @@ export interface ServiceJson {
   }
   Endpoint?: { Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[] }
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number }
-  UpdateStatus?: { State: string; Message: string }
+  UpdateStatus?: { State: string; Message: string; StartedAt?: string; CompletedAt?: string }
 }
 
 const COLUMNS = { ID: 'ID', Name: 'NAME', Mode: 'MODE', Replicas: 'REPLICAS', Image: 'IMAGE', Ports: 'PORTS' }
@@ -86,7 +86,7 @@ export function registerService(parent: Command, cli: Cli): void {
     const rows = found
       .sort((a, b) => (a.Spec.Name < b.Spec.Name ? -1 : 1))
       .map((s) => ({
-        ID: f.quiet && !f.format ? s.ID : s.ID.slice(0, 12),
+        ID: s.ID.slice(0, 12),
         Name: s.Spec.Name,
         Mode: modeOf(s),
         Replicas: replicasOf(s),

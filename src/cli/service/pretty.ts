@@ -1,4 +1,4 @@
-import { binarySize } from '../format/units.js'
+import { ago, binarySize } from '../format/units.js'
 import type { ServiceJson } from './index.js'
 
 interface Update {
@@ -61,6 +61,8 @@ export function goDuration(ns: number): string {
   return `${h > 0 ? `${h}h` : ''}${h > 0 || m > 0 ? `${m}m` : ''}${Number((s % 60).toFixed(9))}s`
 }
 
+const since = (time: string): string => ago(Date.now() - Date.parse(time)).toLowerCase()
+
 /** service inspect --pretty, in docker's lines. */
 export function prettyService(service: object): string {
   const s = service as Full
@@ -79,7 +81,13 @@ export function prettyService(service: object): string {
     )
   else out.push('Service Mode:\tGlobalJob')
   if (s.UpdateStatus?.State)
-    out.push('UpdateStatus:', ` State:\t\t${s.UpdateStatus.State}`, ` Message:\t${s.UpdateStatus.Message}`)
+    out.push(
+      'UpdateStatus:',
+      ` State:\t\t${s.UpdateStatus.State}`,
+      ...(s.UpdateStatus.StartedAt ? [` Started:\t${since(s.UpdateStatus.StartedAt)}`] : []),
+      ...(s.UpdateStatus.CompletedAt ? [` Completed:\t${since(s.UpdateStatus.CompletedAt)}`] : []),
+      ` Message:\t${s.UpdateStatus.Message}`,
+    )
   out.push('Placement:')
   if (task.Placement?.Constraints?.length) out.push(` Constraints:\t[${task.Placement.Constraints.join(' ')}]`)
   if (task.Placement?.Preferences?.length)

@@ -84,14 +84,14 @@ class Snapshots implements SnapshotService {
   async remove(containerId: string): Promise<void> {
     await this.#swept()
     await this.#perContainer.run(containerId, async () => {
-      const path = this.store.containerPath(containerId)
+      // Files first: on a full disk this makes the room that the record's removal needs.
+      await this.store.tool.run('remove', ['--root', this.store.containerPath(containerId)])
       if (this.store.db.snapshots.has(containerId))
         await this.store.exclusive(async () => {
           await this.store.db.commit([{ delete: 'snapshot', key: containerId }])
           // Layers of an image that was removed under the container had waited for it.
           await this.store.collect()
         })
-      await this.store.tool.run('remove', ['--root', path])
     })
   }
 
