@@ -69,12 +69,6 @@ export const SIMULATION_PLANTS: readonly SimulationPlant[] = [
     'await readWhole(log);',
   ),
   bug(
-    'proposal numbers come again after a restart',
-    'log/durable-log.js',
-    'boots: meta.boots + 1',
-    'boots: meta.boots',
-  ),
-  bug(
     'lost leadership ends proposals as refused',
     'node-proposals.js',
     "{ result: 'unknown', reason }",

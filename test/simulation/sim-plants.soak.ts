@@ -1,6 +1,7 @@
 // npm run soak -- sim-plants [WORD…] [--trials 3] [--runs 1000] [--steps 10000]
 // Plants each bug (whose name contains a word) and runs seeds until one shows it, from several first seeds; prints a table
-// with the mean number of seeds and ends with `N passed, N failed`. Without a bug the first seeds must be clean.
+// with the mean number of seeds and ends with `N passed, N failed`. Without words it also sees
+// that the first seeds are clean when there is no bug.
 import { parseArgs } from 'node:util'
 import { Nursery, SIMULATION_PLANTS } from './plants.js'
 
@@ -17,9 +18,11 @@ const chosen = SIMULATION_PLANTS.filter((p) => positionals.length === 0 || posit
 const nursery = new Nursery()
 let failed = 0
 try {
-  const clean = await nursery.try(null, 1, 10, steps)
-  if (clean.seeds !== null) failed++
-  console.log(`${clean.seeds === null ? 'clean ' : 'FAILED'}            no bug: ${clean.why}`)
+  if (positionals.length === 0) {
+    const clean = await nursery.try(null, 1, 10, steps)
+    if (clean.seeds !== null) failed++
+    console.log(`${clean.seeds === null ? 'clean ' : 'FAILED'}            no bug: ${clean.why}`)
+  }
   for (const plant of chosen) {
     const seeds: (number | null)[] = []
     let why = ''
@@ -37,5 +40,5 @@ try {
 } finally {
   nursery.close()
 }
-console.log(`${chosen.length + 1 - failed} passed, ${failed} failed`)
+console.log(`${chosen.length + (positionals.length === 0 ? 1 : 0) - failed} passed, ${failed} failed`)
 process.exitCode = failed > 0 ? 1 : 0
