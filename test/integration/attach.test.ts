@@ -35,9 +35,10 @@ test.serial('single containers join an attachable network of the cluster, on a m
     const a = await ok(m1, 'run', '-d', '--name', 'aa', '--network', 'open', '--network-alias', 'first', image)
     await ok(w1, 'run', '-d', '--name', 'bb', '--network', 'open', image)
     const fetches = (h: LabHost, from: string, name: string): Promise<true> =>
-      until(`${from} fetches from ${name}`, 20, async () => {
+      until(`${from} fetches from ${name}`, 30, async () => {
         const r = await docker(h, ['exec', from, 'wget', '-q', '-T', '2', '-O', '-', `http://${name}/`])
-        return r.status === 0 ? (true as const) : null
+        if (r.status !== 0) throw new Error(`${r.status}: ${r.stderr.trim()}`)
+        return true as const
       })
     for (const name of ['aa', 'first', 'web']) t.true(await fetches(w1, 'bb', name))
     for (const name of ['bb', 'web']) t.true(await fetches(m1, 'aa', name))

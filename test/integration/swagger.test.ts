@@ -87,6 +87,12 @@ const EXPLAINED: readonly Explanation[] = [
     why: 'spelt Id in the description; dockerd sends ID, and docker-py takes nothing else',
   },
   {
+    operation: /^DELETE \/nodes\/\{id\} 400$/,
+    pointer: /^$/,
+    message: /no such status/,
+    why: 'a node that is not down yet: a failed precondition of the managers, which dockerd answers with 400 too',
+  },
+  {
     operation: /^POST \/exec\/\{id\}\/start 101$/,
     pointer: /^$/,
     message: /no such status/,
