@@ -36,7 +36,7 @@ test.serial('single containers join an attachable network of the cluster, on a m
     await ok(w1, 'run', '-d', '--name', 'bb', '--network', 'open', image)
     const fetches = (h: LabHost, from: string, name: string): Promise<true> =>
       until(`${from} fetches from ${name}`, 30, async () => {
-        const r = await docker(h, ['exec', from, 'wget', '-q', '-T', '2', '-O', '-', `http://${name}/`])
+        const r = await docker(h, ['exec', from, 'timeout', '3', 'wget', '-q', '-O', '-', `http://${name}/`])
         if (r.status !== 0) throw new Error(`${r.status}: ${r.stderr.trim()}`)
         return true as const
       })

@@ -278,7 +278,8 @@ walk('networks of one host: names, aliases, isolation', async (t, c) => {
   for (const name of ['srv', 'www'])
     t.regex(await c.ok('run', '--rm', '--network', 'walk-net', image, 'wget', '-qO-', `http://${name}/`), /It swims/)
   t.not(
-    (await c.run(['run', '--rm', '--network', 'walk-other', image, 'wget', '-T', '2', '-qO-', 'http://srv/'])).status,
+    (await c.run(['run', '--rm', '--network', 'walk-other', image, 'timeout', '3', 'wget', '-qO-', 'http://srv/']))
+      .status,
     0,
   )
   t.regex(
@@ -421,7 +422,7 @@ walk('a swarm from init to leave', async (t, c, w) => {
     image,
     'sh',
     '-c',
-    'while :; do wget -T 2 -qO- http://web/cgi-bin/who; sleep 0.2; done',
+    'while :; do timeout 3 wget -qO- http://web/cgi-bin/who; sleep 0.2; done',
   )
   const ips = await w.ok('exec', one.split('\n')[0]!, 'nslookup', 'tasks.web')
   t.is(new Set(ips.match(/Address[^\n]* 10\.0\.\d+\.\d+/g)).size, 3, ips)
