@@ -466,7 +466,10 @@ test.serial('a full disk: one clear line each, nothing left, and all works again
   t.is(await ok(w1, 'run', '--rm', 'kept:1', 'echo', 'again'), 'again')
   await ok(w1, 'network', 'create', 'yes')
   await ok(w1, 'volume', 'create', 'yes')
-  await ok(w1, 'service', 'create', '-d', '--name', 'yes', '--no-resolve-image', 'kept:1')
+  // Managers look at their disk now and then.
+  await until('a write of the cluster is accepted', 30, () =>
+    ok(w1, 'service', 'create', '-d', '--name', 'yes', '--no-resolve-image', 'kept:1'),
+  )
   await until(
     'the service runs',
     30,

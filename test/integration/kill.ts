@@ -73,9 +73,7 @@ export async function killDaemonAtRandom(
     await l.killDaemon(h)
     stop = true
     await Promise.all(workers)
-    const t0 = clock.monotonic()
     await l.startDaemon(h)
-    const t1 = clock.monotonic()
     await agree(h, expected, `seed ${options.seed}, round ${round}`)
     const now = (await ask(h, 'GET', '/containers/guard/json')) as Inspect
     if (now.State.Pid !== guard.State.Pid || !now.State.Running)
@@ -83,9 +81,7 @@ export async function killDaemonAtRandom(
     tally.rounds++
     if ((round + 1) % 10 === 0)
       options.log(`${round + 1} kills, ${tally.acknowledged} calls acknowledged, ${tally.unanswered} unanswered`)
-    const t2 = clock.monotonic()
     await tidy(h, expected)
-    if (process.env.KILL_TIMES) options.log(`start ${t1 - t0} agree ${t2 - t1} tidy ${clock.monotonic() - t2}`)
   }
   // No line of the guard was lost through all of it.
   const text = String(await ask(h, 'GET', '/containers/guard/logs?stdout=1'))

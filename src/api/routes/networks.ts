@@ -58,8 +58,14 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   }
   const swarmNetworks = async (filters: ListFilter[] = []): Promise<NetworkRecord[]> => {
     if (!isManager()) return []
-    const { objects } = await m.cluster.control().list({ kind: ObjectKind.KIND_NETWORK, filters })
-    return objects.flatMap((o) => (o.network ? [swarmNetworkRecord(o.network)] : []))
+    try {
+      const { objects } = await m.cluster.control().list({ kind: ObjectKind.KIND_NETWORK, filters })
+      return objects.flatMap((o) => (o.network ? [swarmNetworkRecord(o.network)] : []))
+    } catch (caught) {
+      if (!isKind(caught, 'unavailable') || filters.length > 0) throw caught
+      // A cluster without a leader must not stand in the way of this host's own networks: what the host knows will do.
+      return networks.networks().filter((n) => n.scope === 'swarm')
+    }
   }
   /** Local ones win over swarm ones, full ids over names over prefixes (moby's order). */
   const find = async (reference: string, scope: string): Promise<NetworkRecord> => {
