@@ -156,7 +156,7 @@ class Bell {
     private readonly signal: AbortSignal,
     until: { readonly clock: Clock; readonly ms: number } | null,
   ) {
-    this.#timer = until?.clock.after(Math.max(0, until.ms - until.clock.now()) + 1, this.#ring)
+    this.#timer = until ? until.clock.after(Math.max(0, until.ms - until.clock.now()) + 1, this.#ring) : null
     const name = basename(path)
     this.#watcher = watch(dirname(path), { persistent: false }, (_, changed) => {
       if (changed === null || changed.startsWith(name)) this.#ring()
