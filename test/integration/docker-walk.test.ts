@@ -365,6 +365,10 @@ walk('a swarm from init to leave', async (t, c, w) => {
     'ov',
     '-p',
     '8080:80',
+    '--stop-grace-period',
+    '1s',
+    '--update-parallelism',
+    '0',
     '--limit-memory',
     '50m',
     image,
@@ -396,7 +400,7 @@ walk('a swarm from init to leave', async (t, c, w) => {
   const scaled = await c.run(['service', 'scale', 'web=3'], { timeoutMs: 60_000 })
   t.is(scaled.status, 0, `scale: ${scaled.stderr}`)
   t.is(await c.ok('service', 'ls', '--format', '{{.Replicas}}'), '3/3')
-  const updated = await c.run(['service', 'update', '--env-add', 'X=1', '--stop-grace-period', '1s', 'web'], {
+  const updated = await c.run(['service', 'update', '--env-add', 'X=1', 'web'], {
     timeoutMs: 90_000,
   })
   t.is(updated.status, 0, `update: ${updated.stderr}`)
@@ -411,6 +415,8 @@ walk('a swarm from init to leave', async (t, c, w) => {
     '-d',
     '--name',
     'asks',
+    '--stop-grace-period',
+    '1s',
     '--mode',
     'global',
     '--network',
