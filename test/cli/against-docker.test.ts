@@ -68,7 +68,8 @@ function one(client: 'docker' | 'shoal', script: string): Outcome {
     encoding: 'utf8',
     env: { ...process.env, DOCKER_HOST: `unix://${socket}`, DOCKER_CONFIG: join(dir, client), SHOAL_HOST: '' },
     cwd: dir,
-    timeout: 60_000,
+    // A task first asks the registry of its image; on a machine without name servers that takes its time to fail.
+    timeout: 150_000,
   })
   const plain = (s: string): string =>
     s
