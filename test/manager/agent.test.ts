@@ -6,6 +6,7 @@ import {
   FileTarget,
   GetRequest,
   LogRequest,
+  NodeState,
   ObjectKind,
   RemoveRequest,
   SecretReference,
@@ -55,6 +56,12 @@ async function worker(lab: ManagerLab, at: LabManager): Promise<RealNode> {
     ),
   }
   await node.agent.start()
+  // A service created earlier is placed on fewer nodes, and rightly stays there.
+  await until('the node is ready', async () =>
+    (await list(at, ObjectKind.KIND_NODE)).some(
+      ({ node: n }) => n!.id === identity.nodeId && n!.status?.state === NodeState.NODE_READY,
+    ),
+  )
   return node
 }
 
@@ -185,7 +192,7 @@ test.serial(
       for (const id of first) t.true(nodes.flatMap(running).includes(id))
       const nodeStates = await until('all nodes are ready', async () => {
         const all = (await list(lab.managers[0]!, ObjectKind.KIND_NODE)).map((o) => o.node!)
-        return all.filter((n) => n.status?.state === 2).length === 3 ? all : null
+        return all.filter((n) => n.status?.state === NodeState.NODE_READY).length === 3 ? all : null
       })
       t.is(nodeStates.filter((n) => n.managerStatus?.leader).length, 1)
       const seen = await Promise.all(lab.managers.map((m) => list(m, ObjectKind.KIND_TASK)))
