@@ -20,7 +20,7 @@ class Results {
   byFile = new Map()
 
   of(file) {
-    if (!this.byFile.has(file)) this.byFile.set(file, { passed: 0, failed: 0, skipped: 0, failures: [] })
+    if (!this.byFile.has(file)) this.byFile.set(file, { passed: 0, failed: 0, skipped: 0, ms: 0, failures: [] })
     return this.byFile.get(file)
   }
 
@@ -47,6 +47,7 @@ function fileOf(title, list) {
 async function ava(list, concurrency) {
   const results = new Results()
   if (list.length === 0) return results
+  let since = performance.now()
   await new Promise((resolve) => {
     const p = spawn(
       process.execPath,
@@ -68,6 +69,8 @@ async function ava(list, concurrency) {
           const file = fileOf(m[2], list)
           last = file
           detail = false
+          results.of(file).ms += performance.now() - since
+          since = performance.now()
           if (m[3]) {
             results.of(file).skipped++
             console.log(`skipped: ${m[2]}`)
@@ -123,6 +126,8 @@ for (const [list, concurrency] of [
 ]) {
   for (const [file, r] of (await ava(list, concurrency)).byFile) total.byFile.set(file, r)
 }
+const slow = heavy.map((f) => [total.of(f).ms, f]).sort(([a], [b]) => b - a)
+for (const [ms, f] of slow.slice(0, 8)) if (ms > 0) console.log(`${Math.round(ms / 1000)} s: ${f}`)
 for (const [file, first] of [...total.byFile]) {
   if (first.failed === 0 || !files.includes(file)) continue
   console.log(`again, alone: ${file}`)
