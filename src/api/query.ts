@@ -1,4 +1,4 @@
-import { invalid } from '../common/index.js'
+import { invalid, millisOf, nanosOf } from '../common/index.js'
 
 export type Query = Readonly<Record<string, string | string[] | undefined>>
 
@@ -33,16 +33,18 @@ export function timestamp(q: Query, name: string, nowMs: number): number | null 
 }
 
 export function parseTimestamp(v: string, nowMs: number, name: string): number {
-  if (/^\d+(\.\d+)?$/.test(v)) return Number(v) * 1000
+  const seconds = /^(\d+)(\.\d+)?$/.exec(v)
+  if (seconds) return millisOf(Number(seconds[1]), nanosOf(seconds[2] ?? ''))
   const ago = parseDuration(v)
   if (ago !== null) return nowMs - ago / 1e6
-  const t = Date.parse(v)
-  if (Number.isNaN(t))
+  const [, whole, fraction, zone] = /^([^.]*)(\.\d+)?(Z|[+-]\d\d:\d\d)?$/.exec(v) ?? []
+  const ms = Date.parse(`${whole}${zone ?? ''}`)
+  if (Number.isNaN(ms))
     throw invalid(
       'badParameter',
       `parameter ${name}: "${v}" is not a time; use seconds since 1970, RFC 3339 or a duration such as 10m`,
     )
-  return t
+  return millisOf(ms / 1000, nanosOf(fraction ?? ''))
 }
 
 const UNITS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 }

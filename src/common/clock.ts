@@ -55,3 +55,12 @@ export function rfc3339(ms: number): string {
 
 /** What the Engine API writes for "never": the zero time of Go. */
 export const ZERO_TIME = '0001-01-01T00:00:00Z'
+
+/**
+ * Seconds and nanoseconds since 1970 → ms with fractions. The one way to reckon it: a time told as text, as a stored
+ * timestamp and as a query's "1700000000.25" must come out as the same number, as they are compared.
+ */
+export const millisOf = (seconds: number, nanos: number): number => seconds * 1000 + nanos / 1e6
+
+/** The digits behind a decimal point (".25", "" for none) as nanoseconds; what is finer is cut off. */
+export const nanosOf = (fraction: string): number => Number(fraction.slice(1, 10).padEnd(9, '0'))

@@ -15,6 +15,8 @@ export function makeAttachment(options: {
   readonly before?: AsyncIterable<OutputChunk>
   readonly onDetach: () => void
   readonly onClose: () => void
+  /** The output does not end before it, though nothing may come any more. */
+  readonly ended?: Promise<unknown>
 }): Attachment {
   const { streams } = options
   const keys = parseDetachKeys(options.detachKeys)
@@ -51,6 +53,7 @@ export function makeAttachment(options: {
       if (options.before) for await (const chunk of options.before) yield { stream: chunk.stream, data: chunk.data }
       const live = await Promise.race([streams, stopped])
       if (live && !isClosed) yield* live.output
+      if (options.ended && !isClosed) await Promise.race([options.ended, stopped])
     } finally {
       close()
     }

@@ -108,7 +108,7 @@ export class Execs {
       await handle.start()
       exec.isRunning = true
       containerEvent(this.ctx, container, `exec_start: ${config.cmd.join(' ')}`, { execID: exec.id })
-      void handle.exited.then((exitCode) => this.#whenEnded(exec, exitCode))
+      const ended = handle.exited.then((exitCode) => this.#whenEnded(exec, exitCode))
       return (
         streams &&
         makeAttachment({
@@ -118,6 +118,8 @@ export class Execs {
           streams,
           onDetach: () => containerEvent(this.ctx, container, 'exec_detach', { execID: exec.id }),
           onClose: () => {},
+          // Clients ask for the exit code when the stream ends: it must be known by then.
+          ended,
         })
       )
     } catch (caught) {

@@ -1,5 +1,7 @@
 // The engine's decisions, without any container.
 import test from 'ava'
+import { parseTimestamp } from '../../src/api/query.js'
+import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
 import type { EngineOptions } from '../../src/engine/index.js'
@@ -157,6 +159,18 @@ test('times of log lines keep their nanoseconds', (t) => {
   t.true(Math.abs(parseTime('1970-01-01T00:00:00.000000123Z') - 0.000123) < 1e-9)
   t.is(parseTime('1970-01-01T01:00:00+01:00'), 0)
   t.true(Number.isNaN(parseTime('yesterday')))
+})
+
+test('a moment is one number, told as a log line, as a query of seconds and as a date', (t) => {
+  for (let k = 0; k < 2000; k++) {
+    const seconds = 1_700_000_000 + k * 7919
+    const nanos = (k * 123_456_789) % 1_000_000_000
+    const date = `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(nanos).padStart(9, '0')}Z`
+    const logged = parseTime(date)
+    t.is(parseTimestamp(`${seconds}.${String(nanos).padStart(9, '0')}`, 0, 'since'), logged, date)
+    t.is(parseTimestamp(date, 0, 'since'), logged, date)
+    t.is(millisOf(seconds, nanos), logged, date)
+  }
 })
 
 test('counters of both cgroup versions and of /proc/stat', (t) => {

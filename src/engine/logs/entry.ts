@@ -1,10 +1,11 @@
+import { millisOf, nanosOf } from '../../common/index.js'
 import type { LogEntry } from '../contract.js'
 
 /** RFC 3339 with up to nine digits of fraction → milliseconds with fractions; NaN when it is none. */
 export function parseTime(time: string): number {
   const m = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/.exec(time)
   if (!m) return Number.NaN
-  return Date.parse(`${m[1]}${m[3]}`) + (m[2] ? Number(`0${m[2]}`) * 1000 : 0)
+  return millisOf(Date.parse(`${m[1]}${m[3]}`) / 1000, nanosOf(m[2] ?? ''))
 }
 
 /** One line of a json-file log; null for one that a crash cut short or something else damaged. */

@@ -1,4 +1,5 @@
 import type { Timestamp } from '#proto'
+import { millisOf } from '../../common/index.js'
 
 /** Nanoseconds in a millisecond: durations in specs are nanoseconds, clocks here count milliseconds. */
 export const NANOS_PER_MS = 1e6
@@ -10,4 +11,4 @@ export function timestamp(ms: number): Timestamp {
 }
 
 /** The stored form → wall time in ms; absent is 0. */
-export const millis = (t: Timestamp | null): number => (t ? t.seconds * 1000 + t.nanos / NANOS_PER_MS : 0)
+export const millis = (t: Timestamp | null): number => (t ? millisOf(t.seconds, t.nanos) : 0)

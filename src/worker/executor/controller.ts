@@ -8,7 +8,7 @@ import {
   PublishMode,
   type Task,
 } from '#proto'
-import { isKind, ShoalError } from '../../common/index.js'
+import { isKind, millisOf, ShoalError } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { ContainerView, Engine } from '../../engine/index.js'
 import type { Dependencies, TaskController } from '../contract.js'
@@ -220,7 +220,7 @@ export class ContainerController implements TaskController {
         stdout: request.stdout,
         stderr: request.stderr,
         follow: request.follow,
-        sinceMs: since ? since.seconds * 1000 + since.nanos / 1e6 : null,
+        sinceMs: since ? millisOf(since.seconds, since.nanos) : null,
         untilMs: null,
         tail: request.tail < 0 ? null : request.tail,
       },
