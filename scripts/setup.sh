@@ -34,6 +34,7 @@ if [ -n "$missing" ]; then
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  if [ -L node_modules ]; then say "node_modules is a link: npm ci would empty what it points to; install there first"; exit 1; fi
   say "installing npm packages"
   npm ci --no-audit --no-fund --loglevel=error >&2
   touch node_modules/.package-lock.json
