@@ -20,7 +20,7 @@ import { nullLogger, systemClock, systemRng } from '../../src/common/index.js'
 import type { NodeIdentity } from '../../src/manager/index.js'
 import { type Agent, createAgent } from '../../src/worker/index.js'
 import { FakeExecutor } from '../worker/fake-executor.js'
-import { createService, EMPTY_SPEC, type LabManager, list, ManagerLab, serviceSpec, until } from './lab.js'
+import { createService, EMPTY_SPEC, isReady, type LabManager, list, ManagerLab, serviceSpec, until } from './lab.js'
 
 interface RealNode {
   readonly agent: Agent
@@ -56,12 +56,7 @@ async function worker(lab: ManagerLab, at: LabManager): Promise<RealNode> {
     ),
   }
   await node.agent.start()
-  // A service created earlier is placed on fewer nodes, and rightly stays there.
-  await until('the node is ready', async () =>
-    (await list(at, ObjectKind.KIND_NODE)).some(
-      ({ node: n }) => n!.id === identity.nodeId && n!.status?.state === NodeState.NODE_READY,
-    ),
-  )
+  await isReady(at, identity.nodeId)
   return node
 }
 

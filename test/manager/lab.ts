@@ -18,6 +18,7 @@ import {
   type ManagerMessage,
   type NetworkUpdate,
   NodeDescription,
+  NodeState,
   ObjectKind,
   Platform,
   Register,
@@ -212,7 +213,9 @@ export class ManagerLab {
       token: (await this.cluster(at)).rootCa!.workerToken,
       availability: 0,
     })
-    return this.agent(identity, at)
+    const agent = this.agent(identity, at)
+    await isReady(at, agent.nodeId)
+    return agent
   }
 
   agent(identity: NodeIdentity, at: LabManager): FakeAgent {
@@ -227,6 +230,14 @@ export class ManagerLab {
     await rm(this.dir, { recursive: true, force: true })
   }
 }
+
+/** A service that is made before a node is ready is placed on the others, and rightly stays there. */
+export const isReady = (at: LabManager, nodeId: string): Promise<boolean> =>
+  until('the node is ready', async () =>
+    (await list(at, ObjectKind.KIND_NODE)).some(
+      ({ node: n }) => n!.id === nodeId && n!.status?.state === NodeState.NODE_READY,
+    ),
+  )
 
 /** Speaks the real stream; tasks it is given are reported as running at once unless told otherwise. */
 export class FakeAgent {
