@@ -72,11 +72,15 @@ export function planLab(o: LabOptions): LabPlan {
       'badLabSize',
       `a lab has 1 to 200 hosts and at least one manager; asked for ${o.managers} managers and ${o.workers} workers`,
     )
+  const bytes = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:\.0\/24)?$/.exec(o.subnet)?.slice(1, 4)
+  if (!bytes?.every((b) => Number(b) < 256))
+    throw invalid('badLabSubnet', `lab subnet "${o.subnet}": give the first three bytes of a /24, such as 10.88.0`)
+  const subnet = bytes.join('.')
   const dir = labDir(o.name)
   const host = (name: string, role: LabHost['role'], i: number): LabHost => ({
     name,
     role,
-    address: `${o.subnet}.${10 + i}`,
+    address: `${subnet}.${10 + i}`,
     netns: `${o.name}-${name}`,
     socket: join(dir, name, 'shoal.sock'),
     dataRoot: join(dir, name, 'data'),
@@ -88,7 +92,7 @@ export function planLab(o: LabOptions): LabPlan {
     ...Array.from({ length: o.managers }, (_, i) => host(`m${i + 1}`, 'manager', i + 1)),
     ...Array.from({ length: o.workers }, (_, i) => host(`w${i + 1}`, 'worker', o.managers + i + 1)),
   ]
-  return { name: o.name, dir, subnet: o.subnet, switchNetns: `${o.name}-sw`, registry: `${o.subnet}.254:5000`, hosts }
+  return { name: o.name, dir, subnet, switchNetns: `${o.name}-sw`, registry: `${subnet}.254:5000`, hosts }
 }
 
 /** A running or halted lab. All its state is in its directory and in the kernel, so any process can go on with it. */
