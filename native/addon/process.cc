@@ -3,6 +3,7 @@
 #include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -351,12 +352,20 @@ Napi::Value Umount(const Napi::CallbackInfo &info) {
   });
 }
 
+Napi::Value UnreadBytes(const Napi::CallbackInfo &info) {
+  int n = 0;
+  if (ioctl(info[0].As<Napi::Number>().Int32Value(), TIOCOUTQ, &n) < 0)  // SIOCOUTQ is another name for it
+    Throw(info.Env(), Fail("ioctl", "", "cannot ask a socket for its unread bytes"));
+  return Napi::Number::New(info.Env(), n);
+}
+
 }  // namespace
 
 void RegisterProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("spawnShim", Napi::Function::New(env, SpawnShim, "spawnShim"));
   exports.Set("pidfdWait", Napi::Function::New(env, PidfdWait, "pidfdWait"));
   exports.Set("seccompCompile", Napi::Function::New(env, SeccompCompile, "seccompCompile"));
+  exports.Set("unreadBytes", Napi::Function::New(env, UnreadBytes, "unreadBytes"));
   exports.Set("mount", Napi::Function::New(env, Mount, "mount"));
   exports.Set("umount", Napi::Function::New(env, Umount, "umount"));
 }

@@ -19,7 +19,21 @@ export function object<T extends object>(body: unknown, shape: Shape, what: stri
   return body as T
 }
 
+/** Go's clients and dockerd do not tell "detachKeys" from "DetachKeys": a field in other letters is the one we know. */
+function spellAsKnown(value: Record<string, unknown>, shape: Shape): void {
+  const unknown = Object.keys(value).filter((key) => !Object.hasOwn(shape, key))
+  if (unknown.length === 0) return
+  const known = new Map(Object.keys(shape).map((field) => [field.toLowerCase(), field]))
+  for (const key of unknown) {
+    const field = known.get(key.toLowerCase())
+    if (field === undefined || Object.hasOwn(value, field)) continue
+    value[field] = value[key]
+    delete value[key]
+  }
+}
+
 function check(value: Record<string, unknown>, shape: Shape, path: string): void {
+  spellAsKnown(value, shape)
   for (const [field, want] of Object.entries(shape)) {
     const v = value[field]
     if (v === undefined || v === null || want === 'any') continue

@@ -85,6 +85,8 @@ export interface ApiModules {
   readonly clock: Clock
   readonly rng: Rng
   readonly logger: Logger
+  /** Bytes written to a unix socket that its reader has not taken (SIOCOUTQ of unix(7), with the kernel's own overhead). */
+  readonly unreadBytes: (fd: number) => number
 }
 
 export const API_VERSION = '1.50'

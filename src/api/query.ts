@@ -107,6 +107,13 @@ export class Filters {
     return !this.has(key) || this.values(key).includes(value)
   }
 
+  /** @throws invalid `badFilter` for a value that is none of these. */
+  oneOf(key: string, accepted: readonly string[]): void {
+    const bad = this.values(key).find((v) => !accepted.includes(v))
+    if (bad !== undefined)
+      throw invalid('badFilter', `invalid filter '${key}=${bad}': it can be ${accepted.join(', ')}`)
+  }
+
   /** No such filter, or one of its values is contained in it. */
   contains(key: string, value: string): boolean {
     return !this.has(key) || this.values(key).some((v) => value.includes(v))

@@ -3,6 +3,7 @@ import type { Duplex, Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
 import type { Attachment, OutputChunk } from '../engine/index.js'
+import type { ApiModules } from './contract.js'
 import { acceptKey, WebSocketStream } from './websocket.js'
 
 /** Docker's frame: stream number, three zeros, big-endian length, then the bytes. */
@@ -56,7 +57,10 @@ export function startStream(request: FastifyRequest, reply: FastifyReply, conten
   return res
 }
 
-/** Takes the connection over for raw bytes in both directions, with 101 when the client asked for an upgrade. */
+/**
+ * Takes the connection over for raw bytes in both directions, with 101 when the client asked for an upgrade. The socket is
+ * paused until `pump` joins it with a container's streams.
+ */
 export function hijack(request: FastifyRequest, reply: FastifyReply, contentType: string): Duplex {
   reply.hijack()
   const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
@@ -65,7 +69,12 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
   reply.raw.detachSocket(socket)
   socket.setNoDelay(true)
   // Node hands the socket over in an upgrade only. Else its parser would take what comes now for the next request.
-  if (!upgraded) for (const event of ['data', 'end', 'drain', 'error']) socket.removeAllListeners(event)
+  if (!upgraded) {
+    for (const event of ['data', 'end', 'drain', 'error']) socket.removeAllListeners(event)
+    // A listener makes the parser let go of the socket's handle; it is to do so before the pause.
+    const none = (): void => {}
+    socket.on('data', none).off('data', none)
+  }
   const extra = Object.entries(reply.getHeaders())
     .map(([k, v]) => `${k}: ${String(v)}\r\n`)
     .join('')
@@ -74,10 +83,9 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
       ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${extra}\r\n`
       : `HTTP/1.1 200 OK\r\nContent-Type: ${contentType}\r\n${extra}\r\n`,
   )
-  if (upgraded) {
-    if (raw.upgradeRest!.length > 0) socket.unshift(raw.upgradeRest!)
-    socket.resume()
-  }
+  if (upgraded && raw.upgradeRest!.length > 0) socket.unshift(raw.upgradeRest!)
+  // Nobody reads yet: what the client types until `pump` waits in the socket.
+  socket.pause()
   return socket
 }
 
@@ -105,9 +113,30 @@ export function acceptWebSocket(request: FastifyRequest, reply: FastifyReply): D
   return new WebSocketStream(socket, atLeast(request.apiVersion, '1.28'))
 }
 
+const HEAD_WAIT_MS = 200
+
+/**
+ * Waits until the client has read the head of the answer, for a fifth of a second at most. Docker's Python client reads the
+ * head through a buffer and the rest from the bare socket: output that arrives together with the head would be lost to it.
+ */
+async function headWasRead(m: Pick<ApiModules, 'clock' | 'unreadBytes'>, socket: Duplex): Promise<void> {
+  const { fd = -1 } = (socket as { _handle?: { fd?: number } | null })._handle ?? {}
+  const deadline = m.clock.monotonic() + HEAD_WAIT_MS
+  while (fd >= 0 && !socket.destroyed && m.clock.monotonic() < deadline) {
+    if (socket.writableLength === 0 && m.unreadBytes(fd) === 0) return
+    await m.clock.sleep(1)
+  }
+}
+
 /** Joins a hijacked connection and a container's streams until the process ends, the client detaches or hangs up. */
-export async function pump(socket: Duplex, attachment: Attachment, isFramed = !attachment.tty): Promise<void> {
+export async function pump(
+  m: Pick<ApiModules, 'clock' | 'unreadBytes'>,
+  socket: Duplex,
+  attachment: Attachment,
+  isFramed = !attachment.tty,
+): Promise<void> {
   const stdin = attachment.stdin
+  if (socket.destroyed) return attachment.close()
   socket.on('error', () => socket.destroy())
   if (stdin) {
     stdin.on('error', () => {})
@@ -124,10 +153,16 @@ export async function pump(socket: Duplex, attachment: Attachment, isFramed = !a
     socket.on('end', () => {})
   }
   socket.on('close', () => attachment.close())
-  for await (const chunk of attachment.output) {
-    if (!(await writeChunk(socket, isFramed ? frame(chunk) : chunk.data))) break
+  let isFirst = true
+  try {
+    for await (const chunk of attachment.output) {
+      if (isFirst) await headWasRead(m, socket)
+      isFirst = false
+      if (!(await writeChunk(socket, isFramed ? frame(chunk) : chunk.data))) break
+    }
+  } finally {
+    socket.end()
   }
-  socket.end()
   // The client closes its side when it has read ours; an idle half-open connection must not stay for ever.
   if (!socket.destroyed && stdin === null) socket.destroySoon?.call(socket)
 }

@@ -124,7 +124,15 @@ export class Daemon {
       },
     )
     attachments = () => cluster.attachments()
-    const api = await createApi({ engine, cluster, facts, clock, rng, logger: logger.child({ room: 'api' }) })
+    const api = await createApi({
+      engine,
+      cluster,
+      facts,
+      clock,
+      rng,
+      logger: logger.child({ room: 'api' }),
+      unreadBytes: (fd) => native().unreadBytes(fd),
+    })
     await cluster.start()
     await listenAll(api, o, logger)
     return new Daemon(engine, cluster, api, images)

@@ -95,7 +95,7 @@ export class Container {
         health: this.health?.view() ?? null,
       },
       restartCount: r.restartCount,
-      mounts: r.mounts.filter((m) => m.type !== 'tmpfs').map(mountPoint),
+      mounts: r.mounts.filter((m) => !(r.hostConfig.Tmpfs && m.destination in r.hostConfig.Tmpfs)).map(mountPoint),
       networkMode: r.networkMode,
       endpoints: new Map(
         Object.entries(r.endpoints).map(([network, settings]) => [

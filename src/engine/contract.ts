@@ -226,6 +226,8 @@ export interface ContainerService {
       readonly consoleSize?: readonly [number, number]
     } | null,
   ): Promise<Attachment | null>
+  /** Throws what `execStart` would refuse at once: conflict `execEnded`, `execRunning`, `paused`, `notRunning`. */
+  execCheckStart(execId: string): void
   execResize(execId: string, width: number, height: number): Promise<void>
   execInspect(execId: string): ExecView
 

@@ -10,7 +10,11 @@ export function parseDetachKeys(text: string): Uint8Array {
       if (key.length === 1) return key.charCodeAt(0)
       const m = /^ctrl-([a-z@[\]\\^_])$/.exec(key.toLowerCase())
       if (!m)
-        throw invalid('invalidDetachKeys', `Invalid detach keys (${text}): Unknown character: '${key}'`, { keys: text })
+        throw invalid(
+          'invalidDetachKeys',
+          `Invalid escape keys (${text}) provided: unknown key '${key}'; give letters and ctrl- combinations, as in ctrl-p,ctrl-q`,
+          { keys: text },
+        )
       return m[1]!.toUpperCase().charCodeAt(0) - 64
     }),
   )

@@ -2,6 +2,7 @@ import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { ExecConfig } from './contract.js'
+import { linkEnvironment } from './links.js'
 import { hostnameOf } from './network.js'
 import { parseSecurity } from './security.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
@@ -19,6 +20,7 @@ export async function execProcess(
   const containerEnv = processEnvironment({
     hostname: hostnameOf(container.id, config),
     tty: config.Tty === true,
+    links: linkEnvironment(ctx, container),
     env: config.Env ?? [],
     home: user.home,
   })

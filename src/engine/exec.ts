@@ -5,6 +5,7 @@ import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import type { Attachment, ExecConfig, ExecView } from './contract.js'
+import { parseDetachKeys } from './detach-keys.js'
 import { execProcess } from './exec-process.js'
 import { SIGKILL } from './signals.js'
 import { execError } from './start-error.js'
@@ -68,6 +69,7 @@ export class Execs {
 
   create(container: Container, config: ExecConfig): string {
     checkRunning(container)
+    parseDetachKeys(config.detachKeys)
     const exec = new ExecInstance(container, config)
     this.#byId.set(exec.id, exec)
     container.execs.set(exec.id, exec)
@@ -79,6 +81,15 @@ export class Execs {
     return exec.id
   }
 
+  /** What start would refuse. @throws conflict `execEnded`, `execRunning`, and those of a container that does not run. */
+  checkStart(exec: ExecInstance): void {
+    if (exec.exitCode !== null)
+      throw conflict('execEnded', `Error: Exec command ${exec.id} has already run`, { id: exec.id })
+    if (exec.hasBeenStarted)
+      throw conflict('execRunning', `Error: Exec command ${exec.id} is already running`, { id: exec.id })
+    checkRunning(exec.container)
+  }
+
   /** Runs it; attached before its process runs. */
   async start(
     exec: ExecInstance,
@@ -88,12 +99,8 @@ export class Execs {
       readonly consoleSize?: readonly [number, number]
     } | null,
   ): Promise<Attachment | null> {
+    this.checkStart(exec)
     const { container, config } = exec
-    if (exec.exitCode !== null)
-      throw conflict('execEnded', `Error: Exec command ${exec.id} has already run`, { id: exec.id })
-    if (exec.hasBeenStarted)
-      throw conflict('execRunning', `Error: Exec command ${exec.id} is already running`, { id: exec.id })
-    checkRunning(container)
     exec.hasBeenStarted = true
     let streams: Promise<AttachedStreams> | null = null
     try {

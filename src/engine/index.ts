@@ -6,6 +6,8 @@ import { assembleEngine } from './engine.js'
 import { CAPABILITIES } from './spec/capabilities.js'
 
 export * from './contract.js'
+export { parseDetachKeys } from './detach-keys.js'
+export { shownLinks } from './links.js'
 export { generateName } from './names.js'
 export * from './types.js'
 

@@ -5,6 +5,7 @@ import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
+import { linkEnvironment } from './links.js'
 import { shimLog } from './log-options.js'
 import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer, sharedWith } from './network.js'
 import { parseSecurity } from './security.js'
@@ -60,6 +61,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       path: record.path,
       args: record.args,
       hostname: hostnameOf(container.id, config),
+      links: linkEnvironment(ctx, container),
       user,
       capabilities,
       noNewPrivileges: security.noNewPrivileges,

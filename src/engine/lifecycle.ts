@@ -324,9 +324,9 @@ export async function restartContainer(
 export async function pauseContainer(ctx: EngineContext, container: Container, pause: boolean): Promise<void> {
   await container.locked(async () => {
     const { record, live } = container
+    if (!pause && record.status !== 'paused') throw conflict('notPaused', `Container ${container.id} is not paused`)
     if (!live || !container.isRunning) throw conflict('notRunning', `Container ${container.id} is not running`)
     if (pause && record.status === 'paused') throw conflict('paused', `Container ${container.id} is already paused`)
-    if (!pause && record.status !== 'paused') throw conflict('notPaused', `Container ${container.id} is not paused`)
     await (pause ? live.pause() : live.resume())
     record.status = pause ? 'paused' : 'running'
     await ctx.store.putSoon(record)

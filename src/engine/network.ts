@@ -2,6 +2,7 @@ import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
+import { linkHosts } from './links.js'
 import { publications } from './ports.js'
 import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
 
@@ -85,21 +86,6 @@ function joinRequest(container: Container, networkName: string, settings: Endpoi
     ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
     ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
   }
-}
-
-/** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
-function linkHosts(ctx: EngineContext, container: Container): string[] {
-  return (container.record.hostConfig.Links ?? []).map((link) => {
-    const [reference = '', alias = reference] = link.split(':')
-    const other = ctx.registry.find(reference)
-    const address = other.sandbox?.endpoints.find((e) => e.ipv4Address)?.ipv4Address
-    if (!address)
-      throw conflict(
-        'linkNotRunning',
-        `Cannot link to a non running container: /${other.name} AS /${container.name}/${alias}`,
-      )
-    return `${alias}:${address}`
-  })
 }
 
 function sandboxSpec(ctx: EngineContext, container: Container): SandboxSpec {

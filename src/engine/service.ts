@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { conflict, notFound } from '../common/index.js'
+import { conflict, notFound, unimplemented } from '../common/index.js'
 import type { Digest } from '../runtime/index.js'
 import { changesOf, exportTree, getArchive, putArchive, sizeOf, statPath } from './archive.js'
 import { makeAttachment } from './attachment.js'
@@ -147,7 +147,7 @@ export class Containers implements ContainerService {
   async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogEntry> {
     const container = this.#find(reference)
     if (!container.hasReadableLog)
-      throw conflict('unreadableLog', 'configured logging driver does not support reading', { id: container.id })
+      throw unimplemented('unreadableLog', 'configured logging driver does not support reading', { id: container.id })
     const isWriting = (): boolean => container.isRunning || container.record.status === 'restarting'
     yield* readLog(
       container.logPath,
@@ -281,6 +281,10 @@ export class Containers implements ContainerService {
     if (!exec.handle || !exec.isRunning)
       throw conflict('execNotRunning', `exec ${execId} is not running`, { id: execId })
     await exec.handle.resize(width, height)
+  }
+
+  execCheckStart(execId: string): void {
+    this.#execs.checkStart(this.#execs.find(execId))
   }
 
   execInspect(execId: string): ExecView {

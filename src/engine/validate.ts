@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
@@ -62,6 +63,12 @@ export function checkResources(host: HostConfig): string[] {
     ['memory nodes', host.CpusetMems],
   ] as const)
     if (value && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(value)) refuse(`Invalid value ${value} for cpuset ${field}`)
+  for (const [name, value, available] of [
+    ['CPUs', host.CpusetCpus, online('cpu')],
+    ['memory nodes', host.CpusetMems, online('node')],
+  ] as const)
+    if (value && available && ![...indices(value)].every((n) => indices(available).has(n)))
+      refuse(`Requested ${name} are not available - requested ${value}, available: ${available}`)
   if (host.PidsLimit != null && host.PidsLimit < -1)
     refuse(`Invalid value: ${host.PidsLimit}, pids limit is -1 or more`)
   if (host.OomKillDisable && !host.Memory)
@@ -69,6 +76,25 @@ export function checkResources(host: HostConfig): string[] {
       'OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.',
     )
   return warnings
+}
+
+/** "0-2,7" → 0, 1, 2, 7. */
+function indices(text: string): Set<number> {
+  const all = new Set<number>()
+  for (const part of text.split(',')) {
+    const [first = 0, last = first] = part.split('-').map(Number)
+    for (let n = first; n <= Math.min(last, first + 8192); n++) all.add(n)
+  }
+  return all
+}
+
+/** /sys/devices/system/{cpu,node}/online; "" where the kernel does not tell. */
+function online(what: 'cpu' | 'node'): string {
+  try {
+    return readFileSync(`/sys/devices/system/${what}/online`, 'utf8').trim()
+  } catch {
+    return ''
+  }
 }
 
 export function checkRestartPolicy(host: HostConfig): void {

@@ -45,6 +45,8 @@ export interface NativeRuntime {
   pidfdWait(pid: number, startTicks: number): Promise<void>
   /** OCI linux.seccomp, or a profile in Docker's form, to a BPF program. caps answers the conditions of Docker's form. */
   seccompCompile(profileJson: string, caps: readonly string[], arch?: string): Promise<Uint8Array>
+  /** Bytes written to a socket that have not left it (SIOCOUTQ); on a unix socket: that the other end has not read. */
+  unreadBytes(fd: number): number
   mount(request: MountRequest): Promise<void>
   /** flags: MNT_* / UMOUNT_* of umount2(2). */
   umount(target: string, flags: number): Promise<void>

@@ -5,9 +5,10 @@ import { request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
+import { Duplex, PassThrough } from 'node:stream'
 import test, { type ExecutionContext } from 'ava'
 import { type ApiModules, type ClusterState, createApi } from '../../src/api/index.js'
+import { pump } from '../../src/api/streams.js'
 import { conflict, notFound, nullLogger, ShoalError, systemClock, unavailable } from '../../src/common/index.js'
 import type { Attachment } from '../../src/engine/index.js'
 
@@ -45,6 +46,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
     facts: { version: '1.2.3', experimental: false },
     clock: systemClock,
     logger: nullLogger,
+    unreadBytes: () => 0,
   } as unknown as ApiModules)
   const path = join(dir, `${randomBytes(4).toString('hex')}.sock`)
   const server = api.listener()
@@ -281,6 +283,7 @@ test('an exec whose body comes after the head of its upgrade is started with it'
     await serve(t, {
       containers: {
         execInspect: () => ({ id: 'e', tty: true, detachKeys: '' }),
+        execCheckStart: () => {},
         execStart: async (_id: string, attach: object) => {
           wanted = attach
           return echo(true)
@@ -350,3 +353,36 @@ test('a name with slashes and colons reaches images whole', async (t) => {
   }
   t.is(asked.length, 3)
 })
+
+for (const reads of [true, false])
+  test(`output waits for a client that ${reads ? 'has yet to read' : 'never reads'} the head of its attach`, async (t) => {
+    let asked = 0
+    let askedAtWrite = 0
+    const sent: Buffer[] = []
+    const socket = new Duplex({
+      read() {},
+      write(data, _encoding, done) {
+        askedAtWrite = asked
+        sent.push(data)
+        done()
+      },
+    }) as Duplex & { _handle?: object }
+    socket._handle = { fd: 7 }
+    async function* output() {
+      yield { stream: 'stdout' as const, data: Buffer.from('out') }
+      yield { stream: 'stdout' as const, data: Buffer.from('put') }
+    }
+    const attachment = { tty: true, stdin: null, output: output(), detached: new Promise<never>(() => {}), close() {} }
+    let now = 0
+    const clock = {
+      ...systemClock,
+      monotonic: () => now,
+      sleep: async (ms: number) => {
+        now += ms
+      },
+    }
+    await pump({ clock, unreadBytes: () => (++asked < 3 || !reads ? 300 : 0) }, socket, attachment)
+    t.is(Buffer.concat(sent).toString(), 'output')
+    t.is(askedAtWrite, asked)
+    t.is(asked, reads ? 3 : 200)
+  })

@@ -22,6 +22,7 @@ const input = (over: Partial<SpecInput> = {}): SpecInput => ({
   path: 'sh',
   args: ['-c', 'true'],
   hostname: 'box',
+  links: [],
   user: root,
   capabilities: ['CAP_KILL'],
   noNewPrivileges: false,
@@ -167,8 +168,9 @@ test('capabilities: defaults, add, drop, ALL, and nothing beyond the bounding se
 
 test('environment: later entries win in place, an entry without = unsets', (t) => {
   t.deepEqual(mergeEnvironment(['A=1', 'B=2'], ['A=3', 'B', 'C=']), ['A=3', 'C='])
-  const env = processEnvironment({ hostname: 'h', tty: true, env: ['PATH=/x'], home: '/root' })
-  t.deepEqual(env, ['PATH=/x', 'HOSTNAME=h', 'TERM=xterm', 'HOME=/root'])
+  const links = ['DB_NAME=/h/db', 'DB_PORT=tcp://1.2.3.4:5']
+  const env = processEnvironment({ hostname: 'h', tty: true, links, env: ['PATH=/x', 'DB_PORT=own'], home: '/root' })
+  t.deepEqual(env, ['PATH=/x', 'HOSTNAME=h', 'TERM=xterm', 'DB_NAME=/h/db', 'DB_PORT=own', 'HOME=/root'])
 })
 
 test('users by name and number, their groups, and groups named with them', (t) => {

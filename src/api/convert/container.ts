@@ -1,6 +1,7 @@
 import { rfc3339, ZERO_TIME } from '../../common/index.js'
 import type { ContainerView } from '../../engine/index.js'
 import type { PortPublication } from '../../overlay/index.js'
+import { hostConfigJson } from './host-config.js'
 
 const time = (ms: number): string => (ms > 0 ? rfc3339(ms) : ZERO_TIME)
 
@@ -180,13 +181,13 @@ export function containerInspect(c: ContainerView): Record<string, unknown> {
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: c.execIds.length > 0 ? c.execIds : null,
-    HostConfig: c.hostConfig,
+    HostConfig: hostConfigJson(c),
     GraphDriver: {
       Name: 'overlay2',
       Data: { ID: c.id, LowerDir: c.lower.join(':'), MergedDir: '', UpperDir: c.upper, WorkDir: c.work },
     },
     Mounts: mountsJson(c),
-    Config: c.config,
+    Config: { ...c.config, Domainname: c.config.Domainname ?? '', Volumes: c.config.Volumes ?? null },
     NetworkSettings: {
       Bridge: '',
       SandboxID: c.sandboxKey ? c.id : '',

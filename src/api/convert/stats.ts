@@ -56,20 +56,23 @@ export function statsJson(c: ContainerView, now: StatsSample | null, before: Sta
       : {},
     name: `/${c.name}`,
     id: c.id,
-    networks: Object.fromEntries(
-      (now?.networks ?? []).map((n) => [
-        n.name,
-        {
-          rx_bytes: n.rxBytes,
-          rx_packets: n.rxPackets,
-          rx_errors: n.rxErrors,
-          rx_dropped: n.rxDropped,
-          tx_bytes: n.txBytes,
-          tx_packets: n.txPackets,
-          tx_errors: n.txErrors,
-          tx_dropped: n.txDropped,
-        },
-      ]),
-    ),
+    ...(now && now.networks.length > 0 ? { networks: networksJson(now) } : {}),
   }
 }
+
+const networksJson = (now: StatsSample): object =>
+  Object.fromEntries(
+    now.networks.map((n) => [
+      n.name,
+      {
+        rx_bytes: n.rxBytes,
+        rx_packets: n.rxPackets,
+        rx_errors: n.rxErrors,
+        rx_dropped: n.rxDropped,
+        tx_bytes: n.txBytes,
+        tx_packets: n.txPackets,
+        tx_errors: n.txErrors,
+        tx_dropped: n.txDropped,
+      },
+    ]),
+  )

@@ -43,6 +43,8 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   app.get('/containers/json', async (request) => {
     const q = request.query as Query
     const filters = Filters.parse(q, LIST_FILTERS)
+    filters.oneOf('status', ['created', 'restarting', 'running', 'removing', 'paused', 'exited', 'dead'])
+    filters.oneOf('health', ['none', 'starting', 'healthy', 'unhealthy'])
     const limit = int(q, 'limit', null)
     const all = bool(q, 'all') || (limit !== null && limit > 0) || filters.has('status') || filters.has('exited')
     let found = containers
@@ -205,7 +207,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   }
   app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
     const attachment = await attach(request)
-    await pump(hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
+    await pump(m, hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
   })
   // The same over a websocket, where output and errors are never told apart.
   app.get<{ Params: Params }>('/containers/:id/attach/ws', async (request, reply) => {
@@ -217,7 +219,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       attachment.close()
       throw e
     }
-    await pump(socket, attachment, false)
+    await pump(m, socket, attachment, false)
   })
 
   app.post<{ Params: Params }>('/containers/:id/wait', async (request, reply) => {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { conflict, invalid, ShoalError } from '../../common/index.js'
-import type { ContainerView } from '../../engine/index.js'
+import { type ContainerView, parseDetachKeys } from '../../engine/index.js'
 import { EXEC_BODY, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import type { Query } from '../query.js'
@@ -58,19 +58,25 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
       await containers.execStart(exec.id, null)
       return reply.code(200).send()
     }
-    const contentType = streamType(request.apiVersion, exec.tty)
+    containers.execCheckStart(exec.id)
+    // As dockerd: the request says whether the stream is bare, whatever the process has.
+    const isRaw = b.Tty === true
+    // The headers go out before the process is made, as dockerd does: clients that read them by lines and what follows from
+    // the bare socket would lose what comes together with them.
+    const socket = hijack(request, reply, streamType(request.apiVersion, isRaw))
+    socket.on('error', () => socket.destroy())
     try {
       const attachment = await containers.execStart(exec.id, {
-        tty: b.Tty ?? exec.tty,
+        tty: isRaw,
         detachKeys: exec.detachKeys,
         ...(b.ConsoleSize ? { consoleSize: b.ConsoleSize } : {}),
       })
-      await pump(hijack(request, reply, contentType), attachment!)
+      await pump(m, socket, attachment!, !isRaw)
     } catch (e) {
-      if (reply.sent || !(e instanceof ShoalError) || e.fields.exitCode === undefined) throw e
-      // A command that cannot be run is told in the stream: clients take their exit code from exec inspect then.
-      const data = Buffer.from(`${e.message}\r\n`)
-      hijack(request, reply, contentType).end(exec.tty ? data : frame({ stream: 'stdout', data }))
+      // Told in the stream: clients take their exit code from exec inspect then.
+      const data = Buffer.from(`${e instanceof ShoalError ? e.message : String(e)}\r\n`)
+      socket.end(isRaw ? data : frame({ stream: 'stdout', data }))
+      if (!(e instanceof ShoalError)) m.logger.error('an exec could not be started', { error: e })
     }
     return reply
   })
@@ -99,7 +105,8 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
       OpenStdout: e.openStdout,
       CanRemove: !e.running && e.exitCode !== null,
       ContainerID: e.containerId,
-      DetachKeys: e.detachKeys,
+      // Bytes, as Go writes them.
+      DetachKeys: e.detachKeys ? Buffer.from(parseDetachKeys(e.detachKeys)).toString('base64') : '',
       Pid: e.pid,
     }
   })

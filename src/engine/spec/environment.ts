@@ -19,12 +19,14 @@ export function mergeEnvironment(base: readonly string[], over: readonly string[
 export function processEnvironment(options: {
   readonly hostname: string
   readonly tty: boolean
+  /** Variables of legacy links: under the container's own, over docker's. */
+  readonly links: readonly string[]
   readonly env: readonly string[]
   readonly home: string
 }): string[] {
   const base = [`PATH=${DEFAULT_PATH}`, `HOSTNAME=${options.hostname}`]
   if (options.tty) base.push('TERM=xterm')
-  const env = mergeEnvironment(base, options.env)
+  const env = mergeEnvironment([...base, ...options.links], options.env)
   if (!env.some((e) => e.startsWith('HOME='))) env.push(`HOME=${options.home}`)
   return env
 }

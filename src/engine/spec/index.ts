@@ -34,6 +34,7 @@ export interface SpecInput {
   readonly path: string
   readonly args: readonly string[]
   readonly hostname: string
+  readonly links: readonly string[]
   readonly user: ResolvedUser
   readonly capabilities: readonly string[]
   readonly noNewPrivileges: boolean
@@ -85,6 +86,7 @@ export function generateSpec(input: SpecInput): OciSpec {
       env: processEnvironment({
         hostname: input.hostname,
         tty: config.Tty === true,
+        links: input.links,
         env: config.Env ?? [],
         home: input.user.home,
       }),

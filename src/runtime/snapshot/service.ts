@@ -1,4 +1,4 @@
-import { chmod, lchown, lstat, mkdir, readdir } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { internal } from '../../common/index.js'
@@ -59,10 +59,9 @@ class Snapshots implements SnapshotService {
       const layers = this.store.db.images.get(image)?.layers ?? []
       await lease.pin(image, ...layers)
       if (!this.store.db.images.has(image)) throw noSuchImage(image)
-      // The merged root is the upper directory itself: it has to look like the image's.
-      const root = await lstat(await this.store.layers.initLayer(layers))
-      await lchown(join(path, 'upper'), root.uid, root.gid)
-      await chmod(join(path, 'upper'), root.mode & 0o7777)
+      // The merged root is the upper directory itself: 0755 and root's, whatever the image says, as dockerd makes it. Images
+      // packed from a private directory (0700) work with any user so.
+      await this.store.layers.initLayer(layers)
       // From here on the collector spares the layers, whatever happens to the image.
       await this.store.exclusive(() =>
         this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),

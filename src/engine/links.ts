@@ -1,0 +1,78 @@
+import { conflict } from '../common/index.js'
+import type { Container } from './container.js'
+import type { EngineContext } from './context.js'
+
+interface Link {
+  readonly reference: string
+  readonly alias: string
+  /** Null when it has been removed since. */
+  readonly other: Container | null
+  /** Its address now, "" while it does not run. */
+  readonly address: string
+}
+
+function linked(ctx: EngineContext, reference: string): Container | null {
+  try {
+    return ctx.registry.find(reference)
+  } catch {
+    return null
+  }
+}
+
+function linksOf(ctx: EngineContext, container: Container): Link[] {
+  return (container.record.hostConfig.Links ?? []).map((text) => {
+    const [reference = '', alias = reference] = text.split(':')
+    const other = linked(ctx, reference)
+    return { reference, alias, other, address: other?.sandbox?.endpoints.find((e) => e.ipv4Address)?.ipv4Address ?? '' }
+  })
+}
+
+/** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
+export function linkHosts(ctx: EngineContext, container: Container): string[] {
+  return linksOf(ctx, container).map(({ reference, alias, other, address }) => {
+    if (!address)
+      throw conflict(
+        'linkNotRunning',
+        `Cannot link to a non running container: /${other?.name ?? reference} AS /${container.name}/${alias}`,
+      )
+    return `${alias}:${address}`
+  })
+}
+
+/** HostConfig.Links as inspect shows them: "/name:/container/alias". */
+export const shownLinks = (name: string, links: readonly string[]): string[] =>
+  links.map((text) => {
+    const [reference = '', alias = reference] = text.split(':')
+    return `/${reference}:/${name}/${alias}`
+  })
+
+/**
+ * The variables of legacy links (docker's "Environment variables" of `--link`): ALIAS_NAME, ALIAS_PORT with the lowest exposed
+ * port, ALIAS_PORT_80_TCP with its parts for each, and the other one's environment as ALIAS_ENV_X. Only the default bridge
+ * has them.
+ */
+export function linkEnvironment(ctx: EngineContext, container: Container): string[] {
+  if (!['bridge', 'default'].includes(container.record.networkMode)) return []
+  return linksOf(ctx, container).flatMap(({ alias, other, address }) => {
+    if (!other || !address) return []
+    const prefix = alias.replace(/-/g, '_').toUpperCase()
+    const ports = Object.keys(other.record.config.ExposedPorts ?? {})
+      .map((key) => {
+        const [port = '', protocol = 'tcp'] = key.split('/')
+        return { port, protocol }
+      })
+      .sort((a, b) => Number(a.port) - Number(b.port) || a.protocol.localeCompare(b.protocol))
+    const url = (p: (typeof ports)[number]): string => `${p.protocol}://${address}:${p.port}`
+    return [
+      ...(ports[0] ? [`${prefix}_PORT=${url(ports[0])}`] : []),
+      ...ports.flatMap((p) => {
+        const name = `${prefix}_PORT_${p.port}_${p.protocol.toUpperCase()}`
+        return [`${name}=${url(p)}`, `${name}_ADDR=${address}`, `${name}_PORT=${p.port}`, `${name}_PROTO=${p.protocol}`]
+      }),
+      `${prefix}_NAME=/${container.name}/${alias}`,
+      ...(other.record.config.Env ?? [])
+        .filter((e) => e.includes('=') && !/^(PATH|HOME)=/.test(e))
+        .map((e) => `${prefix}_ENV_${e}`),
+    ]
+  })
+}
