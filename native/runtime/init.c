@@ -142,8 +142,14 @@ _Noreturn void child_start(struct process *p, const struct seccomp_filter *f, co
   child_fail(sync, &e);
 }
 
-_Noreturn void container_child(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync) {
+_Noreturn void container_child(struct container *c, struct birth *b) {
   struct err e = {0};
+  struct process *p = b->p;
+  struct namespaces *ns = b->ns;
+  struct mount_plan *m = b->m;
+  int tree = b->tree, sync = b->sync;
+  cleanup_fd(&c->sync);  // the parent's end: its death must be seen
+  if (cgroup_enter(&b->door, &c->cg, &e) < 0) child_fail(sync, &e);
   prctl(PR_SET_NAME, "shoal:[init]");
   child_signals();
   // What the parent has open is not the container's business, also while this process only waits.
