@@ -151,8 +151,7 @@ static int spawn(struct container *c, struct birth *b, struct err *e) {
   c->sync = sv[0];
   b->sync = sv[1];
   if (cgroup_open_door(&c->cg, NULL, &b->door, e) < 0) return -1;
-  // The cgroup namespace is left for later: its root is the group the process is in when it makes it.
-  unsigned long flags = ns->fresh & ~(unsigned long)(CLONE_NEWCGROUP | CLONE_NEWTIME);
+  unsigned long flags = ns->fresh & ~namespaces_late(ns);
   struct namespaces_saved saved;
   int entered = namespaces_enter(ns, &saved, e);
   if (entered == 0) {

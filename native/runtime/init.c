@@ -83,8 +83,9 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
     if (init_tree < 0) return fail(e, 0, "open_tree", c->init_path, "cannot open the init program %s: %s", c->init_path, strerror(errno));
   }
   if (namespaces_join_late(ns, CLONE_NEWCGROUP | CLONE_NEWNS, e) < 0) return -1;
-  if ((ns->fresh & CLONE_NEWCGROUP) && unshare(CLONE_NEWCGROUP) < 0)
-    return fail(e, 0, "unshare", "cgroup", "cannot make a cgroup namespace: %s", strerror(errno));
+  unsigned long late = ns->fresh & namespaces_late(ns) & ~(unsigned long)CLONE_NEWTIME;
+  if (late && unshare((int)late) < 0)
+    return fail(e, 0, "unshare", late & CLONE_NEWIPC ? "ipc" : "cgroup", "cannot make a %s namespace: %s", late & CLONE_NEWIPC ? "ipc" : "cgroup", strerror(errno));
   umask(0);
   const char *root = j_gets(j_get(c->config, "root"), "path");
   char abs[PATH_MAX];
