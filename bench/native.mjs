@@ -182,6 +182,46 @@ function compare(title, kind, change) {
   interleave(title, candidates)
 }
 
+/** True once the process is gone, or nothing but its exit status is left of it. */
+function over(pid) {
+  try {
+    return /\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return true
+  }
+}
+
+/** Where the time goes: the verbs of the specification one by one. "end" is from the answer of start to the end of the process. */
+function stages(title, kind) {
+  const wall = {}
+  for (let i = 0; i < rounds + warmUp; i++)
+    for (const name of available) {
+      const id = `s${process.pid}x${counter++}`
+      const pidFile = join(dir, `${name}.pid`)
+      const took = { create: 0, start: 0, end: 0, delete: 0 }
+      const verb = (word, ...args) => {
+        const from = process.hrtime.bigint()
+        const r = spawnSync(programs[name], [...root(name), word, ...args], { stdio: 'ignore' })
+        took[word] = Number(process.hrtime.bigint() - from) / 1e6
+        if (r.status !== 0) throw new Error(`${name} ${word}: ${r.status ?? r.signal}`)
+      }
+      verb('create', '--bundle', join(dir, kind), '--pid-file', pidFile, id)
+      const pid = readFileSync(pidFile, 'utf8')
+      verb('start', id)
+      const from = process.hrtime.bigint()
+      while (!over(pid));
+      took.end = Number(process.hrtime.bigint() - from) / 1e6
+      verb('delete', id)
+      if (i < warmUp) continue
+      wall[name] ??= { create: [], start: [], end: [], delete: [] }
+      for (const stage of Object.keys(took)) wall[name][stage].push(took[stage])
+    }
+  for (const name of available) {
+    const parts = Object.entries(wall[name]).map(([stage, list]) => `${stage} ${median(list).toFixed(1)}`)
+    console.log(`${title.padEnd(24)} ${name.padEnd(5)} ${parts.join('  ')} ms`)
+  }
+}
+
 const longId = (name) => `long-${name}-${process.pid}`
 
 function compareExec() {
@@ -301,6 +341,8 @@ try {
     })
     return c
   })
+  stages('bare, stages', 'bare')
+  stages('docker-like, stages', 'docker')
   compareExec()
   await peakMemory()
   await idleShim()

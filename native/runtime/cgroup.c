@@ -79,7 +79,7 @@ int cgroup_find(struct cgroup *cg, const char *path, struct err *e) {
     *dash = 0;
     char *s2 = NULL, *field = strtok_r(line, " ", &s2);
     for (int i = 0; i < 4 && field; i++) field = strtok_r(NULL, " ", &s2);
-    if (!field || !opts || cg->n == 24) continue;
+    if (!field || !opts || cg->n == CGROUP_TREES) continue;
     unescape(field);
     char *controllers = v2 ? v2_controllers(field) : v1_controllers(opts + 1);
     if (known(cg, controllers, v2)) {
@@ -192,15 +192,35 @@ int cgroup_make(const struct cgroup *cg, struct err *e) {
   return 0;
 }
 
-int cgroup_add(const struct cgroup *cg, pid_t pid, const char *below, struct err *e) {
+void cgroup_close_door(struct cgroup_door *d) {
+  cleanup_fd(&d->into);
+  while (d->n > 0) cleanup_fd(&d->tasks[--d->n]);
+}
+
+int cgroup_open_door(const struct cgroup *cg, const char *below, struct cgroup_door *d, struct err *e) {
   STAGE("cgroup");
-  char id[24];
-  snprintf(id, sizeof id, "%d", (int)pid);
+  *d = (struct cgroup_door){.into = -1};
   for (int i = 0; i < cg->n; i++) {
     const struct cgroup_tree *t = &cg->tree[i];
-    autofree char *file = xasprintf("%s%s/cgroup.procs", t->dir, below ? below : "");
-    if (write_file_at(AT_FDCWD, file, id) < 0)
-      return fail(e, 0, "write", file, "cannot put process %d into %s: %s", (int)pid, file, strerror(errno));
+    autofree char *p = xasprintf("%s%s%s", t->dir, below ? below : "", t->v2 ? "" : "/tasks");
+    int fd = open(p, t->v2 ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+      fail(e, 0, "open", p, "cannot open the cgroup %s: %s", p, strerror(errno));
+      cgroup_close_door(d);
+      return -1;
+    }
+    if (t->v2) d->into = fd;
+    else d->tasks[d->n++] = fd;
+  }
+  return 0;
+}
+
+int cgroup_enter(const struct cgroup_door *d, const struct cgroup *cg, struct err *e) {
+  STAGE("cgroup");
+  for (int i = 0, k = 0; k < d->n; i++) {
+    if (cg->tree[i].v2) continue;
+    if (RETRY(write(d->tasks[k++], "0", 1)) != 1)
+      return fail(e, 0, "write", cg->tree[i].dir, "cannot put the new process into %s: %s", cg->tree[i].dir, strerror(errno));
   }
   return 0;
 }

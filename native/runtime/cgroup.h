@@ -3,6 +3,7 @@
 #pragma once
 #include "json.h"
 
+enum { CGROUP_TREES = 24 };
 struct cgroup_tree {
   char *mount;        // where the hierarchy is mounted
   char *controllers;  // v1: ",cpu,cpuacct,"; v2: those of cgroup.controllers, likewise
@@ -11,7 +12,7 @@ struct cgroup_tree {
 };
 struct cgroup {
   char *path;
-  struct cgroup_tree tree[24];
+  struct cgroup_tree tree[CGROUP_TREES];
   int n;
 };
 
@@ -22,7 +23,16 @@ const struct cgroup_tree *cgroup_tree_of(const struct cgroup *cg, const char *co
 const struct cgroup_tree *cgroup_v2(const struct cgroup *cg);
 
 int cgroup_make(const struct cgroup *cg, struct err *e);
-int cgroup_add(const struct cgroup *cg, pid_t pid, const char *below, struct err *e);
+
+// The way of a new process into its groups, opened by its parent. v2: it is born there (`into`, for clone_process). v1: it writes itself into
+// `tasks` of each hierarchy. Moving another process, or a whole process by cgroup.procs, makes the kernel wait for an RCU grace period (10 ms and
+// more on an idle machine): what moves itself, and has one thread, need not wait (since Linux 5.19).
+struct cgroup_door {
+  int into, tasks[CGROUP_TREES], n;
+};
+int cgroup_open_door(const struct cgroup *cg, const char *below, struct cgroup_door *d, struct err *e);  // below: "/sub" or NULL
+int cgroup_enter(const struct cgroup_door *d, const struct cgroup *cg, struct err *e);                  // in the new process
+void cgroup_close_door(struct cgroup_door *d);
 int cgroup_apply(const struct cgroup *cg, const struct json *resources, struct err *e);
 int cgroup_devices(const struct cgroup *cg, const struct json *rules, struct err *e);
 int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e);

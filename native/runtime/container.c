@@ -79,8 +79,7 @@ static int connect_listener(struct seccomp_filter *f, const struct json *seccomp
 
 // A user namespace given by path has to be entered before the others are made, or they would belong to the host's. A helper enters
 // it and makes the container's process as its sibling (CLONE_PARENT).
-static pid_t clone_in_userns(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree,
-                             int sv[2], unsigned long flags, struct err *e) {
+static pid_t clone_in_userns(struct container *c, struct birth *b, unsigned long flags, struct err *e) {
   int pipefd[2];
   if (pipe2(pipefd, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "", "cannot make a pipe: %s", strerror(errno));
   autofd in = pipefd[0], out = pipefd[1];
@@ -91,13 +90,9 @@ static pid_t clone_in_userns(struct container *c, struct process *p, struct name
       pid_t pid;
       struct err e;
     } r = {0};
-    if (namespaces_join_late(ns, CLONE_NEWUSER, &r.e) == 0) {
-      struct clone_args a = {.flags = flags | CLONE_PARENT};
-      r.pid = (pid_t)syscall(SYS_clone3, &a, sizeof a);
-      if (r.pid == 0) {
-        close(sv[0]);
-        container_child(c, p, ns, m, tree, sv[1]);
-      }
+    if (namespaces_join_late(b->ns, CLONE_NEWUSER, &r.e) == 0) {
+      r.pid = clone_process(flags | CLONE_PARENT, b->door.into, NULL);
+      if (r.pid == 0) container_child(c, b);
       if (r.pid < 0) fail(&r.e, 0, "clone3", "", "cannot make the container's process: %s", strerror(errno));
     }
     _exit(write_all(out, &r, sizeof r) < 0);
@@ -147,29 +142,25 @@ static int follow_child(struct container *c, struct err *e) {
   }
 }
 
-static int spawn(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, struct err *e) {
+static int spawn(struct container *c, struct birth *b, struct err *e) {
+  struct namespaces *ns = b->ns;
   int sv[2];
   STAGE("clone");
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
     return fail(e, 0, "socketpair", "", "cannot make a socket pair: %s", strerror(errno));
   c->sync = sv[0];
-  autofd child_end = sv[1];
-  autofd into = -1;  // v2 alone: born into its group
-  if (c->cg.n == 1 && c->cg.tree[0].v2) into = open(c->cg.tree[0].dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // The cgroup namespace is left for later: its root is the group the process is in when it makes it.
-  unsigned long flags = ns->fresh & ~(unsigned long)(CLONE_NEWCGROUP | CLONE_NEWTIME);
+  b->sync = sv[1];
+  if (cgroup_open_door(&c->cg, NULL, &b->door, e) < 0) return -1;
+  unsigned long flags = ns->fresh & ~namespaces_late(ns);
   struct namespaces_saved saved;
   int entered = namespaces_enter(ns, &saved, e);
   if (entered == 0) {
     STAGE("clone");
     if (ns->join & CLONE_NEWUSER) {
-      c->pid = clone_in_userns(c, p, ns, m, tree, sv, flags, e);
+      c->pid = clone_in_userns(c, b, flags, e);
     } else {
-      c->pid = clone_process(flags, into, &c->pidfd);
-      if (c->pid == 0) {
-        close(sv[0]);
-        container_child(c, p, ns, m, tree, sv[1]);
-      }
+      c->pid = clone_process(flags, b->door.into, &c->pidfd);
+      if (c->pid == 0) container_child(c, b);
       if (c->pid < 0) fail(e, 0, "clone3", "", "cannot make the container's process in its namespaces: %s", strerror(errno));
     }
   }
@@ -177,10 +168,9 @@ static int spawn(struct container *c, struct process *p, struct namespaces *ns, 
   int returned = namespaces_return(&saved, entered < 0 || c->pid < 0 ? &back : e);
   if (entered < 0 || c->pid < 0 || returned < 0) return -1;
   if ((ns->fresh & CLONE_NEWUSER) && idmap_write(c->pid, ns->uid_map, ns->gid_map, e) < 0) return -1;
-  if (into < 0 && cgroup_add(&c->cg, c->pid, NULL, e) < 0) return -1;
-  if (process_limits(p, c->pid, e) < 0) return -1;
-  cleanup_fd(&child_end);
-  if (sync_send(c->sync, SYNC_GO, NULL) < 0) return fail(e, 0, "send", "", "cannot reach the container's process: %s", strerror(errno));
+  if (process_limits(b->p, c->pid, e) < 0) return -1;
+  cleanup_fd(&b->sync);
+  (void)sync_send(c->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
   return follow_child(c, e);
 }
 
@@ -188,7 +178,7 @@ int container_create(struct container *c, struct err *e) {
   struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
   struct process p = {0};
   struct mount_plan m = {.config = c->config, .bundle = c->bundle, .cg = &c->cg, .rootfd = -1, .procfd = -1};
-  autofd tree = -1;
+  struct birth b = {.p = &p, .ns = &ns, .m = &m, .door = {.into = -1}, .tree = -1, .sync = -1};
   autofree char *root_abs = NULL;
   int r = -1;
   STAGE("config");
@@ -214,22 +204,22 @@ int container_create(struct container *c, struct err *e) {
   m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;
   root_abs = root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", c->bundle, root);
   if (c->overlay) {
-    tree = overlay_open(c->overlay, e);
-    if (tree == -1) goto undo;
-    if (tree == -2 && m.userns) {
+    b.tree = overlay_open(c->overlay, e);
+    if (b.tree == -1) goto undo;
+    if (b.tree == -2 && m.userns) {
       fail(e, ENOTSUP, "fsconfig", "lowerdir+", "user namespaces with these layers need kernel 6.7 or newer (overlay lowerdir+)");
       goto undo;
     }
   } else if (m.userns) {
     STAGE("rootfs");
-    tree = k_open_tree(AT_FDCWD, root_abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-    if (tree < 0 || remount_attr(tree, 0, 0, MS_SLAVE, true) < 0) {
+    b.tree = k_open_tree(AT_FDCWD, root_abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    if (b.tree < 0 || remount_attr(b.tree, 0, 0, MS_SLAVE, true) < 0) {
       fail(e, 0, "open_tree", root_abs, "cannot bind the root file system %s: %s", root_abs, strerror(errno));
       goto undo;
     }
   }
   if (mounts_prepare(&m, e) < 0) goto undo;
-  if (spawn(c, &p, &ns, &m, tree, e) == 0) {
+  if (spawn(c, &b, e) == 0) {
     r = 0;
     goto out;
   }
@@ -240,6 +230,9 @@ undo:
     (void)cgroup_remove(&c->cg, &ignored);
   }
 out:
+  cgroup_close_door(&b.door);
+  if (b.tree >= 0) close(b.tree);
+  cleanup_fd(&b.sync);
   mounts_free(&m);
   namespaces_close(&ns);
   process_free(&p);

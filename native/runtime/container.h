@@ -2,8 +2,8 @@
 //
 //   parent                                   child (first process of the container)
 //   cgroup, sources that need its rights
-//   clone with the new namespaces       ->   waits
-//   id maps, cgroup.procs, rlimits
+//   clone with the new namespaces       ->
+//   id maps, rlimits                         goes into its cgroup, waits
 //   GO                                  ->   root, mounts, devices
 //   prestart, createRuntime hooks       <-   HOOKS
 //   HOOKS                               ->   createContainer hooks, pivot_root, sysctl, masks, names, terminal
@@ -49,7 +49,15 @@ void close_all_except(int *keep, int n);
 
 // init.c
 struct mount_plan;
-_Noreturn void container_child(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync);
+struct birth {  // what the child gets beside the container
+  struct process *p;
+  struct namespaces *ns;
+  struct mount_plan *m;
+  struct cgroup_door door;
+  int tree;  // the root, where it was opened with the host's rights; -1
+  int sync;
+};
+_Noreturn void container_child(struct container *c, struct birth *b);
 // The last stretch, shared with exec: waits for START, reports errors, becomes the program.
 _Noreturn void child_start(struct process *p, const struct seccomp_filter *f, const struct json *config, const char *id, const char *bundle,
                            bool keyring, int preserve_fds, int sync, int listen_fd);

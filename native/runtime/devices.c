@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 
 #include "kernel.h"
+#include "mount.h"
 #include "path.h"
 
 static const struct device {
@@ -32,7 +33,9 @@ static int bind_node(int rootfd, const struct node *d, struct err *e) {
   autofd tree = k_open_tree(src, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | 0x1000 /* AT_EMPTY_PATH */);
   autofd at = make_in_root(rootfd, d->path, MAKE_FILE, e);
   if (at < 0) return -1;
-  if (tree < 0 || k_move_mount(tree, at) < 0) return fail(e, 0, "move_mount", d->path, "cannot bind %s: %s", d->path, strerror(errno));
+  // Private: what linux.rootfsPropagation asks for is said of the root.
+  if (tree < 0 || remount_attr(tree, 0, 0, MS_PRIVATE, false) < 0 || k_move_mount(tree, at) < 0)
+    return fail(e, 0, "move_mount", d->path, "cannot bind %s: %s", d->path, strerror(errno));
   return 0;
 }
 

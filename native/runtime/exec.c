@@ -26,9 +26,11 @@ static int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e)
   return 0;
 }
 
-static _Noreturn void exec_child(struct exec *x, struct process *p, unsigned long flags, int target, int sync) {
+static _Noreturn void exec_child(struct exec *x, struct process *p, const struct cgroup_door *door, unsigned long flags, int target, int sync) {
   struct err e = {0};
   struct sync_msg m;
+  cleanup_fd(&x->sync);
+  if (cgroup_enter(door, x->cg, &e) < 0) child_fail(sync, &e);
   prctl(PR_SET_NAME, "shoal:[exec]");
   child_signals();
   int n = 0, keep[16 + 64];
@@ -94,12 +96,13 @@ int exec_create(struct exec *x, struct err *e) {
   if (x->cols) p.cols = x->cols, p.rows = x->rows;
   STAGE("namespace");
   autofd target = k_pidfd_open(x->target), own = -1;
+  struct cgroup_door door = {.into = -1};
   int sv[2] = {-1, -1}, r = -1;
   if (target < 0) {
     fail(e, 0, "pidfd_open", "", "the container's process %d is gone: %s", (int)x->target, strerror(errno));
     goto out;
   }
-  if (foreign_namespaces(x->target, &flags, e) < 0) goto out;
+  if (foreign_namespaces(x->target, &flags, e) < 0 || cgroup_open_door(x->cg, x->below, &door, e) < 0) goto out;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
     fail(e, 0, "socketpair", "", "cannot make a socket pair: %s", strerror(errno));
     goto out;
@@ -114,11 +117,8 @@ int exec_create(struct exec *x, struct err *e) {
       goto out;
     }
   }
-  x->pid = clone_process(0, -1, &x->pidfd);
-  if (x->pid == 0) {
-    close(sv[0]);
-    exec_child(x, &p, flags & ~(unsigned long)CLONE_NEWPID, target, sv[1]);
-  }
+  x->pid = clone_process(0, door.into, &x->pidfd);
+  if (x->pid == 0) exec_child(x, &p, &door, flags & ~(unsigned long)CLONE_NEWPID, target, sv[1]);
   int clone_errno = errno;
   close(sv[1]);
   if (own >= 0 && setns(own, CLONE_NEWPID) < 0) {
@@ -130,13 +130,11 @@ int exec_create(struct exec *x, struct err *e) {
     fail(e, clone_errno, "clone3", "", "cannot make a process in the container: %s", strerror(clone_errno));
     goto out;
   }
-  if (cgroup_add(x->cg, x->pid, x->below, e) < 0 || process_limits(&p, x->pid, e) < 0) goto out;
-  if (sync_send(x->sync, SYNC_GO, NULL) < 0) {
-    fail(e, 0, "send", "", "cannot reach the new process: %s", strerror(errno));
-    goto out;
-  }
+  if (process_limits(&p, x->pid, e) < 0) goto out;
+  (void)sync_send(x->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
   r = follow(x, e);
 out:
+  cgroup_close_door(&door);
   if (r < 0) {
     if (x->pid > 0) {
       (void)kill(x->pid, SIGKILL);

@@ -83,8 +83,9 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
     if (init_tree < 0) return fail(e, 0, "open_tree", c->init_path, "cannot open the init program %s: %s", c->init_path, strerror(errno));
   }
   if (namespaces_join_late(ns, CLONE_NEWCGROUP | CLONE_NEWNS, e) < 0) return -1;
-  if ((ns->fresh & CLONE_NEWCGROUP) && unshare(CLONE_NEWCGROUP) < 0)
-    return fail(e, 0, "unshare", "cgroup", "cannot make a cgroup namespace: %s", strerror(errno));
+  unsigned long late = ns->fresh & namespaces_late(ns) & ~(unsigned long)CLONE_NEWTIME;
+  if (late && unshare((int)late) < 0)
+    return fail(e, 0, "unshare", late & CLONE_NEWIPC ? "ipc" : "cgroup", "cannot make a %s namespace: %s", late & CLONE_NEWIPC ? "ipc" : "cgroup", strerror(errno));
   umask(0);
   const char *root = j_gets(j_get(c->config, "root"), "path");
   char abs[PATH_MAX];
@@ -142,8 +143,14 @@ _Noreturn void child_start(struct process *p, const struct seccomp_filter *f, co
   child_fail(sync, &e);
 }
 
-_Noreturn void container_child(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync) {
+_Noreturn void container_child(struct container *c, struct birth *b) {
   struct err e = {0};
+  struct process *p = b->p;
+  struct namespaces *ns = b->ns;
+  struct mount_plan *m = b->m;
+  int tree = b->tree, sync = b->sync;
+  cleanup_fd(&c->sync);  // the parent's end: its death must be seen
+  if (cgroup_enter(&b->door, &c->cg, &e) < 0) child_fail(sync, &e);
   prctl(PR_SET_NAME, "shoal:[init]");
   child_signals();
   // What the parent has open is not the container's business, also while this process only waits.

@@ -89,10 +89,12 @@ struct parsed {
 
 static void apply(uint64_t *set, uint64_t *clr, const struct option *o, bool setting) {
   bool atime = o->value == MOUNT_ATTR_NOATIME || o->value == MOUNT_ATTR_STRICTATIME || o->value == MOUNT_ATTR_RELATIME;
-  if (atime) {  // one field of two bits, not flags
-    *set &= ~(uint64_t)MOUNT_ATTR__ATIME;
+  if (atime) {
+    // One field of two bits. mount(2) has flags instead, and where several are given strictatime beats noatime, and that beats relatime,
+    // in whatever order they come: so it is here. The values are in that order.
+    uint64_t now = *set & MOUNT_ATTR__ATIME;
     *clr |= MOUNT_ATTR__ATIME;
-    if (setting) *set |= o->value;
+    if (setting ? o->value > now : o->value == now) *set = (*set & ~(uint64_t)MOUNT_ATTR__ATIME) | (setting ? o->value : 0);
   } else if (setting) {
     *set |= o->value;
     *clr &= ~o->value;

@@ -108,6 +108,12 @@ int namespaces_join_late(const struct namespaces *ns, unsigned long which, struc
   return 0;
 }
 
+unsigned long namespaces_late(const struct namespaces *ns) {
+  unsigned long late = CLONE_NEWCGROUP | CLONE_NEWTIME;
+  if ((ns->fresh | ns->join) & CLONE_NEWUSER) late |= CLONE_NEWIPC;
+  return late;
+}
+
 static int write_map(pid_t pid, const char *file, const struct json *maps, struct err *e) {
   autobuf b = {0};
   J_EACH(m, maps)

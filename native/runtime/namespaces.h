@@ -27,4 +27,7 @@ int namespaces_join_late(const struct namespaces *ns, unsigned long which, struc
 int idmap_write(pid_t pid, const struct json *uids, const struct json *gids, struct err *e);
 // A user namespace with the given maps that belongs to no process, for idmapped mounts.
 int userns_fd_for_maps(const struct json *uids, const struct json *gids, struct err *e);
+// What the first process makes by itself, after the id maps: the root of a cgroup namespace is the group that its maker is in, and the message
+// queues of an ipc namespace belong to its maker, who has to be the root of the user namespace by then. Time is the parent's (namespaces_enter).
+unsigned long namespaces_late(const struct namespaces *ns);
 pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd);

@@ -13,9 +13,8 @@ static int propagation(const struct json *config, unsigned long *out, struct err
   static const struct {
     const char *name;
     unsigned long flags;
-  } table[] = {{"shared", MS_SHARED | MS_REC},   {"rshared", MS_SHARED | MS_REC},       {"slave", MS_SLAVE | MS_REC},
-               {"rslave", MS_SLAVE | MS_REC},    {"private", MS_PRIVATE | MS_REC},      {"rprivate", MS_PRIVATE | MS_REC},
-               {"unbindable", MS_UNBINDABLE}, {"runbindable", MS_UNBINDABLE | MS_REC}};
+  } table[] = {{"shared", MS_SHARED},   {"rshared", MS_SHARED | MS_REC},   {"slave", MS_SLAVE},           {"rslave", MS_SLAVE | MS_REC},
+               {"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"unbindable", MS_UNBINDABLE}, {"runbindable", MS_UNBINDABLE | MS_REC}};
   const char *want = j_gets(j_get(config, "linux"), "rootfsPropagation");
   *out = MS_SLAVE | MS_REC;
   if (!want || !*want) return 0;
@@ -42,7 +41,7 @@ int rootfs_attach(struct mount_plan *m, int tree, const struct json *overlay, co
   if (propagation(m->config, &flags, e) < 0) return -1;
   STAGE("rootfs");
   // Unbindable would forbid the very binds that follow; the wish is granted to the new root at the end.
-  unsigned long first = flags & MS_UNBINDABLE ? MS_PRIVATE | MS_REC : flags;
+  unsigned long first = (flags & MS_UNBINDABLE ? MS_PRIVATE : flags) | MS_REC;
   if (k_mount(NULL, "/", NULL, first, NULL) < 0) return fail(e, 0, "mount", "/", "cannot set the propagation of /: %s", strerror(errno));
   if ((flags & MS_SHARED) && parent_private(path, e) < 0) return -1;
   if (overlay && tree < 0) {

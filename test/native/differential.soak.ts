@@ -1,5 +1,6 @@
 // npm run soak -- differential [BUNDLES=200] [SEED=1]: generated bundles run by shoal-runtime, crun and runc must look alike from inside.
-import { disagreement, generated } from './agreement.js'
+import { disagreement } from './agreement.js'
+import { generated } from './bundles.js'
 import { canRun, makeDir, removeDir } from './kit.js'
 
 const [bundles = 200, first = 1] = process.argv.slice(2).map(Number)

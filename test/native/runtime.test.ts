@@ -3,7 +3,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { join } from 'node:path'
 import test from 'ava'
 import { defaultSeccompProfile } from '../../src/runtime/index.js'
-import { disagreement, generated, variants } from './agreement.js'
+import { disagreement } from './agreement.js'
+import { generated, variants } from './bundles.js'
 import {
   bin,
   canRun,
