@@ -1,6 +1,7 @@
 import { decodeConfChange, type Entry, type Message, type RaftId } from '../../src/raft/core/index.js'
 import type { Raft } from '../../src/raft/core/raft.js'
 import type { RawNode } from '../../src/raft/core/raw-node.js'
+import type { DurableLog } from '../../src/raft/log/index.js'
 import type { Member } from '../../src/raft/node.js'
 import { INFLIGHT_MESSAGES } from '../../src/raft/options.js'
 import { mix } from './machine.js'
@@ -122,7 +123,28 @@ export class Checker {
         'entries durable before they are acknowledged',
         () => `${m.from} acknowledges ${m.index}, on disk ${log?.lastIndex()}`,
       )
+      // Its process may end before the next look; the others count on this.
+      this.#onDisk(this.#of(m.from), log)
     }
+  }
+
+  #of(id: RaftId): Remembered {
+    let r = this.#members.get(id)
+    if (r === undefined) {
+      r = {
+        ...{ term: 0, commit: 0, applied: 0, life: -1, lastIndex: 0, lastTerm: 0, hardTerm: 0, hardVote: 0 },
+        ...{ leadTerm: 0, leadFirst: 0, leadLog: [], config: null },
+      }
+      this.#members.set(id, r)
+    }
+    return r
+  }
+
+  #onDisk(r: Remembered, log: DurableLog): void {
+    r.lastIndex = log.lastIndex()
+    r.lastTerm = Number(log.term(r.lastIndex))
+    r.hardTerm = log.hardState.term
+    r.hardVote = log.hardState.vote
   }
 
   /** The disk was synced; what a new process finds may not be older than what the last one had. */
@@ -161,14 +183,7 @@ export class Checker {
     const { applied } = raft.log
     const lastIndex = log.lastIndex()
     const { hardState } = log
-    let r = this.#members.get(id)
-    if (r === undefined) {
-      r = {
-        ...{ term: 0, commit: 0, applied: 0, life, lastIndex: 0, lastTerm: 0, hardTerm: 0, hardVote: 0 },
-        ...{ leadTerm: 0, leadFirst: 0, leadLog: [], config: null },
-      }
-      this.#members.set(id, r)
-    }
+    const r = this.#of(id)
     const sameLife = r.life === life
     // 6 within one life; over restarts `restarted` looks.
     if (sameLife)
@@ -184,10 +199,7 @@ export class Checker {
     hold(hardState.commit <= lastIndex, 'commit on disk ≤ end of the log', () => `${id}`)
     this.#matching(id, log)
     if (!sameLife || commit > r.commit) this.#committedBy(raft, sameLife ? r.commit : 0)
-    r.lastIndex = lastIndex
-    r.lastTerm = Number(log.term(lastIndex))
-    r.hardTerm = hardState.term
-    r.hardVote = hardState.vote
+    this.#onDisk(r, log)
     if (raft.role === 'leader') this.#leading(raft, r, sameLife)
     else r.leadTerm = 0
     // 8
@@ -349,7 +361,7 @@ export class Checker {
   }
 
   /** 3: the same (index, term) names the same entry with the same one before it; so, by induction, the same prefix. */
-  #matching(id: RaftId, log: NonNullable<ReturnType<Member['inspect']>>['log']): void {
+  #matching(id: RaftId, log: DurableLog): void {
     let seen = this.#seen.get(id)
     if (seen === undefined) {
       seen = new Map()

@@ -29,9 +29,9 @@ class Machine implements Owner {
   readonly disk: SimulatedDisk
   state: 'off' | 'starting' | 'up' = 'off'
   raftId: RaftId = 0
-  kek: Buffer | null = null
-  /** The key may be either while a rotation runs or after a crash in it. */
-  maybeKek: Buffer | null = null
+  /** Unlock keys that its disk may have, the likeliest first: several while changes run or after a crash in one. */
+  keys: { readonly kek: Buffer | null }[] = [{ kek: null }]
+  keysTried = 0
   flipped: string | null = null
   /** Disks so far: a wiped one is another. */
   disks = 1
@@ -247,7 +247,7 @@ class World {
         nodeId: machine.name,
         advertiseAddress: `${machine.name}:1`,
         bootstrap,
-        kek: machine.kek,
+        kek: machine.keys[0]!.kek,
       },
       {
         clock: this.time.clockOf(machine),
@@ -269,6 +269,8 @@ class World {
         if (machine.life !== life) return
         machine.state = 'up'
         machine.raftId = member.raftId
+        machine.keys = machine.keys.slice(0, 1)
+        machine.keysTried = 0
         this.#note(`up ${machine.name} ${member.raftId}`)
         if (bootstrap === null) this.#guard(() => this.checker.restarted(member.raftId, member))
         member.onRemoved(() => {
@@ -297,10 +299,8 @@ class World {
       this.#damage++
       this.#replace(machine)
     } else if (e.code === 'wrongUnlockKey') {
-      const other = machine.maybeKek
-      if (other === null && machine.kek === null) this.#error ??= e
-      machine.maybeKek = machine.kek
-      machine.kek = other
+      if (++machine.keysTried === machine.keys.length) this.#error ??= e
+      machine.keys.push(machine.keys.shift()!)
       this.time.schedule(null, 100, () => this.#restart(machine))
     } else if (e.code === 'logWriteFailed' || /EIO/.test(e.message))
       this.time.schedule(null, 500, () => (bootstrap === null ? this.#restart(machine) : this.#replace(machine)))
@@ -330,8 +330,7 @@ class World {
     const old = machine.raftId
     machine.disk.wipe()
     machine.disks++
-    machine.kek = null
-    machine.maybeKek = null
+    machine.keys = [{ kek: null }]
     machine.flipped = null
     machine.state = 'off'
     machine.member = null
@@ -357,8 +356,7 @@ class World {
     machine.member = null
     machine.disk.wipe()
     machine.disks++
-    machine.kek = null
-    machine.maybeKek = null
+    machine.keys = [{ kek: null }]
     this.time.schedule(null, ELECTION_MS, () => this.#join(machine))
   }
 
@@ -605,13 +603,11 @@ class World {
       case 'rotateKey': {
         const next = rng.random() < 0.7 ? Buffer.alloc(32, intBetween(rng, 1, 255)) : null
         const life = victim.life
-        victim.maybeKek = next
-        const before = victim.kek
-        victim.kek = next
-        victim.maybeKek = before
+        const key = { kek: next }
+        victim.keys.push(key)
         victim.member!.rotateKek(next).then(
           () => {
-            if (victim.life === life) victim.maybeKek = next
+            if (victim.life === life) victim.keys = victim.keys.slice(victim.keys.indexOf(key))
           },
           () => {},
         )
