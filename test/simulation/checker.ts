@@ -196,7 +196,11 @@ export class Checker {
     hold(applied <= commit, 'applied ≤ commit', () => `${id}: ${applied} > ${commit}`)
     hold(applied <= lastIndex, 'applied ≤ durable end', () => `${id}: ${applied} > ${lastIndex}`)
     hold(commit <= raft.log.lastIndex(), 'commit ≤ end of the log', () => `${id}: ${commit}`)
-    hold(hardState.commit <= lastIndex, 'commit on disk ≤ end of the log', () => `${id}`)
+    hold(
+      hardState.commit <= lastIndex,
+      'commit on disk ≤ end of the log',
+      () => `${id}: ${hardState.commit} > ${lastIndex}`,
+    )
     this.#matching(id, log)
     if (!sameLife || commit > r.commit) this.#committedBy(raft, sameLife ? r.commit : 0)
     this.#onDisk(r, log)

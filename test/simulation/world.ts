@@ -273,8 +273,11 @@ class World {
         machine.keysTried = 0
         this.#note(`up ${machine.name} ${member.raftId}`)
         if (bootstrap === null) this.#guard(() => this.checker.restarted(member.raftId, member))
+        // A process does not end in the middle of a call.
         member.onRemoved(() => {
-          if (machine.life === life) this.#wipe(machine)
+          this.time.schedule(null, 0, () => {
+            if (machine.life === life) this.#wipe(machine)
+          })
         })
         member.onFailed(() => {
           if (machine.life === life) this.#crash(machine, false)

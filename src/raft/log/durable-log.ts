@@ -348,7 +348,8 @@ export class DurableLog implements StorageReader {
       for (let i = this.tail.firstIndex; i <= this.tail.lastIndex; i++) ops.push({ type: 'del', key: entryKey(i) })
       const hs = hardState ?? this.head.hardState
       await this.#commit(ops, {
-        hardState: { ...hs, commit: Math.max(hs.commit, meta.index) },
+        // What is committed beyond comes with its entries, in the next write: a log may never end before its commit.
+        hardState: { ...hs, commit: meta.index },
         lastIndex: meta.index,
         lastTag: anchor,
         snapshotIndex: meta.index,
