@@ -343,10 +343,17 @@ class World {
       if (leader === undefined || known === undefined) return void this.time.schedule(null, ELECTION_MS, remove)
       // The leader removes the old id itself when the same node comes with an empty disk.
       if (this.rng.random() < 0.5 || !known.members.some((m) => m.raftId === old)) return void this.#join(machine)
+      let answered = false
+      const once = (next: () => void) => (): void => {
+        if (!answered) next()
+        answered = true
+      }
       leader.member!.removeMember(old, { force: true }).then(
-        () => this.#join(machine),
-        () => this.time.schedule(null, ELECTION_MS, remove),
+        once(() => this.#join(machine)),
+        once(() => void this.time.schedule(null, ELECTION_MS, remove)),
       )
+      // A leader that dies in between never answers.
+      this.time.schedule(null, 30 * ELECTION_MS, once(remove))
     }
     remove()
   }
