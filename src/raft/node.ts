@@ -126,6 +126,8 @@ export class Member implements RaftNode {
       disk: platform.disk,
       logger: this.#logger,
       init: initialLog(options, modules.rng),
+      // Also of a key's change or a snapshot: a member that lives on without a log answers heartbeats and does nothing else.
+      failed: (e) => this.#fail(e),
       ...(platform.randomBytes ? { randomBytes: platform.randomBytes } : {}),
     })
     try {

@@ -55,6 +55,8 @@ export interface LogOptions {
   readonly init: LogInit | null
   /** Keys, salts and nonces. Absent: node:crypto's. */
   readonly randomBytes?: (length: number) => Uint8Array
+  /** The first failed write, whoever asked for it: the last, since all later ones are refused. */
+  readonly failed?: (error: unknown) => void
 }
 
 const EMPTY_CONF: ConfState = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
@@ -521,7 +523,9 @@ export class DurableLog implements StorageReader {
                 {},
                 { cause: e },
               )
-        throw e instanceof Error && e.name === 'InvariantError' ? e : this.#failure
+        const told = e instanceof Error && e.name === 'InvariantError' ? e : this.#failure
+        this.options.failed?.(told)
+        throw told
       }
     }
     const done = this.#closed
