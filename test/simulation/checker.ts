@@ -116,10 +116,19 @@ export class Checker {
         () => `${m.from} votes for ${m.to} in ${m.term}, on disk ${hard?.vote} in ${hard?.term}`,
       )
     }
+    if (m.type === 'MsgVote') {
+      const hard = member.inspect()?.log.hardState
+      hold(
+        hard !== undefined && (hard.term > m.term || (hard.term === m.term && hard.vote === m.from)),
+        'own vote durable before others are asked',
+        () => `${m.from} asks for votes in ${m.term}, on disk ${hard?.vote} in ${hard?.term}`,
+      )
+    }
     if (m.type === 'MsgAppResp' && !m.reject) {
       const log = member.inspect()?.log
+      // The same write may have replaced the entries, by a newer leader's order.
       hold(
-        log !== undefined && log.lastIndex() >= m.index,
+        log !== undefined && (log.lastIndex() >= m.index || log.hardState.term > m.term),
         'entries durable before they are acknowledged',
         () => `${m.from} acknowledges ${m.index}, on disk ${log?.lastIndex()}`,
       )

@@ -63,6 +63,12 @@ export const SIMULATION_PLANTS: readonly SimulationPlant[] = [
     'this.hooks.log.append(entries, hardState).catch(() => {});',
   ),
   bug(
+    'asks for votes before its own is durable',
+    'node.js',
+    'this.#dispatch(afterOwnVote(ready.messages));',
+    'this.#dispatch(ready.messages);',
+  ),
+  bug(
     'a restart forgets the snapshot',
     'node.js',
     'stateMachine.restore(log.snapshotIndex, await readWhole(log));',
