@@ -96,17 +96,23 @@ const RESTART_ENTRIES = 10_000
 /** Like for like with etcd's Put: a client process, gRPC, one call each; and beside it all on one stream. */
 async function throughGrpc() {
   const identity = await ca.issue('client')
-  for (const stream of [false, true]) {
+  for (const [clients, stream] of [
+    [1, false],
+    [128, false],
+    [128, true],
+  ]) {
     const [theirs, own] = [[], []]
     for (let round = 0; round < rounds; round++) {
-      const common = { clients: 128, warmupMs: WARMUP_MS, ms }
+      const common = { clients, warmupMs: WARMUP_MS, ms }
       if (etcd) theirs.push(await etcd.load({ ...common, bytes: BYTES }))
       own.push(await loadApi({ ...common, size: BYTES, address: ours.leader.address, identity, stream }))
     }
-    const rate = (list) => median(list.map((r) => r.perSecond))
+    const medians = (f) => [median(own.map(f)), median(theirs.map(f))]
+    const [rate, theirRate] = medians((r) => r.perSecond)
+    const [p50, theirP50] = medians((r) => r.p50)
     console.log(
-      `through gRPC, 128 clients, ${stream ? 'one stream' : 'unary'}: ${line(own[0])}; median ${Math.round(rate(own))}/s` +
-        (etcd ? `, ours / etcd ${(rate(own) / rate(theirs)).toFixed(2)}` : ''),
+      `through gRPC, ${clients} clients, ${stream ? 'one stream' : 'unary'}, medians: ${Math.round(rate)}/s, p50 ${p50.toFixed(2)} ms` +
+        (etcd ? `; ours / etcd: rate ${(rate / theirRate).toFixed(2)}, p50 ${(p50 / theirP50).toFixed(2)}` : ''),
     )
   }
 }
