@@ -67,6 +67,8 @@ class World {
   #restores = 0
   #damage = 0
   #healing = false
+  /** Raft ids whose removal was asked for: an answer that it failed does not mean that it never happens. */
+  readonly #removing = new Set<RaftId>()
   readonly #members: number
 
   constructor(private readonly options: SimulationOptions) {
@@ -585,11 +587,11 @@ class World {
       case 'bitFlip':
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
-        // And not at all with two voters, of which each is needed.
+        // And not at all with two voters, of which each is needed, nor when a removal under way may leave two.
         if (
           (this.#leader()
             ?.member?.status()
-            .members.filter((m) => !m.learner).length ?? 0) < 3
+            .members.filter((m) => !m.learner && !this.#removing.has(m.raftId)).length ?? 0) < 3
         )
           break
         this.#crash(victim, false)
@@ -601,8 +603,10 @@ class World {
         break
       case 'remove': {
         const leader = this.#leader()
-        if (leader && up.length > 2 && leader.member!.status().members.length > 2)
+        if (leader && up.length > 2 && leader.member!.status().members.length > 2) {
+          this.#removing.add(victim.raftId)
           leader.member!.removeMember(victim.raftId).catch(() => {})
+        }
         break
       }
       case 'transfer':
