@@ -43,6 +43,7 @@ const OF_THE_CORE: readonly string[] = [
   'learners come back as voters',
   'reads without a heartbeat round',
   "reads before the term's first commit",
+  'the only voter reads at the commit index that it started with',
   'reads on one answer',
 ]
 
