@@ -9,7 +9,9 @@ import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { systemClock } from '../build/src/common/index.js'
 import { TestCa } from '../build/test/raft/node/certificates.js'
+import { loadApi } from './raft/api.mjs'
 import { etcdVersion, startEtcd } from './raft/etcd.mjs'
 
 const { values } = parseArgs({
@@ -28,6 +30,7 @@ const WARMUP_MS = 1000
 const rounds = Number(values.rounds)
 const ms = Number(values.seconds) * 1000
 const clientCounts = values.clients.split(',').map(Number)
+const ca = await TestCa.create('bench')
 const dir = mkdtempSync(join(values.dir, 'shoal-bench-raft-'))
 
 class Remote {
@@ -60,7 +63,6 @@ const cpuSeconds = (pid) => {
 const median = (list) => list.sort((a, b) => a - b)[Math.floor(list.length / 2)]
 
 async function startOurs() {
-  const ca = await TestCa.create('bench')
   const members = ['a', 'b', 'c'].map((n) => new Remote(n))
   for (const m of members) m.address = (await m.do('listen', { identity: await ca.issue(m.nodeId) })).address
   const [leader, ...others] = members
@@ -86,6 +88,89 @@ const row = (who, clients, r, more) =>
       `cpu ${r.cpuPerThousand.toFixed(2)} s/1000  load ${loadavg()[0].toFixed(1)}  ${more}`,
   )
 
+const load = (more) => ours.leader.do('load', { warmupMs: WARMUP_MS, ms, bytes: BYTES, reads: false, ...more })
+const line = (r) => `${Math.round(r.perSecond)}/s, p50 ${r.p50.toFixed(2)} ms, p99 ${r.p99.toFixed(2)} ms`
+const SNAPSHOT_BYTES = 100e6
+const RESTART_ENTRIES = 10_000
+
+/** Like for like with etcd's Put: a client process, gRPC, one call each; and beside it all on one stream. */
+async function throughGrpc() {
+  const identity = await ca.issue('client')
+  for (const [clients, stream] of [
+    [1, false],
+    [128, false],
+    [128, true],
+  ]) {
+    const [theirs, own] = [[], []]
+    for (let round = 0; round < rounds; round++) {
+      const common = { clients, warmupMs: WARMUP_MS, ms }
+      if (etcd) theirs.push(await etcd.load({ ...common, bytes: BYTES }))
+      own.push(await loadApi({ ...common, size: BYTES, address: ours.leader.address, identity, stream }))
+    }
+    const medians = (f) => [median(own.map(f)), median(theirs.map(f))]
+    const [rate, theirRate] = medians((r) => r.perSecond)
+    const [p50, theirP50] = medians((r) => r.p50)
+    console.log(
+      `through gRPC, ${clients} clients, ${stream ? 'one stream' : 'unary'}, medians: ${Math.round(rate)}/s, p50 ${p50.toFixed(2)} ms` +
+        (etcd ? `; ours / etcd: rate ${(rate / theirRate).toFixed(2)}, p50 ${(p50 / theirP50).toFixed(2)}` : ''),
+    )
+  }
+}
+
+/** A member that was away so long that it needs the leader's snapshot gets it while the leader works. */
+async function snapshotUnderLoad() {
+  const away = ours.members[2]
+  const { applied } = await away.do('state')
+  away.process.kill('SIGKILL')
+  await ours.leader.do('grow', { bytes: SNAPSHOT_BYTES })
+  while ((await ours.leader.do('state')).snapshotIndex <= applied + 500)
+    await load({ clients: 512, warmupMs: 0, ms: 500 })
+  await ours.leader.do('grow', { bytes: 1 })
+  const before = await load({ clients: 128 })
+  const back = new Remote(away.nodeId)
+  ours.members[2] = back
+  back.address = (await back.do('listen', { identity: await ca.issue(back.nodeId) })).address
+  const begun = performance.now()
+  await back.do('start', { dir: join(dir, back.nodeId), nodeId: back.nodeId, address: back.address, bootstrap: null })
+  const during = load({ clients: 128, warmupMs: 0, ms: 2000 })
+  const wanted = (await ours.leader.do('state')).snapshotIndex
+  while ((await back.do('state')).snapshotIndex < wanted) await systemClock.sleep(20)
+  const took = performance.now() - begun
+  const r = await during
+  console.log(
+    `${SNAPSHOT_BYTES / 1e6} MB snapshot to a follower under load: ${took.toFixed(0)} ms; leader meanwhile ${line(r)}; before ${line(before)}; p99 ratio ${(r.p99 / before.p99).toFixed(2)}`,
+  )
+}
+
+async function restart() {
+  const args = { dir: join(dir, 'restart'), nodeId: 'restart', entries: RESTART_ENTRIES, bytes: SNAPSHOT_BYTES }
+  const builder = new Remote('builder')
+  await builder.do('prepare', args)
+  builder.process.kill('SIGKILL')
+  const again = new Remote('restart')
+  const { ms: took, stateBytes } = await again.do('restart', args)
+  again.process.kill('SIGKILL')
+  console.log(
+    `restart with ${RESTART_ENTRIES} entries behind a snapshot of ${stateBytes / 1e6} MB: ${took.toFixed(0)} ms until all is applied`,
+  )
+}
+
+async function failover() {
+  const moved = performance.now()
+  const next = ours.members.filter((m) => m !== ours.leader).map((m) => m.do('leading').then(() => m))
+  await ours.leader.do('transfer')
+  const successor = await Promise.race(next)
+  console.log(`graceful transfer until the next leader may write: ${(performance.now() - moved).toFixed(0)} ms`)
+  const killed = performance.now()
+  const last = ours.members.filter((m) => m !== successor).map((m) => m.do('leading').then(() => m))
+  successor.process.kill('SIGKILL')
+  const final = await Promise.race(last)
+  const one = await final.do('load', { clients: 1, warmupMs: 0, ms: 1, bytes: BYTES, reads: false })
+  console.log(
+    `leader killed until the next write is done: ${(performance.now() - killed).toFixed(0)} ms (${one.failed} failed)`,
+  )
+}
+
 let etcd = null
 let ours = null
 let failed = false
@@ -95,6 +180,9 @@ try {
     `${cpus().length} cpus (${cpus()[0].model}), node ${process.version}, ${version ?? 'no etcd to compare with'}, ${BYTES}-byte values, data in ${values.dir}`,
   )
   ours = await startOurs()
+  const firstTerm = (await ours.leader.do('state')).term
+  const idle = await Promise.all(ours.members.map((m) => m.do('memory')))
+  console.log(`memory of a member before any load: ${Math.round(median(idle.map((m) => m.rssBytes)) / 1e6)} MB`)
   if (version) etcd = await startEtcd(dir)
   // Members run for months: the compiler's work on fresh code is not what is measured.
   const warm = { clients: 128, warmupMs: 0, ms: 4000, bytes: BYTES }
@@ -132,24 +220,13 @@ try {
       )
     }
   }
-  const reads = await ours.leader.do('load', { clients: 128, warmupMs: WARMUP_MS, ms, bytes: BYTES, reads: true })
-  console.log(
-    `linearizable reads, 128 in flight: ${Math.round(reads.perSecond)}/s, p50 ${reads.p50.toFixed(2)} ms, p99 ${reads.p99.toFixed(2)} ms`,
-  )
-  const moved = performance.now()
-  const next = ours.members.filter((m) => m !== ours.leader).map((m) => m.do('leading').then(() => m))
-  await ours.leader.do('transfer')
-  const successor = await Promise.race(next)
-  console.log(`graceful transfer until the next leader may write: ${(performance.now() - moved).toFixed(0)} ms`)
-  const killed = performance.now()
-  const last = ours.members.filter((m) => m !== successor).map((m) => m.do('leading').then(() => m))
-  successor.process.kill('SIGKILL')
-  const final = await Promise.race(last)
-  const one = await final.do('load', { clients: 1, warmupMs: 0, ms: 1, bytes: BYTES, reads: false })
-  console.log(
-    `leader killed until the next write is done: ${(performance.now() - killed).toFixed(0)} ms (${one.failed} failed)`,
-  )
-  console.log(`memory of the leader: ${Math.round((await final.do('memory')).rssBytes / 1e6)} MB`)
+  console.log(`linearizable reads, 128 in flight: ${line(await load({ clients: 128, reads: true }))}`)
+  await throughGrpc()
+  await snapshotUnderLoad()
+  const { term } = await ours.leader.do('state')
+  console.log(`elections since the first: ${term - firstTerm}`)
+  await restart()
+  await failover()
 } catch (e) {
   failed = true
   console.error(e)

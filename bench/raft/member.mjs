@@ -3,26 +3,49 @@
 import { writeFileSync } from 'node:fs'
 import { Session } from 'node:inspector/promises'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Config, Raft, StoreAction, StoreActionKind } from '#proto'
+import { Config, Raft, RaftEntryData, StoreAction, StoreActionKind } from '#proto'
 import { listenGrpc, serviceDefinition } from '../../build/src/common/grpc/index.js'
 import { nullLogger, systemClock, systemRng } from '../../build/src/common/index.js'
 import { createRaftHub, createRaftNode, raftHandlers } from '../../build/src/raft/index.js'
+import { DurableLog, nodeDisk } from '../../build/src/raft/log/index.js'
+import { addApi } from './api.mjs'
 
 let hub
 let node
 let profiler
 let server
 
+const MIB = 1024 * 1024
+
+/** Counts; its snapshot is as large as it is told to be. */
 const machine = {
-  count: 0,
-  apply(_index, proposals) {
-    machine.count += proposals.length
+  index: 0,
+  bytes: 1,
+  apply(index) {
+    machine.index = index
   },
-  snapshot: () => [Buffer.from(String(machine.count))],
-  restore(_index, data) {
-    machine.count = Number(Buffer.from(data).toString())
+  *snapshot() {
+    for (let left = machine.bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
+  },
+  restore(index, data) {
+    machine.index = index
+    machine.bytes = data.length
   },
 }
+
+const putOf = (bytes) =>
+  StoreAction.create({
+    kind: StoreActionKind.STORE_UPDATE,
+    config: Config.create({ id: 'v'.repeat(bytes), spec: null }),
+  })
+
+const alone = () => ({
+  send: () => {},
+  setMembers: () => {},
+  sendSnapshot: () => Promise.reject(new Error('alone')),
+  reachable: () => true,
+  close: async () => {},
+})
 
 const percentile = (sorted, p) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))] ?? Number.NaN
 
@@ -33,11 +56,22 @@ const commands = {
       host: '127.0.0.1',
       port: 0,
       identity,
-      register: (s) => s.addService(serviceDefinition(Raft), raftHandlers(hub)),
+      register: (s) => {
+        s.addService(serviceDefinition(Raft), raftHandlers(hub))
+        addApi(s, async (value) => {
+          const { result } = await node.propose([putOf(value.length)])
+          if (result !== 'applied') throw new Error(result)
+        })
+      },
     })
     return { address: `127.0.0.1:${server.port}` }
   },
-  async start({ dir, nodeId, address, bootstrap }) {
+  async start(args) {
+    await commands.open({ ...args, transport: hub.transport })
+    hub.attach(node)
+    return { raftId: node.raftId }
+  },
+  async open({ dir, nodeId, address, bootstrap, transport }) {
     node = createRaftNode(
       {
         dir,
@@ -51,11 +85,9 @@ const commands = {
         snapshotInterval: 10_000,
         entriesForSlowFollowers: 500,
       },
-      { clock: systemClock, rng: systemRng, logger: nullLogger, stateMachine: machine, transport: hub.transport },
+      { clock: systemClock, rng: systemRng, logger: nullLogger, stateMachine: machine, transport },
     )
     await node.start()
-    hub.attach(node)
-    return { raftId: node.raftId }
   },
   async leading() {
     return new Promise((resolve) => {
@@ -80,11 +112,7 @@ const commands = {
   },
   /** Closed loop: `clients` proposals (or read barriers) in flight for so long. */
   async load({ clients, warmupMs, ms, bytes, reads }) {
-    const action = StoreAction.create({
-      kind: StoreActionKind.STORE_UPDATE,
-      config: Config.create({ id: 'k'.repeat(25), spec: null }),
-    })
-    action.config.id = 'v'.repeat(bytes)
+    const action = putOf(bytes)
     const latencies = []
     let measuring = false
     let stop = false
@@ -135,7 +163,39 @@ const commands = {
     return {}
   },
   async memory() {
-    return { rssBytes: process.memoryUsage().rss, term: node.status().term }
+    return { rssBytes: process.memoryUsage().rss }
+  },
+  /** From now on snapshots have this size. */
+  async grow({ bytes }) {
+    machine.bytes = bytes
+    return {}
+  },
+  async state() {
+    return { ...node.status(), snapshotIndex: node.inspect().log.snapshotIndex }
+  },
+  /** Makes the directory of a member that is alone, with a snapshot of `bytes` and `entries` behind it. */
+  async prepare({ dir, nodeId, entries, bytes }) {
+    const conf = { voters: [1], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
+    const membership = { members: [{ raftId: 1, nodeId, address: '127.0.0.1:1' }], removed: [] }
+    const log = await DurableLog.open({
+      ...{ dir, nodeId, kek: null, disk: nodeDisk(), logger: nullLogger },
+      init: { raftId: 1, joined: membership, hardState: { term: 1, vote: 1, commit: 0 }, entries: [] },
+    })
+    const data = RaftEntryData.encode({ proposals: [{ proposer: 1, sequence: 1, actions: [putOf(256)] }] })
+    const list = Array.from({ length: entries + 1 }, (_, i) => ({ term: 1, index: i + 1, type: 'normal', data }))
+    for (let at = 0; at < list.length; at += 1000)
+      await log.append(list.slice(at, at + 1000), { term: 1, vote: 1, commit: Math.min(at + 1000, list.length) })
+    machine.bytes = bytes
+    await log.saveSnapshot({ index: 1, term: 1, confState: conf }, membership, machine.snapshot(), 0)
+    await log.close()
+    return {}
+  },
+  /** Starts on what `prepare` made; the time until everything that was committed is applied. */
+  async restart({ dir, nodeId, entries }) {
+    const begun = performance.now()
+    await commands.open({ dir, nodeId, address: '127.0.0.1:1', bootstrap: null, transport: alone })
+    while (machine.index < entries + 1) await new Promise((resolve) => setImmediate(resolve))
+    return { ms: performance.now() - begun, stateBytes: machine.bytes }
   },
   /** A CPU profile from here to `profiled`, which writes it to a file. */
   async profile() {

@@ -26,7 +26,7 @@ export interface SnapshotHooks {
 
 interface Received {
   readonly membership: Membership
-  readonly digest: SnapshotDigest & { readonly epoch: number }
+  readonly digest: SnapshotDigest
 }
 
 const nameOf = (s: { readonly term: number; readonly index: number }): string => `${s.term}-${s.index}`
@@ -152,12 +152,9 @@ export class Snapshots {
             `snapshot ${index} arrived with ${digest.size} bytes, hash ${digest.sha256}; announced were ${described.size}, ${described.sha256}`,
           )
         open = false
-        await writer.commit()
+        await log.receiveSnapshot(writer)
         check()
-        this.#received.set(nameOf(described.meta), {
-          membership: described.membership,
-          digest: { ...digest, epoch: writer.epoch },
-        })
+        this.#received.set(nameOf(described.meta), { membership: described.membership, digest })
         this.hooks.received(m)
       },
       abort: async () => {

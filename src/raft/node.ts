@@ -126,6 +126,8 @@ export class Member implements RaftNode {
       disk: platform.disk,
       logger: this.#logger,
       init: initialLog(options, modules.rng),
+      // Also of a key's change or a snapshot: a member that lives on without a log answers heartbeats and does nothing else.
+      failed: (e) => this.#fail(e),
       ...(platform.randomBytes ? { randomBytes: platform.randomBytes } : {}),
     })
     try {
@@ -347,7 +349,7 @@ export class Member implements RaftNode {
   #do(ready: Ready): void {
     this.#observe(ready)
     if (ready.readStates.length > 0) this.#reads.answer(ready.readStates)
-    this.#dispatch(ready.messages)
+    this.#dispatch(afterOwnVote(ready.messages))
     this.#reads.applied(this.#applied)
   }
 
@@ -660,4 +662,17 @@ export class Member implements RaftNode {
       openReads: this.#reads.open,
     }
   }
+}
+
+/**
+ * A candidate asks for votes only when its own is durable. Elected by the others alone it would send entries in a term that its
+ * disk does not know, and after a crash it could win the same term again, with other entries at the same places.
+ */
+function afterOwnVote(messages: readonly Message[]): readonly Message[] {
+  const requests = messages.filter((m) => m.type === 'MsgVote')
+  if (requests.length === 0) return messages
+  const write = messages.find((m) => m.to === APPEND_THREAD)
+  invariant(write !== undefined, 'raft: a candidate asks for votes without a new term')
+  const held: Message = { ...write, responses: [...write.responses, ...requests] }
+  return messages.filter((m) => m.type !== 'MsgVote').map((m) => (m === write ? held : m))
 }

@@ -1,6 +1,7 @@
 import { decodeConfChange, type Entry, type Message, type RaftId } from '../../src/raft/core/index.js'
 import type { Raft } from '../../src/raft/core/raft.js'
 import type { RawNode } from '../../src/raft/core/raw-node.js'
+import type { DurableLog } from '../../src/raft/log/index.js'
 import type { Member } from '../../src/raft/node.js'
 import { INFLIGHT_MESSAGES } from '../../src/raft/options.js'
 import { mix } from './machine.js'
@@ -115,14 +116,44 @@ export class Checker {
         () => `${m.from} votes for ${m.to} in ${m.term}, on disk ${hard?.vote} in ${hard?.term}`,
       )
     }
+    if (m.type === 'MsgVote') {
+      const hard = member.inspect()?.log.hardState
+      hold(
+        hard !== undefined && (hard.term > m.term || (hard.term === m.term && hard.vote === m.from)),
+        'own vote durable before others are asked',
+        () => `${m.from} asks for votes in ${m.term}, on disk ${hard?.vote} in ${hard?.term}`,
+      )
+    }
     if (m.type === 'MsgAppResp' && !m.reject) {
       const log = member.inspect()?.log
+      // The same write may have replaced the entries, by a newer leader's order.
       hold(
-        log !== undefined && log.lastIndex() >= m.index,
+        log !== undefined && (log.lastIndex() >= m.index || log.hardState.term > m.term),
         'entries durable before they are acknowledged',
         () => `${m.from} acknowledges ${m.index}, on disk ${log?.lastIndex()}`,
       )
+      // Its process may end before the next look; the others count on this.
+      this.#onDisk(this.#of(m.from), log)
     }
+  }
+
+  #of(id: RaftId): Remembered {
+    let r = this.#members.get(id)
+    if (r === undefined) {
+      r = {
+        ...{ term: 0, commit: 0, applied: 0, life: -1, lastIndex: 0, lastTerm: 0, hardTerm: 0, hardVote: 0 },
+        ...{ leadTerm: 0, leadFirst: 0, leadLog: [], config: null },
+      }
+      this.#members.set(id, r)
+    }
+    return r
+  }
+
+  #onDisk(r: Remembered, log: DurableLog): void {
+    r.lastIndex = log.lastIndex()
+    r.lastTerm = Number(log.term(r.lastIndex))
+    r.hardTerm = log.hardState.term
+    r.hardVote = log.hardState.vote
   }
 
   /** The disk was synced; what a new process finds may not be older than what the last one had. */
@@ -161,14 +192,7 @@ export class Checker {
     const { applied } = raft.log
     const lastIndex = log.lastIndex()
     const { hardState } = log
-    let r = this.#members.get(id)
-    if (r === undefined) {
-      r = {
-        ...{ term: 0, commit: 0, applied: 0, life, lastIndex: 0, lastTerm: 0, hardTerm: 0, hardVote: 0 },
-        ...{ leadTerm: 0, leadFirst: 0, leadLog: [], config: null },
-      }
-      this.#members.set(id, r)
-    }
+    const r = this.#of(id)
     const sameLife = r.life === life
     // 6 within one life; over restarts `restarted` looks.
     if (sameLife)
@@ -181,13 +205,14 @@ export class Checker {
     hold(applied <= commit, 'applied ≤ commit', () => `${id}: ${applied} > ${commit}`)
     hold(applied <= lastIndex, 'applied ≤ durable end', () => `${id}: ${applied} > ${lastIndex}`)
     hold(commit <= raft.log.lastIndex(), 'commit ≤ end of the log', () => `${id}: ${commit}`)
-    hold(hardState.commit <= lastIndex, 'commit on disk ≤ end of the log', () => `${id}`)
+    hold(
+      hardState.commit <= lastIndex,
+      'commit on disk ≤ end of the log',
+      () => `${id}: ${hardState.commit} > ${lastIndex}`,
+    )
     this.#matching(id, log)
     if (!sameLife || commit > r.commit) this.#committedBy(raft, sameLife ? r.commit : 0)
-    r.lastIndex = lastIndex
-    r.lastTerm = Number(log.term(lastIndex))
-    r.hardTerm = hardState.term
-    r.hardVote = hardState.vote
+    this.#onDisk(r, log)
     if (raft.role === 'leader') this.#leading(raft, r, sameLife)
     else r.leadTerm = 0
     // 8
@@ -349,7 +374,7 @@ export class Checker {
   }
 
   /** 3: the same (index, term) names the same entry with the same one before it; so, by induction, the same prefix. */
-  #matching(id: RaftId, log: NonNullable<ReturnType<Member['inspect']>>['log']): void {
+  #matching(id: RaftId, log: DurableLog): void {
     let seen = this.#seen.get(id)
     if (seen === undefined) {
       seen = new Map()

@@ -26,6 +26,8 @@ const begun = performance.now()
 const sum = { steps: 0, acknowledged: 0, unknown: 0, reads: 0, snapshots: 0, damage: 0 }
 let failed = 0
 for (let seed = first; seed < first + Number(values.runs); seed++) {
+  // Whoever waits for the end of a seed that has none, sees which one it is.
+  if (values['until-found']) console.log(`seed ${seed}`)
   try {
     const r = await simulate({ seed, steps, ...members, ...trace, ...plant })
     sum.steps += r.steps

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Rng } from '../../src/common/index.js'
 import type { Message, RaftId } from '../../src/raft/core/index.js'
 import type { OutgoingSnapshot, RaftInbox, RaftTransport, RaftTransportFactory } from '../../src/raft/index.js'
+import { TRANSFER_STALL_MS } from '../../src/raft/options.js'
 import type { Owner, VirtualTime } from './virtual-time.js'
 
 export interface NetworkFaults {
@@ -132,18 +133,26 @@ export class SimulatedNetwork {
         throw new Error('link cut')
       if (this.rng.random() < this.faults.dropRate / 4) throw new Error('connection reset')
     }
+    /** A receiver that dies never answers: as in the real transport, a transfer without progress is given up. */
+    const answer = <T>(work: Promise<T>): Promise<T> =>
+      new Promise((resolve, reject) => {
+        const stalled = this.time.schedule(owner, TRANSFER_STALL_MS, () => reject(new Error('no progress')))
+        work.then(resolve, reject).finally(() => {
+          stalled.cancelled = true
+        })
+      })
     await wait(owner)
     check()
     const { pieces, ...described } = this.losePieces ? await withoutLast(snapshot) : snapshot
-    const sink = await station.inbox.receiveSnapshot(m, described)
+    const sink = await answer(station.inbox.receiveSnapshot(m, described))
     try {
       for await (const piece of pieces()) {
         await wait(owner)
         check()
-        await sink.write(piece)
+        await answer(sink.write(piece))
       }
       check()
-      await sink.finish()
+      await answer(sink.finish())
     } catch (e) {
       await sink.abort()
       throw e

@@ -29,9 +29,9 @@ class Machine implements Owner {
   readonly disk: SimulatedDisk
   state: 'off' | 'starting' | 'up' = 'off'
   raftId: RaftId = 0
-  kek: Buffer | null = null
-  /** The key may be either while a rotation runs or after a crash in it. */
-  maybeKek: Buffer | null = null
+  /** Unlock keys that its disk may have, the likeliest first: several while changes run or after a crash in one. */
+  keys: { readonly kek: Buffer | null }[] = [{ kek: null }]
+  keysTried = 0
   flipped: string | null = null
   /** Disks so far: a wiped one is another. */
   disks = 1
@@ -67,6 +67,8 @@ class World {
   #restores = 0
   #damage = 0
   #healing = false
+  /** Raft ids whose removal was asked for: an answer that it failed does not mean that it never happens. */
+  readonly #removing = new Set<RaftId>()
   readonly #members: number
 
   constructor(private readonly options: SimulationOptions) {
@@ -247,7 +249,7 @@ class World {
         nodeId: machine.name,
         advertiseAddress: `${machine.name}:1`,
         bootstrap,
-        kek: machine.kek,
+        kek: machine.keys[0]!.kek,
       },
       {
         clock: this.time.clockOf(machine),
@@ -269,10 +271,15 @@ class World {
         if (machine.life !== life) return
         machine.state = 'up'
         machine.raftId = member.raftId
+        machine.keys = machine.keys.slice(0, 1)
+        machine.keysTried = 0
         this.#note(`up ${machine.name} ${member.raftId}`)
         if (bootstrap === null) this.#guard(() => this.checker.restarted(member.raftId, member))
+        // A process does not end in the middle of a call.
         member.onRemoved(() => {
-          if (machine.life === life) this.#wipe(machine)
+          this.time.schedule(null, 0, () => {
+            if (machine.life === life) this.#wipe(machine)
+          })
         })
         member.onFailed(() => {
           if (machine.life === life) this.#crash(machine, false)
@@ -297,10 +304,8 @@ class World {
       this.#damage++
       this.#replace(machine)
     } else if (e.code === 'wrongUnlockKey') {
-      const other = machine.maybeKek
-      if (other === null && machine.kek === null) this.#error ??= e
-      machine.maybeKek = machine.kek
-      machine.kek = other
+      if (++machine.keysTried === machine.keys.length) this.#error ??= e
+      machine.keys.push(machine.keys.shift()!)
       this.time.schedule(null, 100, () => this.#restart(machine))
     } else if (e.code === 'logWriteFailed' || /EIO/.test(e.message))
       this.time.schedule(null, 500, () => (bootstrap === null ? this.#restart(machine) : this.#replace(machine)))
@@ -330,8 +335,7 @@ class World {
     const old = machine.raftId
     machine.disk.wipe()
     machine.disks++
-    machine.kek = null
-    machine.maybeKek = null
+    machine.keys = [{ kek: null }]
     machine.flipped = null
     machine.state = 'off'
     machine.member = null
@@ -341,10 +345,17 @@ class World {
       if (leader === undefined || known === undefined) return void this.time.schedule(null, ELECTION_MS, remove)
       // The leader removes the old id itself when the same node comes with an empty disk.
       if (this.rng.random() < 0.5 || !known.members.some((m) => m.raftId === old)) return void this.#join(machine)
+      let answered = false
+      const once = (next: () => void) => (): void => {
+        if (!answered) next()
+        answered = true
+      }
       leader.member!.removeMember(old, { force: true }).then(
-        () => this.#join(machine),
-        () => this.time.schedule(null, ELECTION_MS, remove),
+        once(() => this.#join(machine)),
+        once(() => void this.time.schedule(null, ELECTION_MS, remove)),
       )
+      // A leader that dies in between never answers.
+      this.time.schedule(null, 30 * ELECTION_MS, once(remove))
     }
     remove()
   }
@@ -357,8 +368,7 @@ class World {
     machine.member = null
     machine.disk.wipe()
     machine.disks++
-    machine.kek = null
-    machine.maybeKek = null
+    machine.keys = [{ kek: null }]
     this.time.schedule(null, ELECTION_MS, () => this.#join(machine))
   }
 
@@ -577,11 +587,11 @@ class World {
       case 'bitFlip':
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
-        // And not at all with two voters, of which each is needed.
+        // And not at all with two voters, of which each is needed, nor when a removal under way may leave two.
         if (
           (this.#leader()
             ?.member?.status()
-            .members.filter((m) => !m.learner).length ?? 0) < 3
+            .members.filter((m) => !m.learner && !this.#removing.has(m.raftId)).length ?? 0) < 3
         )
           break
         this.#crash(victim, false)
@@ -593,8 +603,10 @@ class World {
         break
       case 'remove': {
         const leader = this.#leader()
-        if (leader && up.length > 2 && leader.member!.status().members.length > 2)
+        if (leader && up.length > 2 && leader.member!.status().members.length > 2) {
+          this.#removing.add(victim.raftId)
           leader.member!.removeMember(victim.raftId).catch(() => {})
+        }
         break
       }
       case 'transfer':
@@ -605,13 +617,11 @@ class World {
       case 'rotateKey': {
         const next = rng.random() < 0.7 ? Buffer.alloc(32, intBetween(rng, 1, 255)) : null
         const life = victim.life
-        victim.maybeKek = next
-        const before = victim.kek
-        victim.kek = next
-        victim.maybeKek = before
+        const key = { kek: next }
+        victim.keys.push(key)
         victim.member!.rotateKek(next).then(
           () => {
-            if (victim.life === life) victim.maybeKek = next
+            if (victim.life === life) victim.keys = victim.keys.slice(victim.keys.indexOf(key))
           },
           () => {},
         )

@@ -10,6 +10,7 @@ import {
 import { describeConfig, describeConfState, hex } from './describe.js'
 import { draft } from './message.js'
 import type { Raft } from './raft.js'
+import { releaseWaitingReads } from './reads.js'
 import { broadcastAppend, maybeCommit, maybeSendAppend } from './replication.js'
 import { isJoint } from './tracker.js'
 import type { ConfChange, ConfState, Message, Snapshot } from './types.js'
@@ -56,6 +57,7 @@ function switchTo(r: Raft, next: Membership): void {
   if (next.config.voters.length === 0) return
   if (maybeCommit(r)) {
     // A smaller quorum may have committed more: tell everyone of the new configuration.
+    releaseWaitingReads(r)
     broadcastAppend(r)
   } else {
     // Newcomers need not wait for a heartbeat to be probed.

@@ -4,19 +4,17 @@ import { broadcastHeartbeat } from './replication.js'
 import type { Message } from './types.js'
 import { NONE } from './types.js'
 
-/** A leader's read request (Raft thesis §6.4). */
+/**
+ * A leader's read request (Raft thesis §6.4). Also the only voter waits for its term's first commit: what was committed
+ * while there were others, or just before it stopped, may be beyond the commit index that it started with.
+ */
 export function handleReadIndex(r: Raft, m: Message): void {
-  if (r.tracker.isSingleton()) {
-    answerRead(r, m, r.log.committed)
-  } else if (!r.committedInCurrentTerm()) {
-    r.waitingReads.push(m)
-  } else {
-    startRead(r, m)
-  }
+  if (r.committedInCurrentTerm()) startRead(r, m)
+  else r.waitingReads.push(m)
 }
 
 function startRead(r: Raft, m: Message): void {
-  if (r.readOnly.option === 'leaseBased') {
+  if (r.tracker.isSingleton() || r.readOnly.option === 'leaseBased') {
     answerRead(r, m, r.log.committed)
     return
   }

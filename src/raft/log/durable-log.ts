@@ -55,6 +55,8 @@ export interface LogOptions {
   readonly init: LogInit | null
   /** Keys, salts and nonces. Absent: node:crypto's. */
   readonly randomBytes?: (length: number) => Uint8Array
+  /** The first failed write, whoever asked for it: the last, since all later ones are refused. */
+  readonly failed?: (error: unknown) => void
 }
 
 const EMPTY_CONF: ConfState = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
@@ -307,25 +309,32 @@ export class DurableLog implements StorageReader {
     })
   }
 
-  /** For a snapshot that another member sends; `installSnapshot` takes it into use. */
+  /** For a snapshot that another member sends; `receiveSnapshot` ends it, `installSnapshot` takes it into use. */
   createSnapshot(term: number, index: number): Promise<SnapshotWriter> {
     const { snapshots, sealer } = this.epoch
     return SnapshotWriter.create(this.options.disk, snapshots, sealer, term, index)
   }
 
-  /** Replaces the whole log by a committed snapshot file (raft.md §2 rule 7): pointer and hard state in one batch. */
+  /**
+   * Durable once it resolves, and from then on a new data key takes the file along. Throws `staleSnapshot` when the key
+   * changed while the file was written: the sender has to send it again, the log goes on.
+   */
+  async receiveSnapshot(writer: SnapshotWriter): Promise<SnapshotDigest> {
+    const digest = await writer.commit()
+    // Asked in turn with the writes: a change of the key that runs may have looked for files before this one was there.
+    if (!(await this.#exclusive(async () => writer.epoch === this.epoch.key.epoch)))
+      throw unavailable('staleSnapshot', `the data key was replaced while a snapshot arrived; send it again`)
+    return digest
+  }
+
+  /** Replaces the whole log by a received snapshot (raft.md §2 rule 7): pointer and hard state in one batch. */
   installSnapshot(
     meta: SnapshotMeta,
     membership: Membership,
-    digest: SnapshotDigest & { readonly epoch: number },
+    digest: SnapshotDigest,
     hardState: HardState | null,
   ): Promise<void> {
     return this.#exclusive(async () => {
-      if (digest.epoch !== this.epoch.key.epoch)
-        throw internal(
-          'staleSnapshot',
-          `snapshot ${meta.index} was sealed with key epoch ${digest.epoch}, now replaced`,
-        )
       const { sealer } = this.epoch
       const anchor = Buffer.from(this.options.randomBytes(ZERO_TAG.length))
       const pointer: Pointer = {
@@ -341,7 +350,8 @@ export class DurableLog implements StorageReader {
       for (let i = this.tail.firstIndex; i <= this.tail.lastIndex; i++) ops.push({ type: 'del', key: entryKey(i) })
       const hs = hardState ?? this.head.hardState
       await this.#commit(ops, {
-        hardState: { ...hs, commit: Math.max(hs.commit, meta.index) },
+        // What is committed beyond comes with its entries, in the next write: a log may never end before its commit.
+        hardState: { ...hs, commit: meta.index },
         lastIndex: meta.index,
         lastTag: anchor,
         snapshotIndex: meta.index,
@@ -446,8 +456,10 @@ export class DurableLog implements StorageReader {
     const tags: Uint8Array[] = []
     let head = this.head
     try {
-      const { term, index } = this.pointer
-      if (index > 0) {
+      for (const name of await disk.list(old.snapshots)) {
+        const [, term, index] = (/^(\d+)-(\d+)$/.exec(name) ?? []).map(Number)
+        // Newer ones are received and wait to be installed.
+        if (term === undefined || index === undefined || index < Math.max(this.pointer.index, 1)) continue
         const writer = await SnapshotWriter.create(disk, next.snapshots, next.sealer, term, index)
         for await (const piece of readSnapshot(disk, old.snapshots, old.sealer, term, index)) await writer.write(piece)
         await writer.commit()
@@ -511,7 +523,9 @@ export class DurableLog implements StorageReader {
                 {},
                 { cause: e },
               )
-        throw e instanceof Error && e.name === 'InvariantError' ? e : this.#failure
+        const told = e instanceof Error && e.name === 'InvariantError' ? e : this.#failure
+        this.options.failed?.(told)
+        throw told
       }
     }
     const done = this.#closed

@@ -16,7 +16,7 @@ export async function checkLevel(path: string): Promise<void> {
   const current = await readFile(join(path, 'CURRENT'), 'latin1')
   const manifest = /^(MANIFEST-\d+)\n$/.exec(current)?.[1]
   if (manifest === undefined) throw damaged(join(path, 'CURRENT'), 'the file', `names ${JSON.stringify(current)}`)
-  if (!names.includes(manifest)) throw damaged(join(path, manifest), 'the file', 'is missing')
+  if (!names.includes(manifest)) throw damaged(join(path, 'CURRENT'), 'the file', `names ${manifest}, which is missing`)
   const live = readManifest(join(path, manifest), await readFile(join(path, manifest)))
   for (const [number, size] of live) {
     const name = names.find((n) => new RegExp(`^0*${number}\\.(ldb|sst)$`).test(n))
@@ -102,7 +102,10 @@ function checkTable(file: string, bytes: Buffer): void {
   const footer = new Reader(bytes.subarray(-FOOTER_BYTES))
   const meta = footer.handle()
   const index = checkBlock(file, bytes, footer.handle())
-  checkBlock(file, bytes, meta)
+  if (footer.rest().some((b, i, all) => b !== 0 && i < all.length - MAGIC.length))
+    throw damaged(file, 'the footer', 'has something in its padding')
+  // Filters are no one's data, but a bad one hides records that are there.
+  for (const filter of indexed(file, checkBlock(file, bytes, meta))) checkBlock(file, bytes, filter)
   let end = 0
   for (const handle of indexed(file, index)) {
     checkBlock(file, bytes, handle)
@@ -122,7 +125,7 @@ function checkBlock(file: string, bytes: Buffer, { offset, size }: Handle): Buff
   return bytes.subarray(offset, end)
 }
 
-/** Values of the index block: where the data blocks are. */
+/** Values of an index block: where other blocks are. */
 function* indexed(file: string, block: Buffer): Generator<Handle> {
   const restarts = block.readUInt32LE(block.length - 4)
   const r = new Reader(block.subarray(0, block.length - 4 - 4 * restarts))
@@ -165,6 +168,9 @@ class Reader {
   }
   slice(): Buffer {
     return this.take(this.varint())
+  }
+  rest(): Buffer {
+    return this.bytes.subarray(this.#at)
   }
   handle(): Handle {
     const offset = this.varint()

@@ -297,6 +297,28 @@ test("ReadOnlyForNewLeader: requests before the term's first commit wait for it"
   }
 })
 
+test("ReadOnlyForNewLeader: the only voter waits for its term's first commit too", (t) => {
+  // Entries 2 and 3 were committed while it was one of three; it did not hear of that before it was left alone.
+  const m = new Member(1, { voters: [1], log: entries(1, 1, 1), hardState: { term: 1, commit: 1 } })
+  m.core.campaign()
+  m.take()
+  m.core.advance()
+  t.is(m.core.status().softState.role, 'leader')
+  m.core.readIndex(bytes('early'))
+  m.work()
+  t.deepEqual(readsOf(m), [['early', 4]])
+})
+
+test('reads that wait for the first commit are answered when a smaller quorum makes it', (t) => {
+  const m = leader({ voters: [1, 2], log: entries(1, 1), hardState: { term: 1, commit: 1 } })
+  m.core.readIndex(bytes('early'))
+  m.work()
+  t.deepEqual(readsOf(m), [])
+  m.core.applyConfChange(change('r2'))
+  m.work()
+  t.deepEqual(readsOf(m), [['early', 3]])
+})
+
 test('ReadOnlyDuplicateRequest: the same context again does not start over', (t) => {
   const m = settled()
   m.core.readIndex(bytes('a'))

@@ -174,8 +174,15 @@ export const FAULTS: readonly Fault[] = [
     'r.leadTransferee = to;\n    if (pr.match === r.log.lastIndex())',
     'r.leadTransferee = to;\n    if (true)',
   ),
-  fault('reads without a heartbeat round', 'reads.js', "if (r.readOnly.option === 'leaseBased')", 'if (true)'),
-  fault("reads before the term's first commit", 'reads.js', 'else if (!r.committedInCurrentTerm())', 'else if (false)'),
+  fault('reads without a heartbeat round', 'reads.js', " || r.readOnly.option === 'leaseBased')", ' || true)'),
+  fault("reads before the term's first commit", 'reads.js', 'if (r.committedInCurrentTerm())', 'if (true)'),
+  fault(
+    'the only voter reads at the commit index that it started with',
+    'reads.js',
+    'if (r.committedInCurrentTerm())',
+    'if (r.tracker.isSingleton() || r.committedInCurrentTerm())',
+  ),
+  fault('waiting reads miss the commit of a smaller quorum', 'membership.js', 'releaseWaitingReads(r);', ''),
   fault('reads on one answer', 'reads.js', " || r.tracker.voteResult(acks) !== 'won')", ')'),
   fault('reads outlive the leadership', 'raft.js', 'this.readOnly = new ReadOnly(this.config.readOnlyOption);', ''),
   fault(

@@ -84,6 +84,28 @@ test('a member whose disk fails stops for good, tells so, and ends what was open
   await rm(dir, { recursive: true })
 })
 
+test('a member stops also when it was not an entry that could not be written', async (t) => {
+  const dir = await scratch()
+  const real = nodeDisk()
+  let broken = false
+  const { member } = single(dir, {
+    ...real,
+    replaceFile: (path, bytes) =>
+      broken ? Promise.reject(new Error('EIO: i/o error')) : real.replaceFile(path, bytes),
+  })
+  const failures: string[] = []
+  member.onFailed((e) => failures.push(e.code))
+  await member.start()
+  await until('it leads', () => member.status().leading)
+  broken = true
+  await t.throwsAsync(member.rotateKek(Buffer.alloc(32, 1)), { code: 'logWriteFailed' })
+  await until('the failure is told', () => failures.length > 0)
+  t.deepEqual(failures, ['logWriteFailed'])
+  t.deepEqual(await member.propose([put('later')]), { result: 'refused', reason: 'stopped' })
+  await member.stop()
+  await rm(dir, { recursive: true })
+})
+
 test('the commit index of an idle member reaches its disk, so that nothing acknowledged is cut off later', async (t) => {
   const dir = await scratch()
   const { member } = single(dir, nodeDisk())
