@@ -8,7 +8,7 @@ import {
   invalid,
   newObjectId,
   type Rng,
-  ShoalError,
+  type ShoalError,
   type Timer,
   unauthorized,
   unavailable,
@@ -30,8 +30,9 @@ import {
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
 import { resolveAdvertiseAddress, resolveDataPathAddress, resolveListenAddress } from './addresses.js'
-import { type ClusterEvent, followCluster } from './cluster-events.js'
-import { removeTree } from './durable.js'
+import type { ClusterEvent } from './cluster-events.js'
+import { requireLogSpace } from './disk-space.js'
+import { ManagerSeat } from './manager-seat.js'
 import { type NodeState, NodeStateStore, validFromMs } from './node-state.js'
 
 export interface ClusterNodeOptions {
@@ -76,13 +77,11 @@ export class ClusterNode implements ClusterBackend {
   readonly #store: NodeStateStore
   #state: NodeState | null = null
   #identity: NodeIdentity | null = null
-  #manager: Manager | null = null
+  readonly #seat: ManagerSeat
   #agent: Agent | null = null
   #status: 'inactive' | 'pending' | 'active' | 'error' | 'locked' = 'inactive'
   #error = ''
   #renewal: Timer | null = null
-  /** Ends the telling of cluster events. */
-  #events: AbortController | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #certificateEpoch = 0
   #stopping = false
@@ -92,6 +91,23 @@ export class ClusterNode implements ClusterBackend {
     private readonly m: ClusterNodeModules,
   ) {
     this.#store = new NodeStateStore(options.dir)
+    const { clock, rng, logger, publish, createManager } = m
+    this.#seat = new ManagerSeat(
+      { dir: options.dir, tickMs: options.tickMs },
+      {
+        ...{ clock, rng, logger, publish, createManager },
+        place: () => ({ ...this.#state!, identity: this.#identity! }),
+        exclusive: (fn) => this.#exclusive(fn),
+        onRemoved: () =>
+          void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
+            logger.error('stopping the removed manager', { error: String(e) }),
+          ),
+      },
+    )
+  }
+
+  get #manager(): Manager | null {
+    return this.#seat.manager
   }
 
   /** Takes up the membership that is on disk. A swarm that cannot be taken up is shown in `docker info`; the engine works on. */
@@ -124,7 +140,7 @@ export class ClusterNode implements ClusterBackend {
       nodeId: this.#identity?.nodeId ?? '',
       nodeAddress: (this.#state?.advertiseAddress ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
       controlAvailable: manager !== null,
-      error: this.#error,
+      error: this.#error || this.#seat.trouble,
       remoteManagers: manager
         ? manager
             .status()
@@ -144,6 +160,8 @@ export class ClusterNode implements ClusterBackend {
   control(): ControlApi {
     if (this.#manager) return this.#manager.control
     if (this.#status === 'locked') throw unavailable('locked', LOCKED)
+    if (this.#seat.trouble)
+      throw unavailable('managerDown', `the manager on this node does not run: ${this.#seat.trouble}`)
     if (this.#status === 'error')
       throw unavailable('swarmError', `the swarm on this node cannot be used: ${this.#error}`)
     throw unavailable('notManager', this.#status === 'inactive' ? NOT_IN_SWARM : IS_WORKER)
@@ -290,7 +308,7 @@ export class ClusterNode implements ClusterBackend {
       remoteManagers: [],
     }
     await this.#store.saveState(this.#state)
-    await this.#startManager({ kind: 'forceNewCluster' }, null)
+    await this.#seat.start({ kind: 'forceNewCluster' }, [])
     await this.#startAgent()
     this.#status = 'active'
     return this.#identity.nodeId
@@ -314,12 +332,13 @@ export class ClusterNode implements ClusterBackend {
     identity: NodeIdentity,
     bootstrap: Exclude<ManagerOptions['bootstrap'], { kind: 'restart' }> | null,
   ): Promise<void> {
+    if (bootstrap) await requireLogSpace(this.options.dir)
     this.#status = 'pending'
     this.#error = ''
     this.#state = state
     this.#identity = identity
     try {
-      if (bootstrap) await this.#startManager(bootstrap, null)
+      if (bootstrap) await this.#seat.start(bootstrap, [])
       await this.#store.save(state, identity)
       await this.#startAgent()
       await this.#untilConnected()
@@ -351,68 +370,15 @@ export class ClusterNode implements ClusterBackend {
   /** After a restart: the log is on disk; a leader may be long in coming, and containers must not wait for it. */
   async #resume(unlockKey: Uint8Array | null): Promise<void> {
     const identity = this.#identity!
-    if (identity.role === 'manager') await this.#startManager({ kind: 'restart' }, unlockKey)
-    await this.#startAgent()
+    try {
+      if (identity.role === 'manager') await this.#seat.start({ kind: 'restart' }, unlockKey ? [unlockKey] : [])
+      await this.#startAgent()
+    } catch (e) {
+      await this.#stopParts()
+      throw e
+    }
     this.#status = 'active'
     this.#error = ''
-  }
-
-  async #startManager(bootstrap: ManagerOptions['bootstrap'], unlockKey: Uint8Array | null): Promise<void> {
-    const state = this.#state!
-    const manager = this.m.createManager(
-      {
-        dir: this.options.dir,
-        identity: this.#identity!,
-        listenAddress: state.listenAddress,
-        advertiseAddress: state.advertiseAddress,
-        bootstrap,
-        unlockKey,
-        tickMs: this.options.tickMs,
-      },
-      { clock: this.m.clock, rng: this.m.rng, logger: this.m.logger.child({ room: 'manager' }) },
-    )
-    manager.onRemoved(() => {
-      this.m.logger.warn('this manager was removed from the raft cluster')
-      void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
-        this.m.logger.error('stopping the removed manager', { error: String(e) }),
-      )
-    })
-    this.#manager = manager
-    const starting = manager.start()
-    this.#tellEvents(manager, starting)
-    if (bootstrap.kind !== 'restart') {
-      await starting
-      return
-    }
-    // A quorum may be missing for hours: go on once the log was read, fail only if it could not be.
-    const settled = await Promise.race([
-      starting.then(
-        () => null,
-        (e: unknown) => ShoalError.from(e),
-      ),
-      this.m.clock.sleep(3000).then(() => null),
-    ])
-    if (settled instanceof Error) {
-      this.#manager = null
-      throw settled
-    }
-    starting.catch((e: unknown) => {
-      this.#error = (e as Error).message
-      this.m.logger.error('manager failed to start', { error: String(e) })
-    })
-  }
-
-  /** From when the member has caught up until it stops: what it read of the log before happened long ago. */
-  #tellEvents(manager: Manager, starting: Promise<void>): void {
-    const ending = new AbortController()
-    this.#events?.abort()
-    this.#events = ending
-    const { clock, logger, publish } = this.m
-    starting
-      .then(() => followCluster(manager.control, { clock, logger, publish }, ending.signal))
-      .catch((e: unknown) => {
-        if (!ending.signal.aborted) logger.error('cluster events are not told any more', { error: String(e) })
-      })
   }
 
   async #startAgent(): Promise<void> {
@@ -493,17 +459,12 @@ export class ClusterNode implements ClusterBackend {
     })
     await this.#store.saveIdentity(identity)
     this.#identity = identity
-    if (identity.role === 'manager' && !this.#manager) {
+    if (identity.role === 'manager' && !this.#seat.taken) {
       const remote = this.#state.remoteManagers[0]?.address
       if (!remote) throw unavailable('noManager', 'no manager is known to join')
-      try {
-        await this.#startManager({ kind: 'join', remote }, null)
-      } catch (e) {
-        this.#manager = null
-        throw e
-      }
-    } else if (identity.role === 'worker' && this.#manager) await this.#dropManager()
-    else this.#manager?.setIdentity(identity)
+      await this.#seat.start({ kind: 'join', remote }, [])
+    } else if (identity.role === 'worker' && this.#seat.taken) await this.#dropManager()
+    else this.#seat.setIdentity(identity)
     this.#agent?.reconnect()
     this.#planRenewal()
   }
@@ -523,34 +484,26 @@ export class ClusterNode implements ClusterBackend {
   }
 
   async #dropManager(): Promise<void> {
-    const manager = this.#manager
-    if (!manager) return
-    this.#manager = null
-    this.#events?.abort()
-    await manager.stop()
-    await removeTree(this.options.dir, 'raft')
+    if (!this.#seat.taken) return
+    await this.#seat.remove()
     if (this.#identity?.role === 'manager') this.#renewSoon()
   }
 
   async #stopParts(): Promise<void> {
     this.#renewal?.cancel()
-    this.#events?.abort()
-    const [agent, manager] = [this.#agent, this.#manager]
+    const agent = this.#agent
     this.#agent = null
-    this.#manager = null
     await agent?.stop()
-    await manager?.stop()
+    await this.#seat.stop()
   }
 
   async #goAway(graceful: boolean): Promise<void> {
     this.#renewal?.cancel()
-    this.#events?.abort()
-    const [agent, manager] = [this.#agent, this.#manager]
+    const agent = this.#agent
     this.#agent = null
-    this.#manager = null
     if (graceful) await agent?.leave()
     else await agent?.stop()
-    await manager?.stop()
+    await this.#seat.stop()
     await this.#store.wipe()
     await this.m.networks.clusterLeft()
     this.#state = null

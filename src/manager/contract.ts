@@ -20,7 +20,7 @@ import type {
   WatchRequest,
 } from '#proto'
 import type { TlsIdentity } from '../common/grpc/index.js'
-import type { Clock, Rng } from '../common/index.js'
+import type { Clock, Rng, ShoalError } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { RaftNodeStatus } from '../raft/index.js'
 
@@ -104,6 +104,10 @@ export interface Manager {
   setIdentity(identity: NodeIdentity): void
   /** Removed from the cluster by others: the owner stops it and wipes its directory. */
   onRemoved(listener: () => void): () => void
+  /** Its log cannot be written: it takes part no more. The owner stops it; another one may be started from its disk. */
+  onFailed(listener: (error: ShoalError) => void): () => void
+  /** Those that may wrap the data key on this disk now, the likeliest first; empty when it lies there in clear. */
+  unlockKeys(): readonly Uint8Array[]
   /** This node's object as the local replica has it. */
   self(): Node | null
   /** The leader's host:port, or null. */

@@ -8,6 +8,8 @@ import { noLeader } from './control/errors.js'
 export const NO_LEADER_MS = 10_000
 /** Between two looks at who leads, besides the looks that Raft's own events cause. */
 const LOOK_MS = 100
+/** Longest wait for a connection before the next look. */
+const CONNECT_MS = 2000
 
 /**
  * The way to the leader from this manager: itself, or a connection. Calls that certainly had no effect (the other side
@@ -78,11 +80,26 @@ export class LeaderLink {
       try {
         if (this.#leading) return await local()
         const client = this.connection()
-        if (client && (await connected(client, Math.min(left, 2000)))) return await remote(client)
+        if (client && (await this.#reaches(client, Math.min(left, CONNECT_MS)))) return await remote(client)
       } catch (e) {
         if (!isKind(e, 'unavailable') || (e as ShoalError).code !== 'notLeader') throw e
       }
       await this.#nextChange(LOOK_MS)
+    }
+  }
+
+  /** False when no connection came about, or when the way to the leader is another one by then: a dead leader holds nobody up. */
+  async #reaches(client: grpc.Client, ms: number): Promise<boolean> {
+    let off = (): void => {}
+    const moved = new Promise<boolean>((resolve) => {
+      off = this.#changed.on(() => {
+        if (this.#closed || this.connection() !== client) resolve(false)
+      })
+    })
+    try {
+      return await Promise.race([connected(client, ms), moved])
+    } finally {
+      off()
     }
   }
 

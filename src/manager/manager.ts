@@ -76,12 +76,14 @@ class SwarmManager implements Manager {
   readonly #store: ReplicatedStore
   readonly #hub: RaftHub
   readonly #removed = new Emitter<void>()
+  readonly #failed = new Emitter<ShoalError>()
   readonly #settings: RaftSettings
   #identity: NodeIdentity
   #server: GrpcServer | null = null
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
   #raftRuns = false
+  #failure: ShoalError | null = null
   /** Ends waits and calls of a manager that stops. */
   readonly #ending = new AbortController()
   #correcting: Promise<void> = Promise.resolve()
@@ -176,6 +178,14 @@ class SwarmManager implements Manager {
 
   onRemoved(listener: () => void): () => void {
     return this.#removed.on(listener)
+  }
+
+  onFailed(listener: (error: ShoalError) => void): () => void {
+    return this.#failed.on(listener)
+  }
+
+  unlockKeys(): readonly Uint8Array[] {
+    return this.#parts?.autolock.keys() ?? (this.#unlockKey ? [this.#unlockKey] : [])
   }
 
   self(): Node | null {
@@ -348,7 +358,11 @@ class SwarmManager implements Manager {
     const logger = this.modules.logger.child({ room: 'dispatcher' })
     const desk = () => leadership.desk
     const reporter = new Reporter(link, desk, this.#identity.nodeId, clock, logger)
-    const dispatcher = new Dispatcher({ store, clock, logger, reporter, authorise: check, desk })
+    const self = {
+      nodeId: this.#identity.nodeId,
+      address: this.options.advertiseAddress.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
+    }
+    const dispatcher = new Dispatcher({ store, clock, logger, reporter, authorise: check, self, desk })
     const managerOf = (nodeId: string): string | null => leadership.desk?.managerOf(nodeId) ?? null
     const broker = new LogBroker({ store, dispatcher, managerOf, identity })
     const local = new LeaderControl({ store, clock, raft, logs: (r, s) => broker.logs(r, s) })
@@ -375,7 +389,10 @@ class SwarmManager implements Manager {
       },
     }
     raft.onRemoved(() => this.#removed.emit())
-    raft.onFailed((e) => this.#logger.error('the raft member failed and has stopped', { error: e.message }))
+    raft.onFailed((e) => {
+      this.#failure = e
+      this.#failed.emit(e)
+    })
     leadership.start()
   }
 
@@ -458,6 +475,7 @@ class SwarmManager implements Manager {
       await new Promise<void>((resolve, reject) => {
         const look = (): void => {
           if (signal.aborted) reject(signal.reason)
+          else if (this.#failure) reject(this.#failure)
           else if (isSettled()) resolve()
         }
         const late = this.#clock.after(SETTLE_DEADLINE_MS, () =>
@@ -470,6 +488,7 @@ class SwarmManager implements Manager {
           () => late.cancel(),
           () => signal.removeEventListener('abort', look),
           raft.onStatus(look),
+          raft.onFailed(look),
           this.#store.onCommit(look),
           link.onChange(look),
         )

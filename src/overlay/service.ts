@@ -81,7 +81,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     async stop() {
       await ctx.locks.idle()
       await sandboxes.stop()
-      cluster.stop()
+      await cluster.stop(sandboxes.belongings().netns.size > 0)
     },
     createNetwork: (spec) => local.create(spec),
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),

@@ -446,7 +446,26 @@ walk('a swarm from init to leave', async (t, c, w) => {
   t.regex(await c.ok('node', 'ps', 'w1', '--format', '{{.Name}} {{.CurrentState}}'), /^asks\.\S+ Running/m)
 
   t.not((await c.run(['network', 'rm', 'ov'])).status, 0, 'a network in use stays')
-  t.is(await c.ok('service', 'rm', 'web', 'asks'), 'web\nasks')
+  // Attached, too: it ends when the job is complete.
+  const job = await c.run(
+    [
+      'service',
+      'create',
+      '--name',
+      'job',
+      '--mode',
+      'replicated-job',
+      '--replicas',
+      '3',
+      '--max-concurrent',
+      '2',
+    ].concat(image, 'true'),
+    { timeoutMs: 60_000 },
+  )
+  t.is(job.status, 0, job.stderr)
+  t.regex(job.stdout, /job complete/)
+  t.is(await c.ok('service', 'ls', '--filter', 'name=job', '--format', '{{.Replicas}}'), '0/2 (3/3 completed)')
+  t.is(await c.ok('service', 'rm', 'web', 'asks', 'job'), 'web\nasks\njob')
   await until(
     'the tasks are gone',
     30,

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { systemClock } from '../../src/common/index.js'
 import { call, Lab, type LabHost, SHOALD, WEB_CHANGES, webRootfs } from '../../src/lab/index.js'
 
-export { call, Lab, type LabHost }
+export { call, Lab, type LabHost, SHOALD }
 export const clock = systemClock
 
 /** The stock commands that are installed: 28 and 20.10 where both are. */
@@ -101,7 +101,7 @@ export async function swarm(l: { readonly plan: { readonly hosts: readonly LabHo
 export interface NodeJson {
   ID: string
   Description: { Hostname: string }
-  Status: { State: string }
+  Status: { State: string; Addr: string }
   ManagerStatus?: { Leader?: boolean; Reachability: string }
 }
 export const nodes = (h: LabHost): Promise<NodeJson[]> =>

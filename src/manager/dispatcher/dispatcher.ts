@@ -39,6 +39,8 @@ export interface DispatcherModules {
   readonly reporter: Reporter
   /** Throws unless the caller is a node (or manager) of this cluster. */
   readonly authorise: (peer: Peer | null, role: 'manager' | 'any') => Peer
+  /** This manager's own node, whose agent dials loopback: others reach it at its advertised address. */
+  readonly self: { readonly nodeId: string; readonly address: string }
   /** Null where this manager does not lead. */
   readonly desk: () => LeaderDesk | null
 }
@@ -154,6 +156,11 @@ export class Dispatcher {
     call.on('error', closed)
   }
 
+  #addressOf(peer: Peer): string {
+    const { self } = this.modules
+    return peer.nodeId === self.nodeId ? self.address : peer.address
+  }
+
   async #register(
     call: Call,
     peer: Peer,
@@ -163,7 +170,7 @@ export class Dispatcher {
     const { clock, reporter, store } = this.modules
     if (!register.description) throw invalid('noDescription', 'a node registers with its description')
     if (present) {
-      reporter.register(peer.nodeId, present.id, register.description, peer.address)
+      reporter.register(peer.nodeId, present.id, register.description, this.#addressOf(peer))
       return present
     }
     this.#limit(peer.nodeId)
@@ -173,7 +180,7 @@ export class Dispatcher {
     const session = new Session(call, peer, clock.monotonic(), this.#facts.rootEpoch)
     this.#sessions.set(peer.nodeId, session)
     old?.end(unavailable('sessionReplaced', `node ${peer.nodeId} began another session`))
-    reporter.register(peer.nodeId, session.id, register.description, peer.address)
+    reporter.register(peer.nodeId, session.id, register.description, this.#addressOf(peer))
     session.tellSession(node, this.#facts, false)
     if (session.hasOldRole(node)) session.tellSession(node, this.#facts, true)
     session.send(clusterMembers(store.view()))

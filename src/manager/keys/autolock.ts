@@ -8,7 +8,7 @@ import type { Store } from '../store/index.js'
  * so that all share the key. One change at a time; the newest wins.
  */
 export class AutolockKeeper {
-  #wrapped: string | null = null
+  #wrapped: string
   #wanted = ''
   #running: Promise<void> | null = null
   readonly #stop: () => void
@@ -25,6 +25,13 @@ export class AutolockKeeper {
       if (commit.reset || commit.events.some((e) => e.kind === 'cluster')) this.#follow()
     })
     this.#follow()
+  }
+
+  /** The one that wraps the data key on disk, and the one that is to: a change that was broken off may have come so far. */
+  keys(): readonly Uint8Array[] {
+    return [...new Set([this.#wrapped, this.#wanted])]
+      .filter((k) => k !== '')
+      .map((k) => new Uint8Array(Buffer.from(k, 'hex')))
   }
 
   async stop(): Promise<void> {

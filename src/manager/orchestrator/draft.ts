@@ -145,7 +145,7 @@ export class ServiceDraft {
         if (!guard(tx)) return
         // A write whose outcome was unknown may have come through since the plan was made.
         const isOccupied = (t: Task): boolean => isWanted(t) && !known.has(t.id)
-        if (created.length > 0 && number > 0 && tx.tasksOfSlot(service.id, number).some(isOccupied)) return
+        if (created.length > 0 && !isGlobal(service) && tx.tasksOfSlot(service.id, number).some(isOccupied)) return
         for (const { id, desiredState } of changed) setDesired(tx, id, desiredState, now)
         for (const task of created) tx.create('task', task)
       })

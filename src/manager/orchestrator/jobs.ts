@@ -29,7 +29,7 @@ function outcomeOf(draft: ServiceDraft, slot: readonly Task[], isUsedUp: ReturnT
 
 /**
  * Runs until `totalCompletions` slots have completed, never more than `maxConcurrent` at a time. A slot whose task failed
- * for good is not tried again; the others go on.
+ * for good is not tried again; the others go on. Slots count from 0, as in Swarm: docker's progress looks for them there.
  */
 export function planReplicatedJob(draft: ServiceDraft): void {
   const job = draft.service.spec?.mode?.replicatedJob
@@ -40,14 +40,14 @@ export function planReplicatedJob(draft: ServiceDraft): void {
   const isUsedUp = usedUp(draft)
   const open: string[] = []
   let active = 0
-  for (let number = 1; number <= total; number++) {
+  for (let number = 0; number < total; number++) {
     const key = String(number)
     const outcome = outcomeOf(draft, draft.slot(key), isUsedUp)
     if (outcome === 'active') active++
     else if (outcome === 'open') open.push(key)
   }
   for (const [key, slot] of [...draft.slots])
-    if (Number(key) > total) for (const task of [...slot]) draft.setDesired(task, TaskState.TASK_REMOVE)
+    if (Number(key) >= total) for (const task of [...slot]) draft.setDesired(task, TaskState.TASK_REMOVE)
   for (const key of open.slice(0, Math.max(0, concurrent - active)))
     draft.create({ key, desiredState: TaskState.TASK_COMPLETE })
 }

@@ -135,8 +135,22 @@ export class ClusterNetworks implements ClusterSide {
     await this.mesh.apply()
   }
 
-  stop(): void {
+  /** `keep`: containers live on without the daemon, and so must their networks; otherwise nothing stays in the kernel. */
+  async stop(keep: boolean): Promise<void> {
     this.mesh.stop()
+    if (keep) return
+    for (const e of this.#entries.values()) {
+      try {
+        await this.#locked(e, async () => {
+          await e.sandbox?.destroy()
+          e.sandbox = null
+        })
+      } catch (error) {
+        this.ctx.log.warn('a cluster network was left in the kernel', { network: e.record.name, error: String(error) })
+      }
+    }
+    await this.mesh.destroy()
+    await this.mesh.removeTable()
   }
 
   /** Paths of namespaces and names of links that are in use: all else of ours is a leftover. */
