@@ -4,6 +4,7 @@ import { invalid, isKind } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
+  ContainerService,
   ContainerView,
   CreateContainerBody,
   HostConfig,
@@ -14,7 +15,17 @@ import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
-import { acceptWebSocket, clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import {
+  acceptWebSocket,
+  clientGone,
+  frame,
+  Gatherer,
+  hijack,
+  pump,
+  startStream,
+  streamType,
+  writeChunk,
+} from '../streams.js'
 import { admitNetworks, networksOf } from '../swarm-networks.js'
 
 const LIST_FILTERS = [
@@ -56,14 +67,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     if (limit !== null && limit > 0) found = found.slice(0, limit)
     const withSize = bool(q, 'size')
     const now = m.clock.now()
-    return Promise.all(
-      found.map(async (c) => {
-        const summary = containerSummary(c, now)
-        if (!withSize) return summary
-        const size = await containers.size(c.id)
-        return { ...summary, SizeRw: size.rw, SizeRootFs: size.rootFs }
-      }),
-    )
+    return withSize ? sized(containers, found, now) : found.map((c) => containerSummary(c, now))
   })
 
   app.post('/containers/create', async (request, reply) => {
@@ -97,14 +101,14 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const iterator = entries[Symbol.asyncIterator]()
     // The first entry is asked for before the status goes out, so that an unreadable log is an error and not an empty 200.
     let next = query.follow ? null : await iterator.next()
-    const out = startStream(request, reply, streamType(request.apiVersion, tty))
+    const out = new Gatherer(startStream(request, reply, streamType(request.apiVersion, tty)))
     for (;;) {
       next ??= await iterator.next()
       if (next.done) break
       const e = next.value
       next = null
       const data = decorated(e, decorate)
-      if (!(await writeChunk(out, tty ? data : frame({ stream: e.stream, data })))) break
+      if (!(await out.write(tty ? data : frame({ stream: e.stream, data })))) break
     }
     await iterator.return?.()
     out.end()
@@ -314,6 +318,22 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
     })
     return reply.code(200).send()
   })
+}
+
+/** Summaries with the sizes of writable layers; a container that goes meanwhile is left out. */
+export async function sized(containers: ContainerService, found: readonly ContainerView[], nowMs: number) {
+  const all = await Promise.all(
+    found.map(async (c) => {
+      try {
+        const size = await containers.size(c.id)
+        return [{ ...containerSummary(c, nowMs), SizeRw: size.rw, SizeRootFs: size.rootFs }]
+      } catch (e) {
+        if (isKind(e, 'notFound')) return []
+        throw e
+      }
+    }),
+  )
+  return all.flat()
 }
 
 export const isPaused = (c: ContainerView): Error =>

@@ -4,12 +4,12 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
 import type { EngineEvent } from '../../engine/index.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
-import { containerSummary } from '../convert/container.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
+import { sized } from './containers.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -111,12 +111,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
         SharedSize: usage.sharedBytes.get(i.id) ?? 0,
         Containers: containers.filter((c) => c.image === i.id).length,
       })),
-      Containers: await Promise.all(
-        containers.map(async (c) => {
-          const size = await engine.containers.size(c.id)
-          return { ...containerSummary(c, m.clock.now()), SizeRw: size.rw, SizeRootFs: size.rootFs }
-        }),
-      ),
+      Containers: await sized(engine.containers, containers, m.clock.now()),
       Volumes: await Promise.all(
         volumes.map(async (v) => ({
           ...volumeJson(v),
