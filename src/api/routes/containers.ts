@@ -340,8 +340,14 @@ export const isPaused = (c: ContainerView): Error =>
   invalid('paused', `container ${c.id} is paused, unpause the container before attach`)
 
 export function size(q: Query): { width: number; height: number } {
-  const height = int(q, 'h', 0)
-  const width = int(q, 'w', 0)
+  const [height, width] = [int(q, 'h', null), int(q, 'w', null)]
+  if (height === null || width === null)
+    throw invalid(
+      'badParameter',
+      'parameters h and w are needed: the height and the width of the terminal in characters',
+    )
+  for (const n of [height, width])
+    if (n < 0 || n > 65535) throw invalid('badParameter', `parameters h and w: ${n} is not between 0 and 65535`)
   return { width, height }
 }
 

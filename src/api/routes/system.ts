@@ -3,6 +3,7 @@ import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
 import type { EngineEvent } from '../../engine/index.js'
+import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
@@ -80,7 +81,17 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.post('/auth', async (request) => {
-    const body = (request.body ?? {}) as { username?: string; password?: string; serveraddress?: string }
+    const body = object<{ username?: string; password?: string; serveraddress?: string }>(
+      request.body ?? {},
+      {
+        username: 'string',
+        password: 'string',
+        serveraddress: 'string',
+        identitytoken: 'string',
+        registrytoken: 'string',
+      },
+      'auth',
+    )
     try {
       await m.engine.images.resolveRemote(
         `${(body.serveraddress ?? '').replace(/^https?:\/\//, '').replace(/\/.*$/, '')}/shoal-login-check:latest`,
