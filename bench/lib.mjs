@@ -32,7 +32,8 @@ export function docker(host, ...args) {
   const r = spawnSync(DOCKER, args, {
     encoding: 'utf8',
     env: { ...process.env, DOCKER_HOST: `unix://${host.socket}` },
-    timeout: 120_000,
+    timeout: 300_000,
+    maxBuffer: 64 * 1024 * 1024,
   })
   if (r.status !== 0)
     throw new Error(`docker ${args.join(' ')}: ${(r.stderr || r.error?.message || '').trim().slice(0, 500)}`)

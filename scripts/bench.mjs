@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from './glob.mjs'
 
 const [name, ...args] = process.argv.slice(2)
-const all = globSync('bench', /^bench\/(?!lib\.)[^/]+\.mjs$/)
+const all = globSync('bench', /^bench\/(?!lib\.|layers\.)[^/]+\.mjs$/)
 const of = (f) => f.slice('bench/'.length, -'.mjs'.length)
 const file = all.find((f) => of(f) === name)
 if (!file) {

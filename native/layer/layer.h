@@ -108,7 +108,7 @@ int command_pack(const struct pack_options *o);
 int command_hold(const struct overlay_spec *spec);
 int command_cat(const struct overlay_spec *spec, const char *path, uint64_t bytes_max);
 int command_changes(const struct overlay_spec *spec);
-int command_usage(const char *root);
+int command_usage(char **roots, int count);
 int command_inherit(const struct overlay_spec *spec, const char *root, const char *list);
 int command_mountpoints(const struct overlay_spec *spec, const char *root, char **wanted, int count);
 int command_mount(const char *source, const char *target, const char *type, const char *options);

@@ -106,7 +106,7 @@ int main(int argc, char **argv)
 	if (strcmp(command, "changes") == 0)
 		return need(overlay.upper, "upper") ? command_changes(&overlay) : 1;
 	if (strcmp(command, "usage") == 0)
-		return command_usage(need(apply.root, "root"));
+		return command_usage(argv + optind, argc - optind);
 	if (strcmp(command, "inherit") == 0)
 		return command_inherit(&overlay, need(apply.root, "root"), need(list, "list"));
 	if (strcmp(command, "mountpoints") == 0)

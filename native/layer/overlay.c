@@ -286,7 +286,8 @@ struct inode {
 	struct inode *next;
 };
 struct usage {
-	uint64_t bytes, inodes;
+	uint64_t bytes;
+	bool any_seen;
 	struct inode *seen[INODE_BUCKETS];
 };
 
@@ -305,18 +306,31 @@ static void visit_usage(void *data, int parent, const char *name, const char *pa
 		struct inode *i = xmalloc(sizeof *i);
 		*i = (struct inode){ st->st_dev, st->st_ino, *bucket };
 		*bucket = i;
+		u->any_seen = true;
 	}
-	u->inodes++;
 	if (S_ISREG(st->st_mode))
 		u->bytes += (uint64_t)st->st_size;
 }
 
-int command_usage(const char *root)
+/* One number a tree, null for one that is not there (any more). */
+int command_usage(char **roots, int count)
 {
 	struct usage *u = xmalloc(sizeof *u);
 	memset(u, 0, sizeof *u);
-	walk(open_directory(root), "", visit_usage, u);
-	fprintf(stderr, "{\"bytes\":%llu,\"inodes\":%llu}\n", (unsigned long long)u->bytes, (unsigned long long)u->inodes);
+	fprintf(stderr, "{\"bytes\":[");
+	for (int i = 0; i < count; i++) {
+		if (access(roots[i], F_OK) != 0 && errno == ENOENT) {
+			fprintf(stderr, "%snull", i ? "," : "");
+			continue;
+		}
+		walk(open_directory(roots[i]), "", visit_usage, u);
+		fprintf(stderr, "%s%llu", i ? "," : "", (unsigned long long)u->bytes);
+		if (u->any_seen)
+			memset(u->seen, 0, sizeof u->seen);
+		u->bytes = 0;
+		u->any_seen = false;
+	}
+	fprintf(stderr, "]}\n");
 	return 0;
 }
 

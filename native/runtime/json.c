@@ -349,10 +349,15 @@ static size_t utf8_len(const unsigned char *p, size_t left) {
   return 0;
 }
 
+// ASCII that stands for itself in a JSON string.
+static const bool PLAIN[256] = {[0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7e] = true};
+
 void json_quote(struct buf *b, const char *s, size_t n) {
   const unsigned char *p = (const unsigned char *)s, *end = p + n, *run = p;
   buf_add(b, "\"", 1);
   while (p < end) {
+    while (p < end && PLAIN[*p]) p++;
+    if (p == end) break;
     size_t len = utf8_len(p, (size_t)(end - p));
     if (len > 1 || (len == 1 && *p >= 0x20 && *p != '"' && *p != '\\' && *p != 0x7f)) {
       p += len;

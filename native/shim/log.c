@@ -1,7 +1,6 @@
 // The container's log in json-file form: one object a line, rotated by size.
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "shim.h"
 
@@ -51,24 +50,33 @@ static void rotate(struct logger *l) {
   else close(old);
 }
 
-// Go's RFC3339Nano: nanoseconds without trailing zeros.
-static void stamp(struct buf *b) {
+// Go's RFC3339Nano: nanoseconds without trailing zeros. The part down to the second is made once a second.
+static void stamp(struct logger *l, struct buf *b) {
   struct timespec ts;
-  struct tm tm;
-  char frac[16];
   clock_gettime(CLOCK_REALTIME, &ts);
-  gmtime_r(&ts.tv_sec, &tm);
-  snprintf(frac, sizeof frac, ".%09ld", ts.tv_nsec);
-  for (int i = 9; i > 0 && frac[i] == '0'; i--) frac[i] = 0;
-  buf_fmt(b, "%04d-%02d-%02dT%02d:%02d:%02d%sZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-          frac[1] ? frac : "");
+  if (ts.tv_sec != l->second || !l->second_text[0]) {
+    struct tm tm;
+    gmtime_r(&ts.tv_sec, &tm);
+    strftime(l->second_text, sizeof l->second_text, "%Y-%m-%dT%H:%M:%S", &tm);
+    l->second = ts.tv_sec;
+  }
+  char frac[10] = ".";
+  size_t digits = 9;
+  long ns = ts.tv_nsec;
+  for (; digits > 0 && ns % 10 == 0; digits--) ns /= 10;
+  for (size_t i = digits; i > 0; i--, ns /= 10) frac[i] = (char)('0' + ns % 10);
+  buf_str(b, l->second_text);
+  if (digits) buf_add(b, frac, digits + 1);
+  buf_add(b, "Z", 1);
 }
 
 static void format(struct logger *l, struct buf *out, int stream, const char *text, size_t n) {
   buf_str(out, "{\"log\":");
   json_quote(out, text, n);
-  buf_fmt(out, ",\"stream\":\"%s\"%s,\"time\":\"", stream ? "stderr" : "stdout", l->attrs ? l->attrs : "");
-  stamp(out);
+  buf_str(out, stream ? ",\"stream\":\"stderr\"" : ",\"stream\":\"stdout\"");
+  if (l->attrs) buf_str(out, l->attrs);
+  buf_str(out, ",\"time\":\"");
+  stamp(l, out);
   buf_str(out, "\"}\n");
 }
 
@@ -112,20 +120,25 @@ bool log_retry(struct logger *l) {
   return true;
 }
 
-static bool emit(struct logger *l, struct buf *batch, int stream, const char *text, size_t n) {
-  bool ok = true;
-  if (l->max_size > 0 && l->size + (int64_t)batch->len >= l->max_size) {
-    if (batch->len) ok = to_disk(l, batch);
-    batch->len = 0;
-    if (!l->waiting.len) rotate(l);
+static bool emit(struct logger *l, int stream, const char *text, size_t n) {
+  bool ok = true, full = l->max_size > 0 && l->size + (int64_t)l->batch.len >= l->max_size;
+  if (l->batch.len && (full || l->batch.len >= LOG_BATCH)) {
+    ok = to_disk(l, &l->batch);
+    l->batch.len = 0;
   }
-  format(l, batch, stream, text, n);
+  if (full && !l->waiting.len) rotate(l);
+  format(l, &l->batch, stream, text, n);
+  return ok;
+}
+
+static bool flush(struct logger *l) {
+  bool ok = !l->batch.len || to_disk(l, &l->batch);
+  l->batch.len = 0;
   return ok;
 }
 
 bool log_write(struct logger *l, int stream, const char *data, size_t n) {
   if (l->fd < 0) return true;
-  autobuf batch = {0};
   struct buf *part = &l->partial[stream];
   bool ok = true;
   while (n) {
@@ -133,11 +146,11 @@ bool log_write(struct logger *l, int stream, const char *data, size_t n) {
     const char *nl = memchr(data, '\n', take);
     if (nl) take = (size_t)(nl - data) + 1;
     if (part->len == 0 && (nl || take == LOG_LINE)) {
-      ok &= emit(l, &batch, stream, data, take);
+      ok &= emit(l, stream, data, take);
     } else {
       buf_add(part, data, take);
       if (nl || part->len == LOG_LINE) {
-        ok &= emit(l, &batch, stream, part->p, part->len);
+        ok &= emit(l, stream, part->p, part->len);
         part->len = 0;
       }
     }
@@ -145,7 +158,7 @@ bool log_write(struct logger *l, int stream, const char *data, size_t n) {
     n -= take;
   }
   if (part->len == 0 && part->cap) buf_free(part);
-  if (batch.len) ok &= to_disk(l, &batch);
+  ok &= flush(l);
   return ok;
 }
 
@@ -153,9 +166,8 @@ void log_finish(struct logger *l) {
   if (l->fd < 0) return;
   for (int s = 0; s < 2; s++) {
     if (!l->partial[s].len) continue;
-    autobuf b = {0};
-    (void)emit(l, &b, s, l->partial[s].p, l->partial[s].len);
-    (void)to_disk(l, &b);  // what is refused now is lost: the process has ended
+    (void)emit(l, s, l->partial[s].p, l->partial[s].len);
+    (void)flush(l);  // what is refused now is lost: the process has ended
     buf_free(&l->partial[s]);
   }
 }

@@ -1,5 +1,7 @@
 // The shim: parent of one container. One thread, one epoll; everything it waits for is a source.
 #pragma once
+#include <time.h>
+
 #include "../runtime/container.h"
 
 enum {
@@ -9,6 +11,7 @@ enum {
   CLIENT_PATIENCE_MS = 3000,  // the container's own process, and with it its log, waits so long for a client that takes nothing
   CLIENT_QUEUE = 1 << 20,   // bytes kept for a client; what a process leaves in its pipes at its end fits above CLIENT_HOLD
   LOG_LINE = 16384,         // bytes of one log line
+  LOG_BATCH = 1 << 16,      // formatted lines are written when they are this many bytes, or when there is nothing more to read
   DRAIN_MS = 2000,          // how long a stray process may hold the output pipes
   LINGER_MS = 5000,         // how long the last bytes wait for their reader
 };
@@ -33,6 +36,9 @@ struct logger {
   struct buf waiting;   // complete lines that the disk refused
   uint64_t lost;
   struct buf partial[2];  // stdout, stderr: the line so far
+  struct buf batch;       // formatted lines of one log_write; empty between calls, its memory is kept
+  time_t second;          // of second_text
+  char second_text[24];
 };
 int log_open(struct logger *l, const struct json *conf, struct err *e);
 bool log_write(struct logger *l, int stream, const char *data, size_t n);  // false: stop reading for now

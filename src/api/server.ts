@@ -44,6 +44,14 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   const app = Fastify({
     logger: false,
     exposeHeadRoutes: false,
+    // A path that is no path: Fastify would answer in a form of its own.
+    frameworkErrors: (error, request, reply) => {
+      stamp(modules, reply as FastifyReply)
+      ;(reply as FastifyReply)
+        .code(400)
+        .type(JSON_TYPE)
+        .send({ message: `malformed path ${request.url.slice(0, 200)}: ${error.message}` })
+    },
     routerOptions: { maxParamLength: 4096, ignoreTrailingSlash: false },
     rewriteUrl: (req) => {
       const m = VERSION_PREFIX.exec(req.url ?? '/')

@@ -46,6 +46,38 @@ export async function writeChunk(to: Writable, data: Uint8Array | string): Promi
   return !to.destroyed
 }
 
+const GATHER_BYTES = 64 * 1024
+
+/** Joins small pieces that come within one turn of the event loop into one write, with back-pressure as `writeChunk`. */
+export class Gatherer {
+  #pieces: Uint8Array[] = []
+  #bytes = 0
+
+  constructor(private readonly to: Writable) {}
+
+  /** Resolves false when the reader is gone. */
+  async write(piece: Uint8Array): Promise<boolean> {
+    if (this.#pieces.length === 0) setImmediate(() => void this.#flush())
+    this.#pieces.push(piece)
+    this.#bytes += piece.length
+    if (this.#bytes < GATHER_BYTES) return !this.to.destroyed
+    return this.#flush()
+  }
+
+  end(): void {
+    void this.#flush()
+    this.to.end()
+  }
+
+  #flush(): Promise<boolean> {
+    if (this.#pieces.length === 0) return Promise.resolve(!this.to.destroyed)
+    const all = Buffer.concat(this.#pieces, this.#bytes)
+    this.#pieces = []
+    this.#bytes = 0
+    return writeChunk(this.to, all)
+  }
+}
+
 /** A stream answer that Fastify must not touch any more; headers go out at once. */
 export function startStream(request: FastifyRequest, reply: FastifyReply, contentType: string): Writable {
   reply.hijack()

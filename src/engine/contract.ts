@@ -98,7 +98,6 @@ export interface OutputChunk {
 }
 
 export interface LogEntry extends OutputChunk {
-  readonly timeMs: number
   /** RFC 3339 with nanoseconds, as recorded. */
   readonly time: string
   readonly attributes: Readonly<Record<string, string>>

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises'
-import { conflict, internal, ShoalError } from '../common/index.js'
+import { conflict, internal, isKind, ShoalError } from '../common/index.js'
 import type { ExitRecord, LiveContainer } from '../runtime/index.js'
 import type { Container, Ending } from './container.js'
 import { containerEvent } from './container-events.js'
@@ -7,7 +7,7 @@ import type { EngineContext } from './context.js'
 import { startHealth } from './health.js'
 import { launch } from './launch.js'
 import { disconnectNetworks } from './network.js'
-import { decideRestart } from './restart-policy.js'
+import { decideRestart, RESTART_DELAY_MIN_MS, WAIT_DELAY_MAX_MS } from './restart-policy.js'
 import { releaseShm } from './shared-memory.js'
 import { parseSignal, SIGKILL, SIGTERM } from './signals.js'
 import { EXIT_START_FAILED, startError } from './start-error.js'
@@ -166,7 +166,7 @@ function restartLater(ctx: EngineContext, container: Container, delayMs: number)
       .run(async () => {
         if (container.record.status !== 'restarting' || ctx.isStopping() || container.isGone) return
         container.record.restartCount++
-        await run(ctx, container)
+        await runByPolicy(ctx, container)
       })
       .catch((caught) => {
         ctx.logger.warn('restarting a container failed', { containerId: container.id, error: String(caught) })
@@ -184,8 +184,26 @@ export function cancelRestart(container: Container): void {
 export async function startWithDaemon(ctx: EngineContext, container: Container): Promise<void> {
   await container.lock.run(async () => {
     if (container.isRunning || container.restartTimer || container.isGone) return
-    await run(ctx, container)
+    await runByPolicy(ctx, container)
   })
+}
+
+/**
+ * A start that nobody asked for. What it needs may be missing for a while only, a cluster's network before a manager
+ * answers above all: then it goes on trying. Any other failure is its end, as it is for dockerd.
+ */
+async function runByPolicy(ctx: EngineContext, container: Container): Promise<void> {
+  const { record } = container
+  const lastMs = container.restartDelayMs
+  try {
+    await run(ctx, container)
+  } catch (caught) {
+    if (!isKind(caught, 'unavailable') || ctx.isStopping()) throw caught
+    ctx.logger.info('a container waits for what it needs', { containerId: container.id, error: record.error })
+    record.status = 'restarting'
+    await ctx.store.put(record)
+    restartLater(ctx, container, Math.min(Math.max(lastMs * 2, RESTART_DELAY_MIN_MS), WAIT_DELAY_MAX_MS))
+  }
 }
 
 /** Goes on with the back-off that a daemon's end interrupted. */

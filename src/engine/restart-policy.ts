@@ -1,6 +1,8 @@
 /** Back-off between restarts, ms. */
 export const RESTART_DELAY_MIN_MS = 100
 export const RESTART_DELAY_MAX_MS = 60_000
+/** Between tries to start what waits for something outside the container, ms at most. */
+export const WAIT_DELAY_MAX_MS = 5000
 /** A container that ran this long is well again: its next restart waits the minimum. */
 export const RESTART_RESET_AFTER_MS = 10_000
 

@@ -220,7 +220,8 @@ export class Containers implements ContainerService {
   async resize(reference: string, width: number, height: number): Promise<void> {
     const container = this.#find(reference)
     if (!container.live) throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id })
-    await container.live.resize(width, height)
+    // Without a terminal there is nothing to resize, and dockerd takes it all the same.
+    if (container.record.config.Tty) await container.live.resize(width, height)
     containerEvent(this.ctx, container, 'resize', { height: String(height), width: String(width) })
   }
 
@@ -280,7 +281,7 @@ export class Containers implements ContainerService {
     const exec = this.#execs.find(execId)
     if (!exec.handle || !exec.isRunning)
       throw conflict('execNotRunning', `exec ${execId} is not running`, { id: execId })
-    await exec.handle.resize(width, height)
+    if (exec.config.tty) await exec.handle.resize(width, height)
   }
 
   execCheckStart(execId: string): void {

@@ -37,6 +37,8 @@ export class Sandboxes {
   readonly #files: SandboxFiles
   readonly #discovery: Discovery
   readonly #netnsDir: string
+  /** Links on their way out. */
+  readonly #going = new Set<Promise<void>>()
 
   constructor(
     private readonly ctx: OverlayContext,
@@ -81,6 +83,7 @@ export class Sandboxes {
 
   /** Closes this process's sockets; namespaces, links and tables stay. */
   async stop(): Promise<void> {
+    await Promise.all(this.#going)
     for (const s of this.#live.values()) {
       s.resolver?.close()
       this.reservations.release(s.ports)
@@ -224,7 +227,8 @@ export class Sandboxes {
         await this.#forgetFlows(s.ports)
         s.ports = []
       }
-      for (const a of s.attachments) await this.#detach(s, a)
+      for (const a of s.attachments) await this.#letGo(s, a)
+      s.attachments = []
       if (ownsNetns(s)) await this.ctx.native.netnsDelete(s.netns!)
       await this.#store.delete(id)
       this.#live.delete(id)
@@ -383,15 +387,46 @@ export class Sandboxes {
   }
 
   async #detach(s: Live, a: Attachment): Promise<void> {
-    const network = this.local.get(a.record.networkId) ?? this.cluster.get(a.record.networkId)
+    await this.#takeDown(s, a)
+    this.#free(a)
+    s.attachments = s.attachments.filter((x) => x !== a)
+    await this.#save(s)
+  }
+
+  /**
+   * Of a sandbox that goes: the kernel takes ten milliseconds and more to remove a link, and nobody waits for that where the
+   * endpoint can be muted first. A link that a crash leaves is removed at the next start.
+   */
+  async #letGo(s: Live, a: Attachment): Promise<void> {
+    const network = this.#networkOrNull(a.record.networkId)
+    const driver = network && this.#driver(network)
+    if (
+      driver?.mute &&
+      (await driver.mute(a, s.netns!).then(
+        () => true,
+        () => false,
+      ))
+    ) {
+      const going: Promise<void> = this.#takeDown(s, a)
+        .catch((e) => this.ctx.log.error('a link could not be removed', { link: a.hostLink, error: String(e) }))
+        .finally(() => this.#going.delete(going))
+      this.#going.add(going)
+    } else await this.#takeDown(s, a)
+    this.#free(a)
+  }
+
+  async #takeDown(s: Live, a: Attachment): Promise<void> {
+    const network = this.#networkOrNull(a.record.networkId)
     if (network) await this.#driver(network)?.detach(network, a, s.netns!)
     else if (a.hostLink !== '')
       await this.ctx.native.netLink(null, [{ op: 'linkDel', name: a.hostLink, tolerate: ['ENODEV'] }])
+  }
+
+  #free(a: Attachment): void {
+    const network = this.#networkOrNull(a.record.networkId)
     if (network?.scope === 'local' && a.record.ipv4Address !== '')
       this.local.pool(network.id).release(a.record.ipv4Address)
-    s.attachments = s.attachments.filter((x) => x !== a)
     this.#discovery.forget(a.record.networkId)
-    await this.#save(s)
   }
 
   #address(s: Live, n: NetworkRecord, r: JoinRequest): { ip: string; prefix: number; gateway: string } {

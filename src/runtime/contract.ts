@@ -112,6 +112,13 @@ export interface RemoteImage {
 export type ImageDeletion = { readonly Untagged: string } | { readonly Deleted: string }
 
 /** Images: blobs by digest, references, layers as overlay snapshots. All names are docker's (short names allowed). */
+export interface SearchResult {
+  readonly name: string
+  readonly description: string
+  readonly stars: number
+  readonly isOfficial: boolean
+}
+
 export interface ImageService {
   start(): Promise<void>
   stop(): Promise<void>
@@ -126,6 +133,11 @@ export interface ImageService {
     reference: string,
     options: { readonly auth?: RegistryAuth; readonly signal?: AbortSignal },
   ): Promise<RemoteImage>
+  /** Repositories of a registry ("host/term", or Docker Hub's) whose names or descriptions have the term. */
+  search(
+    term: string,
+    options: { readonly limit: number; readonly auth?: RegistryAuth | undefined },
+  ): Promise<readonly SearchResult[]>
   /** One layer from a tar (any compression libarchive reads). `changes` are Dockerfile instructions (CMD ENV EXPOSE ...). */
   import(
     tar: Readable,

@@ -4,6 +4,7 @@ import { invalid, isKind } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
+  ContainerService,
   ContainerView,
   CreateContainerBody,
   HostConfig,
@@ -14,7 +15,17 @@ import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
-import { acceptWebSocket, clientGone, frame, hijack, pump, startStream, streamType, writeChunk } from '../streams.js'
+import {
+  acceptWebSocket,
+  clientGone,
+  frame,
+  Gatherer,
+  hijack,
+  pump,
+  startStream,
+  streamType,
+  writeChunk,
+} from '../streams.js'
 import { admitNetworks, networksOf } from '../swarm-networks.js'
 
 const LIST_FILTERS = [
@@ -58,14 +69,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     if (limit !== null && limit > 0) found = found.slice(0, limit)
     const withSize = bool(q, 'size')
     const now = m.clock.now()
-    return Promise.all(
-      found.map(async (c) => {
-        const summary = containerSummary(c, now)
-        if (!withSize) return summary
-        const size = await containers.size(c.id)
-        return { ...summary, SizeRw: size.rw, SizeRootFs: size.rootFs }
-      }),
-    )
+    return withSize ? sized(containers, found, now) : found.map((c) => containerSummary(c, now))
   })
 
   app.post('/containers/create', async (request, reply) => {
@@ -99,14 +103,14 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const iterator = entries[Symbol.asyncIterator]()
     // The first entry is asked for before the status goes out, so that an unreadable log is an error and not an empty 200.
     let next = query.follow ? null : await iterator.next()
-    const out = startStream(request, reply, streamType(request.apiVersion, tty))
+    const out = new Gatherer(startStream(request, reply, streamType(request.apiVersion, tty)))
     for (;;) {
       next ??= await iterator.next()
       if (next.done) break
       const e = next.value
       next = null
       const data = decorated(e, decorate)
-      if (!(await writeChunk(out, tty ? data : frame({ stream: e.stream, data })))) break
+      if (!(await out.write(tty ? data : frame({ stream: e.stream, data })))) break
     }
     await iterator.return?.()
     out.end()
@@ -318,12 +322,34 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   })
 }
 
+/** Summaries with the sizes of writable layers; a container that goes meanwhile is left out. */
+export async function sized(containers: ContainerService, found: readonly ContainerView[], nowMs: number) {
+  const all = await Promise.all(
+    found.map(async (c) => {
+      try {
+        const size = await containers.size(c.id)
+        return [{ ...containerSummary(c, nowMs), SizeRw: size.rw, SizeRootFs: size.rootFs }]
+      } catch (e) {
+        if (isKind(e, 'notFound')) return []
+        throw e
+      }
+    }),
+  )
+  return all.flat()
+}
+
 export const isPaused = (c: ContainerView): Error =>
   invalid('paused', `container ${c.id} is paused, unpause the container before attach`)
 
 export function size(q: Query): { width: number; height: number } {
-  const height = int(q, 'h', 0)
-  const width = int(q, 'w', 0)
+  const [height, width] = [int(q, 'h', null), int(q, 'w', null)]
+  if (height === null || width === null)
+    throw invalid(
+      'badParameter',
+      'parameters h and w are needed: the height and the width of the terminal in characters',
+    )
+  for (const n of [height, width])
+    if (n < 0 || n > 65535) throw invalid('badParameter', `parameters h and w: ${n} is not between 0 and 65535`)
   return { width, height }
 }
 

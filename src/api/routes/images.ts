@@ -3,9 +3,13 @@ import { invalid, ShoalError, unimplemented } from '../../common/index.js'
 import type { Digest, Image, ImagePlatform, ProgressMessage, RegistryAuth } from '../../runtime/index.js'
 import type { ApiModules } from '../contract.js'
 import { imageHistory, imageInspect, imageSummary } from '../convert/image.js'
-import { bool, Filters, list, type Query, text } from '../query.js'
+import { bool, Filters, int, list, type Query, text } from '../query.js'
 import { clientGone, startStream } from '../streams.js'
 import { pruneUntil } from './containers.js'
+
+/** Results of a search: docker's own default, and the most that it takes. */
+const SEARCH_LIMIT = 25
+const SEARCH_LIMIT_MAX = 100
 
 export function registerImages(app: FastifyInstance, m: ApiModules): void {
   const { images, containers } = m.engine
@@ -95,10 +99,25 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
 
   app.get('/images/search', async (request) => {
     const q = request.query as Query
-    throw unimplemented(
-      'search',
-      `search for "${text(q, 'term')}": the registry API that Shoal speaks has no search; list a registry's catalogue instead`,
-    )
+    const limit = int(q, 'limit', SEARCH_LIMIT) || SEARCH_LIMIT
+    if (limit < 0 || limit > SEARCH_LIMIT_MAX)
+      throw invalid('badParameter', `parameter limit: ${limit} is not between 1 and ${SEARCH_LIMIT_MAX}`)
+    const filters = Filters.parse(q, ['is-automated', 'is-official', 'stars'])
+    const stars = filters.values('stars').map(Number)
+    if (stars.some((n) => !Number.isInteger(n)))
+      throw invalid('badFilter', `invalid filter 'stars=${filters.values('stars')[0]}'`)
+    const found = await images.search(text(q, 'term'), { limit, auth: registryAuth(request) })
+    return found
+      .filter((r) => stars.every((n) => r.stars >= n))
+      .filter((r) => !filters.has('is-official') || r.isOfficial === filters.bool('is-official', false))
+      .filter(() => !filters.bool('is-automated', false))
+      .map((r) => ({
+        name: r.name,
+        description: r.description,
+        star_count: r.stars,
+        is_official: r.isOfficial,
+        is_automated: false,
+      }))
   })
 
   app.post('/images/prune', async (request) => {

@@ -3,13 +3,14 @@ import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
 import type { EngineEvent } from '../../engine/index.js'
+import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
-import { containerSummary } from '../convert/container.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
+import { sized } from './containers.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -80,7 +81,17 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.post('/auth', async (request) => {
-    const body = (request.body ?? {}) as { username?: string; password?: string; serveraddress?: string }
+    const body = object<{ username?: string; password?: string; serveraddress?: string }>(
+      request.body ?? {},
+      {
+        username: 'string',
+        password: 'string',
+        serveraddress: 'string',
+        identitytoken: 'string',
+        registrytoken: 'string',
+      },
+      'auth',
+    )
     try {
       await m.engine.images.resolveRemote(
         `${(body.serveraddress ?? '').replace(/^https?:\/\//, '').replace(/\/.*$/, '')}/shoal-login-check:latest`,
@@ -111,12 +122,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
         SharedSize: usage.sharedBytes.get(i.id) ?? 0,
         Containers: containers.filter((c) => c.image === i.id).length,
       })),
-      Containers: await Promise.all(
-        containers.map(async (c) => {
-          const size = await engine.containers.size(c.id)
-          return { ...containerSummary(c, m.clock.now()), SizeRw: size.rw, SizeRootFs: size.rootFs }
-        }),
-      ),
+      Containers: await sized(engine.containers, containers, m.clock.now()),
       Volumes: await Promise.all(
         volumes.map(async (v) => ({
           ...volumeJson(v),

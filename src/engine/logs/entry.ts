@@ -21,7 +21,6 @@ export function parseEntry(line: Buffer): LogEntry | null {
     stream: raw.stream === 'stderr' ? 'stderr' : 'stdout',
     data: Buffer.from(raw.log, 'utf8'),
     time: raw.time,
-    timeMs: parseTime(raw.time),
     attributes: (raw.attrs as Record<string, string> | undefined) ?? {},
   }
 }

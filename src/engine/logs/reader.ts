@@ -3,7 +3,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Clock, Timer } from '../../common/index.js'
 import type { LogEntry, LogQuery } from '../contract.js'
-import { parseEntry } from './entry.js'
+import { parseEntry, parseTime } from './entry.js'
 import { findTail, LineCutter, logFiles, readToEnd } from './files.js'
 
 /** Whether the process still writes; `onEnd` calls back once it will write no more. */
@@ -28,12 +28,21 @@ export async function* readLog(
   if (query.tail === 0 && !query.follow) return
   const wants = (entry: LogEntry): boolean =>
     (entry.stream === 'stdout' ? query.stdout : query.stderr) &&
-    (query.sinceMs === null || entry.timeMs >= query.sinceMs)
-  const isPast = (entry: LogEntry): boolean => query.untilMs !== null && entry.timeMs > query.untilMs
+    (query.sinceMs === null || parseTime(entry.time) >= query.sinceMs)
+  const isPast = (entry: LogEntry): boolean => query.untilMs !== null && parseTime(entry.time) > query.untilMs
   const parse = (line: Buffer): LogEntry | null => {
     const entry = parseEntry(line)
     return entry && wants(entry) ? entry : null
   }
+
+  // Without a condition every whole line counts, and need not be taken apart to be counted.
+  const isWanted =
+    query.stdout && query.stderr && query.sinceMs === null && query.untilMs === null
+      ? isWhole
+      : (line: Buffer): boolean => {
+          const entry = parse(line)
+          return entry !== null && !isPast(entry)
+        }
 
   // Before the first look, so that nothing written after it is missed.
   const bell = query.follow
@@ -42,13 +51,7 @@ export async function* readLog(
   let file: FileHandle | null = null
   try {
     const files = await logFiles(path)
-    const from =
-      query.tail === null
-        ? { file: 0, at: 0 }
-        : await findTail(files, query.tail, (line) => {
-            const entry = parse(line)
-            return entry !== null && !isPast(entry)
-          })
+    const from = query.tail === null ? { file: 0, at: 0 } : await findTail(files, query.tail, isWanted)
     const position = { at: from.at }
     let cutter = new LineCutter()
     for (const name of files.slice(from.file)) {
@@ -103,6 +106,9 @@ export async function* readLog(
     await file?.close()
   }
 }
+
+/** A line that a crash did not cut short: `{…}`. */
+const isWhole = (line: Buffer): boolean => line[0] === 0x7b && line[line.length - 1] === 0x7d
 
 async function openIfThere(path: string): Promise<FileHandle | null> {
   try {

@@ -102,6 +102,19 @@ export class BridgeDriver implements NetworkDriver {
     }
   }
 
+  async mute(a: Attachment, netns: string): Promise<void> {
+    const { interfaceName, ipv4Address, ipv4PrefixLength } = a.record
+    await this.ctx.native.netLink(netns, [
+      {
+        op: 'addrDel',
+        dev: interfaceName,
+        address: ipv4Address,
+        prefix: ipv4PrefixLength,
+        tolerate: ['EADDRNOTAVAIL', 'ENODEV'],
+      },
+    ])
+  }
+
   async detach(_n: NetworkRecord, a: Attachment): Promise<void> {
     await this.ctx.native.netLink(null, [{ op: 'linkDel', name: a.hostLink, tolerate: ['ENODEV'] }])
   }

@@ -16,4 +16,9 @@ export interface NetworkDriver {
   attach(network: NetworkRecord, attachment: Attachment, netns: string): Promise<void>
   /** Idempotent; the namespace may be gone. */
   detach(network: NetworkRecord, attachment: Attachment, netns: string): Promise<void>
+  /**
+   * Makes the endpoint mute, in much less time than the kernel needs to take a link down: its address is free when this
+   * resolves. `detach` must follow. For endpoints of a namespace that nobody lives in any more.
+   */
+  mute?(attachment: Attachment, netns: string): Promise<void>
 }

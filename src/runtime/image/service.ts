@@ -1,10 +1,12 @@
 import type { Readable } from 'node:stream'
+import { invalid } from '../../common/index.js'
 import type { Digest, Image, ImageService } from '../contract.js'
 import { type ImageOptions, type RuntimeModules, resolveImageOptions } from '../options.js'
 import { familiarString } from '../registry/reference.js'
+import { searchPlace, searchRegistry } from '../registry/search.js'
 import { loadImages } from './load.js'
 import { commitImage, importImage, targetReference } from './made.js'
-import { pullImage, resolveRemote } from './pull.js'
+import { openTransport, pullImage, resolveRemote } from './pull.js'
 import { pushImage } from './push.js'
 import { removeImage } from './remove.js'
 import { saveImages } from './save.js'
@@ -89,6 +91,17 @@ class Service implements LocalImageService {
 
   commit(options: Parameters<ImageService['commit']>[0]): Promise<Image> {
     return commitImage(this.store, this.store.upperOf(options.container), options)
+  }
+
+  async search(term: string, options: Parameters<ImageService['search']>[1]): ReturnType<ImageService['search']> {
+    const place = searchPlace(term)
+    if (place.term === '') throw invalid('noTerm', `search: "${term}" names no term; use [HOST[:PORT]/]TERM`)
+    const transport = openTransport(this.store, place.host, options.auth)
+    try {
+      return await searchRegistry(transport, { ...place, limit: options.limit })
+    } finally {
+      await transport.close()
+    }
   }
 
   onEvent(listener: (event: ImageEvent) => void): () => void {

@@ -51,6 +51,10 @@ export const statusOf = (e: unknown): number | null =>
 export const faultsOf = (e: unknown): readonly RegistryFault[] =>
   e instanceof ShoalError && e.code === 'registryStatus' ? (e.fields.faults as RegistryFault[]) : []
 
+/** The connection was not made in time: another try would only take as long again. */
+export const isSilent = (e: unknown): boolean =>
+  e instanceof ShoalError && (e.cause as { code?: unknown } | undefined)?.code === 'UND_ERR_CONNECT_TIMEOUT'
+
 /** Worth another try: the network, the registry's own trouble, or too many requests. */
 export function isTransient(e: unknown): boolean {
   if (!(e instanceof ShoalError)) return false

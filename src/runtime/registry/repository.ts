@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { invalid, ShoalError } from '../../common/index.js'
 import { digestOf } from '../content/blob-store.js'
 import type { Descriptor, Digest } from '../contract.js'
-import { isTransient, statusOf } from './errors.js'
+import { isSilent, isTransient, statusOf } from './errors.js'
 import { MANIFEST_ACCEPT, type Manifest, type ManifestIndex, mediaTypeOf, parseManifest } from './media-types.js'
 import { headerOf, readBody, type Transport } from './transport.js'
 
@@ -292,7 +292,7 @@ export class Repository {
         return await fn()
       } catch (e) {
         // A host that cannot be reached at all is told at once; trouble in the middle is worth patience.
-        const worth = isTransient(e) && (statusOf(e) !== null || attempt < 2)
+        const worth = isTransient(e) && !isSilent(e) && (statusOf(e) !== null || attempt < 2)
         if (signal?.aborted || !worth || attempt >= this.retry.attemptsMax) throw e
         await this.retry.pause(attempt, signal)
       }

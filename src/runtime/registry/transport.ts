@@ -36,6 +36,8 @@ export interface RegistryResponse {
 }
 
 const REDIRECTS_MAX = 5
+/** As dockerd: whoever waits at a terminal should hear of a host that is not there. */
+const CONNECT_TIMEOUT_MS = 15_000
 /** Error bodies are for people. */
 const ERROR_BODY_BYTES_MAX = 64 * 1024
 
@@ -110,7 +112,7 @@ export class Transport {
       headersTimeout: options.idleTimeoutMs,
       bodyTimeout: options.idleTimeoutMs,
       connect: {
-        timeout: Math.min(options.idleTimeoutMs, 30_000),
+        timeout: Math.min(options.idleTimeoutMs, CONNECT_TIMEOUT_MS),
         rejectUnauthorized: !this.#insecure,
         ...(dir && {
           ca: readIfThere(join(dir, 'ca.crt')),

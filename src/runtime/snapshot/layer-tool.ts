@@ -1,6 +1,6 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
-import { type ErrorKind, ShoalError } from '../../common/index.js'
+import { type ErrorKind, notFound, ShoalError } from '../../common/index.js'
 
 /** What apply and pack print (native/layer). */
 export interface LayerResult {
@@ -45,6 +45,9 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
   ENOSPC: 'unavailable',
   EDQUOT: 'unavailable',
 }
+
+/** Trees a call of `usage` measures: its arguments and its result line stay short. */
+const USAGE_TREES_MAX = 400
 
 /** Standard error beyond this is cut: the result line is short. */
 const STDERR_BYTES_MAX = 64 * 1024
@@ -178,6 +181,12 @@ function readOutcome(
 
 /** The commands of native/layer. */
 export class LayerTool {
+  #measuring: {
+    readonly root: string
+    readonly resolve: (bytes: number) => void
+    readonly reject: (error: unknown) => void
+  }[] = []
+
   constructor(private readonly tool: string) {}
 
   start(command: string, args: readonly string[]): LayerProcess {
@@ -215,6 +224,35 @@ export class LayerTool {
     const p = this.start(command, args)
     p.stdout.resume()
     return p.finish()
+  }
+
+  /**
+   * Bytes of a tree's files, each inode once. What is asked for within one turn of the event loop is one process's work.
+   * @throws notFound `noTree` when the directory is not there.
+   */
+  usage(root: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#measuring.length === 0) setImmediate(() => void this.#measure())
+      this.#measuring.push({ root, resolve, reject })
+    })
+  }
+
+  async #measure(): Promise<void> {
+    const all = this.#measuring
+    this.#measuring = []
+    for (let at = 0; at < all.length; at += USAGE_TREES_MAX) {
+      const some = all.slice(at, at + USAGE_TREES_MAX)
+      try {
+        const { bytes } = (await this.run('usage', ['--', ...some.map((x) => x.root)])) as { bytes: (number | null)[] }
+        for (const [i, { root, resolve, reject }] of some.entries()) {
+          const size = bytes[i]
+          if (typeof size === 'number') resolve(size)
+          else reject(notFound('noTree', `directory ${root} is gone`, { root }))
+        }
+      } catch (caught) {
+        for (const x of some) x.reject(caught)
+      }
+    }
   }
 
   /** Result and everything it wrote. The caller bounds the size by the command's own limit. */

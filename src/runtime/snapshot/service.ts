@@ -95,8 +95,7 @@ class Snapshots implements SnapshotService {
   }
 
   async usage(containerId: string): Promise<number> {
-    const r = await this.store.tool.run('usage', ['--root', this.store.upperOf(containerId)])
-    return r.bytes as number
+    return this.store.tool.usage(this.store.upperOf(containerId))
   }
 
   async changes(containerId: string): Promise<readonly { readonly path: string; readonly kind: ChangeKind }[]> {

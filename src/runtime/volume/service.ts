@@ -231,7 +231,7 @@ class LocalVolumes implements VolumeService {
 
   async usage(name: string): Promise<number> {
     const record = await this.get(name)
-    return (await this.#tool.run('usage', ['--root', record.mountpoint])).bytes as number
+    return this.#tool.usage(record.mountpoint)
   }
 
   users(name: string): readonly string[] {
