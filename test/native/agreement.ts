@@ -82,8 +82,11 @@ function parts(text: string, dir: string, trace: string): Parts {
   let name = ''
   for (const line of `${text}\n== hooks\n${trace}`.split('\n')) {
     const head = line.match(/^== (\w+)$/)
-    if (head) found.set((name = head[1]!), (lines = []))
-    else if (line.trim()) {
+    if (head) {
+      name = head[1]!
+      lines = []
+      found.set(name, lines)
+    } else if (line.trim()) {
       let shown = name === 'mounts' ? mountLine(line, dir) : line.trim()
       if (name === 'namespaces') {
         const [kind, link] = shown.split(' ') as [string, string]

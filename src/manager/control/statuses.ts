@@ -23,7 +23,7 @@ export function serviceStatus(view: ReadView, service: Service): ServiceStatus {
     : mode?.replicatedJob
       ? Math.min(
           mode.replicatedJob.maxConcurrent || mode.replicatedJob.totalCompletions,
-          Math.max(0, mode.replicatedJob.totalCompletions - completed),
+          mode.replicatedJob.totalCompletions,
         )
       : wanted
   return ServiceStatus.create({
