@@ -3,7 +3,7 @@
 // cut off (also one way), run out of disk, and have their wall clocks jump. Each fault is seen to have its effect before it
 // ends. At the end the history is checked: no acknowledged write lost, no stale read.
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -121,7 +121,8 @@ const clockFile = (h: LabHost): string => join(dirname(h.socket), 'clock')
 function setClock(h: LabHost, offsetMs: number): void {
   const ns = Buffer.alloc(8)
   ns.writeBigInt64LE(BigInt(Math.round(offsetMs)) * 1_000_000n)
-  writeFileSync(clockFile(h), ns)
+  // In place: daemons have it mapped, and would be ended by a page that is cut off.
+  writeFileSync(clockFile(h), ns, { flag: existsSync(clockFile(h)) ? 'r+' : 'w' })
 }
 
 /** How far the daemon's wall clock is from ours. */
@@ -295,6 +296,11 @@ try {
   )
   const idle = [...faults.keys()].filter((kind) => !effective.has(kind))
   if (idle.length > 0) say(`without any effect: ${idle.join(', ')}`)
+  if (lost.length + stale.length + torn.length > 0) {
+    const file = join(tmpdir(), `chaos-history-${seed}.json`)
+    writeFileSync(file, history.map((o) => JSON.stringify(o)).join('\n'))
+    say(`all operations are in ${file}`)
+  }
   for (const line of [...lost, ...stale, ...torn].slice(0, 50)) console.log(line)
   say(`${lost.length} acknowledged writes lost, ${stale.length} stale reads, ${torn.length} torn versions`)
   failed = idle.length > 0 || lost.length + stale.length + torn.length > 0 || writes('acknowledged') === 0
