@@ -36,12 +36,27 @@ export interface SwarmJoinRequest {
   readonly availability: import('#proto').NodeAvailability
 }
 
+export interface SwarmRestoreRequest {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  /** Leaves the swarm that this node is in first. */
+  readonly force: boolean
+  /** As `swarm unlock-key` shows it, for a backup of locked managers; empty: none. */
+  readonly unlockKey: string
+  readonly file: AsyncIterable<Uint8Array>
+}
+
 /** What the swarm routes need of the daemon. */
 export interface ClusterBackend {
   state(): ClusterState
   /** Resolves with the node id. */
   init(request: SwarmInitRequest): Promise<string>
   join(request: SwarmJoinRequest): Promise<void>
+  /** The file of `shoal swarm backup`; holds all secrets of the cluster. */
+  backup(): Promise<Iterable<Uint8Array>>
+  /** A cluster of this node alone from such a file; resolves with the node id. A bad file changes nothing. */
+  restore(request: SwarmRestoreRequest): Promise<string>
   leave(force: boolean): Promise<void>
   unlock(key: string): Promise<void>
   /** The cluster's API; throws unavailable with docker's sentence where this node is no manager. */

@@ -1,6 +1,12 @@
 import { join } from 'node:path'
 import type { SessionInfo } from '#proto'
-import type { ClusterBackend, ClusterState, SwarmInitRequest, SwarmJoinRequest } from '../api/index.js'
+import type {
+  ClusterBackend,
+  ClusterState,
+  SwarmInitRequest,
+  SwarmJoinRequest,
+  SwarmRestoreRequest,
+} from '../api/index.js'
 import {
   type Clock,
   conflict,
@@ -25,7 +31,9 @@ import {
   type ManagerOptions,
   type NodeIdentity,
   parseUnlockKey,
+  readBackup,
   remoteAttachments,
+  restoreManager,
 } from '../manager/index.js'
 import type { NetworkService } from '../overlay/index.js'
 import type { Agent, AgentModules, AgentOptions, Executor } from '../worker/index.js'
@@ -75,6 +83,8 @@ const JOIN_TIMEOUT_MS = 20_000
  */
 export class ClusterNode implements ClusterBackend {
   readonly #store: NodeStateStore
+  /** Where a restored manager's state is made, before it takes the place of `#store`. */
+  readonly #staged: NodeStateStore
   #state: NodeState | null = null
   #identity: NodeIdentity | null = null
   readonly #seat: ManagerSeat
@@ -91,6 +101,7 @@ export class ClusterNode implements ClusterBackend {
     private readonly m: ClusterNodeModules,
   ) {
     this.#store = new NodeStateStore(options.dir)
+    this.#staged = new NodeStateStore(`${options.dir}.restore`)
     const { clock, rng, logger, publish, createManager } = m
     this.#seat = new ManagerSeat(
       { dir: options.dir, tickMs: options.tickMs },
@@ -112,6 +123,7 @@ export class ClusterNode implements ClusterBackend {
 
   /** Takes up the membership that is on disk. A swarm that cannot be taken up is shown in `docker info`; the engine works on. */
   async start(): Promise<void> {
+    await this.#store.takeStaged(this.#staged)
     const found = await this.#store.load()
     if (!found) return
     this.#state = found.state
@@ -237,6 +249,57 @@ export class ClusterNode implements ClusterBackend {
     })
   }
 
+  async backup(): Promise<Iterable<Uint8Array>> {
+    this.control() // explains where this node is no manager
+    return this.#manager!.backup()
+  }
+
+  /**
+   * The new state is made beside the old one and checked whole before anything of this node changes. A crash leaves the one or
+   * the other (`takeStaged`), or with `force` a node that has left its old swarm and holds the new state.
+   */
+  async restore(request: SwarmRestoreRequest): Promise<string> {
+    this.#mayRestore(request.force)
+    const key = request.unlockKey === '' ? null : parseUnlockKey(request.unlockKey)
+    const backup = await readBackup(request.file, key)
+    return this.#exclusive(async () => {
+      this.#mayRestore(request.force)
+      const { listen, advertise, dataPath } = this.#addresses(request)
+      await requireLogSpace(this.options.dir)
+      const staged = this.#staged
+      await staged.wipe()
+      const { clock, rng, logger } = this.m
+      try {
+        const { identity, unlockKey } = await restoreManager(
+          backup,
+          { dir: staged.dir, advertiseAddress: advertise },
+          { clock, rng, logger },
+        )
+        const state: NodeState = {
+          ...{ listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath },
+          remoteManagers: [],
+          autolock: unlockKey !== null,
+        }
+        await staged.save(state, identity)
+        if (this.#status !== 'inactive') await this.#goAway(true)
+        await this.#store.replaceBy(staged)
+        logger.warn('a swarm is restored from a backup', { clusterId: backup.clusterId, madeAt: backup.createdAt })
+        await this.#enter(state, identity, { kind: 'restart' }, unlockKey ? [unlockKey] : [])
+        return identity.nodeId
+      } finally {
+        await staged.wipe()
+      }
+    })
+  }
+
+  #mayRestore(force: boolean): void {
+    if (this.#status !== 'inactive' && !force)
+      throw unavailable(
+        'inSwarm',
+        'This node is already part of a swarm. Use "shoal swarm restore --force" to leave it and restore the backup.',
+      )
+  }
+
   async #askForCertificate(request: SwarmJoinRequest): Promise<{ identity: NodeIdentity; remote: string }> {
     let failure: unknown = null
     for (const remote of request.remoteAddresses) {
@@ -330,7 +393,8 @@ export class ClusterNode implements ClusterBackend {
   async #enter(
     state: NodeState,
     identity: NodeIdentity,
-    bootstrap: Exclude<ManagerOptions['bootstrap'], { kind: 'restart' }> | null,
+    bootstrap: ManagerOptions['bootstrap'] | null,
+    unlockKeys: readonly Uint8Array[] = [],
   ): Promise<void> {
     if (bootstrap) await requireLogSpace(this.options.dir)
     this.#status = 'pending'
@@ -338,7 +402,7 @@ export class ClusterNode implements ClusterBackend {
     this.#state = state
     this.#identity = identity
     try {
-      if (bootstrap) await this.#seat.start(bootstrap, [])
+      if (bootstrap) await this.#seat.start(bootstrap, unlockKeys)
       await this.#store.save(state, identity)
       await this.#startAgent()
       await this.#untilConnected()

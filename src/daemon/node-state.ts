@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto'
-import { join } from 'node:path'
+import { rename } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { ShoalError } from '../common/index.js'
 import type { NodeIdentity } from '../manager/index.js'
-import { readIfPresent, removeTree, writeDurable } from './durable.js'
+import { readIfPresent, removeTree, syncDirectory, writeDurable } from './durable.js'
 
 /** What a node remembers of its place in a swarm: <data-root>/swarm/. */
 export interface NodeState {
@@ -54,6 +55,23 @@ export class NodeStateStore {
 
   saveState(state: NodeState): Promise<void> {
     return writeDurable(join(this.dir, FILES.state), JSON.stringify(state, null, 1))
+  }
+
+  /**
+   * Takes the place of this store with all that is in it, at one instant: `other` was saved whole, and whoever finds it
+   * beside an empty place puts it there (`takeStaged`).
+   */
+  async replaceBy(other: NodeStateStore): Promise<void> {
+    await this.wipe()
+    await rename(other.dir, this.dir)
+    await syncDirectory(dirname(this.dir))
+  }
+
+  /** What a restore that was broken off has left: it is finished where it had come to its end, else forgotten. */
+  async takeStaged(staged: NodeStateStore): Promise<void> {
+    const [own, other] = await Promise.all([this.dir, staged.dir].map((dir) => readIfPresent(join(dir, FILES.state))))
+    if (own === null && other !== null) await this.replaceBy(staged)
+    else await removeTree(staged.dir)
   }
 
   /** The state file goes first: a crash in between leaves a node that has left. */

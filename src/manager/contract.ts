@@ -112,6 +112,11 @@ export interface Manager {
   self(): Node | null
   /** The leader's host:port, or null. */
   leaderAddress(): string | null
+  /**
+   * The file of `shoal swarm backup`, piece by piece: the state as it is when everything that was acknowledged before the
+   * call is applied here. Holds all secrets of the cluster; sealed with the unlock key where managers are locked.
+   */
+  backup(): Promise<Iterable<Uint8Array>>
   /** The cluster's unlock key as all managers share it; empty when managers are not locked. */
   unlockKey(): Promise<Uint8Array>
 }

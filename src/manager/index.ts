@@ -1,3 +1,4 @@
+export { type Backup, type RestoredManager, readBackup, restoreManager } from './backup/index.js'
 export { createCaClient, parseJoinToken, readIdentity } from './ca/index.js'
 export * from './contract.js'
 export { CLUSTER_DEFAULTS, localAttachments, NO_LEADER, remoteAttachments } from './control/index.js'

@@ -1,6 +1,6 @@
 import type * as grpc from '@grpc/grpc-js'
 import { connected, dialGrpc, type TlsIdentity } from '../common/grpc/index.js'
-import { type Clock, Emitter, isKind, type ShoalError } from '../common/index.js'
+import { type Clock, Emitter, isKind, type ShoalError, unavailable } from '../common/index.js'
 import type { RaftNode } from '../raft/index.js'
 import { noLeader } from './control/errors.js'
 
@@ -71,6 +71,27 @@ export class LeaderLink {
     return this.#client.client
   }
 
+  /**
+   * For calls that change nothing: when leadership moves while one is on its way, it is given up (its signal fires) and asked of the
+   * next leader. A host that was switched off would hold it for as long as the connection takes to notice.
+   */
+  read<T>(local: () => Promise<T>, remote: (client: grpc.Client, signal: AbortSignal) => Promise<T>): Promise<T> {
+    return this.call(local, async (client) => {
+      const gone = new AbortController()
+      const off = this.#changed.on(() => {
+        if (this.#movedFrom(client)) gone.abort()
+      })
+      try {
+        return await remote(client, gone.signal)
+      } catch (e) {
+        if (gone.signal.aborted && !this.#closed) throw unavailable('notLeader', 'another manager leads now')
+        throw e
+      } finally {
+        off()
+      }
+    })
+  }
+
   async call<T>(local: () => Promise<T>, remote: (client: grpc.Client) => Promise<T>): Promise<T> {
     const giveUp = this.clock.monotonic() + NO_LEADER_MS
     for (;;) {
@@ -93,7 +114,7 @@ export class LeaderLink {
     let off = (): void => {}
     const moved = new Promise<boolean>((resolve) => {
       off = this.#changed.on(() => {
-        if (this.#closed || this.connection() !== client) resolve(false)
+        if (this.#movedFrom(client)) resolve(false)
       })
     })
     try {
@@ -101,6 +122,10 @@ export class LeaderLink {
     } finally {
       off()
     }
+  }
+
+  #movedFrom(client: grpc.Client): boolean {
+    return this.#closed || this.connection() !== client
   }
 
   #nextChange(ms: number): Promise<void> {

@@ -17,11 +17,13 @@ import {
   invalid,
   isKind,
   newObjectId,
+  rfc3339,
   ShoalError,
   unavailable,
 } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
+import { writeBackup } from './backup/index.js'
 import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
 import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
 import { controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
@@ -199,6 +201,25 @@ class SwarmManager implements Manager {
   async unlockKey(): Promise<Uint8Array> {
     await this.#started().raft.readBarrier()
     return this.#store.view().cluster()?.unlockKey ?? new Uint8Array()
+  }
+
+  async backup(): Promise<Iterable<Uint8Array>> {
+    const { raft } = this.#started()
+    await raft.readBarrier()
+    // Nothing is applied before this turn ends: members, index and state are of one moment.
+    const cluster = this.#store.view().cluster()
+    if (!cluster) throw unavailable('noCluster', 'the cluster is not set up yet; try again')
+    const { members, applied, term } = raft.status()
+    const about = {
+      createdAt: rfc3339(this.#clock.now()),
+      clusterId: cluster.id,
+      unlockKey: cluster.unlockKey.length > 0 ? cluster.unlockKey : null,
+    }
+    const manifest = {
+      ...{ index: applied, term, removed: raft.membership().removed },
+      members: members.map(({ raftId, nodeId, address, learner }) => ({ raftId, nodeId, address, learner })),
+    }
+    return writeBackup(about, manifest, this.#store.snapshot())
   }
 
   #started(): Parts {

@@ -6,6 +6,7 @@ export type * from './contract.js'
 export { verifyLog as verifyRaftLog } from './log/index.js'
 export { NO_LEADER_TEXT } from './node-reads.js'
 export { FREE_BYTES_FLOOR } from './options.js'
+export { type SeedOptions, type SeedState, seedRaftState } from './seed.js'
 export { createRaftHub, type RaftHub, type RaftHubOptions, raftHandlers } from './transport/index.js'
 
 /** One member of the cluster on this machine's disk. `start()` opens its log. */

@@ -1,9 +1,11 @@
 // npm run soak -- chaos [MINUTES] [--seed N]
 // Five real managers in a lab. Writers and readers go to all of them through the Engine API while daemons are killed, stopped,
-// cut off (also one way) and run out of disk. At the end the history is checked: no acknowledged write lost, no stale read.
+// cut off (also one way), run out of disk, and have their wall clocks jump. Each fault is seen to have its effect before it
+// ends. At the end the history is checked: no acknowledged write lost, no stale read.
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { intBetween, seededRng } from '../../src/common/index.js'
 import { checkHistory, type Operation } from './history.js'
@@ -27,6 +29,9 @@ interface ServiceJson {
 
 const history: Operation[] = []
 const faults = new Map<string, number>()
+/** Faults that were seen to do what they are for. */
+const effective = new Map<string, number>()
+const count1 = (map: Map<string, number>, kind: string): void => void map.set(kind, (map.get(kind) ?? 0) + 1)
 const sleep = (ms: number): Promise<void> => clock.sleep(ms)
 const say = (line: string): void => console.log(`${new Date(clock.now()).toISOString().slice(11, 19)} ${line}`)
 let stop = false
@@ -94,19 +99,67 @@ async function smallDisk(l: Lab, h: LabHost): Promise<void> {
   await l.startDaemon(h)
 }
 
-async function fillDisk(l: Lab, h: LabHost): Promise<void> {
+const linesAbout = (h: LabHost, words: RegExp): number => readFileSync(h.log, 'utf8').match(words)?.length ?? 0
+const FULL = /the disk is full: this manager stopped|too little disk space left for the raft log/g
+
+/** The manager refuses writes or stops, and comes back by itself. */
+async function fillDisk(h: LabHost): Promise<boolean> {
   const file = join(h.dataRoot, 'chaos.fill')
+  const before = linesAbout(h, FULL)
   try {
     const free = statfsSync(h.dataRoot)
     writeFileSync(file, Buffer.alloc(free.bavail * free.bsize))
     await sleep(3000 + rng.random() * 5000)
+    return linesAbout(h, FULL) > before
   } finally {
     rmSync(file, { force: true })
   }
-  // A member whose log could not be written stops for good (docs/raft.md); its daemon is restarted as an operator would.
-  if (l.isUp(h)) await l.killDaemon(h)
-  await l.startDaemon(h)
 }
+
+/** Wall clocks of daemons jump by what is written here (native/clock-jump.c). */
+const clockFile = (h: LabHost): string => join(dirname(h.socket), 'clock')
+function setClock(h: LabHost, offsetMs: number): void {
+  const ns = Buffer.alloc(8)
+  ns.writeBigInt64LE(BigInt(Math.round(offsetMs)) * 1_000_000n)
+  // In place: daemons have it mapped, and would be ended by a page that is cut off.
+  writeFileSync(clockFile(h), ns, { flag: existsSync(clockFile(h)) ? 'r+' : 'w' })
+}
+
+/** How far the daemon's wall clock is from ours. */
+async function clockOffset(h: LabHost): Promise<number> {
+  const { SystemTime } = await call<{ SystemTime: string }>(h.socket, 'GET', '/info', { timeoutMs: CALL_MS })
+  return Date.parse(SystemTime) - clock.now()
+}
+
+/** Forward or back by up to an hour, for a while. */
+async function jump(h: LabHost, pauseMs: number): Promise<boolean> {
+  const offset = (rng.random() * 2 - 1) * 3_600_000
+  setClock(h, offset)
+  try {
+    await sleep(pauseMs)
+    return Math.abs((await clockOffset(h)) - offset) < CALL_MS
+  } finally {
+    setClock(h, 0)
+  }
+}
+
+const answers = (h: LabHost): Promise<boolean> =>
+  call(h.socket, 'GET', '/version', { timeoutMs: 500 }).then(
+    () => true,
+    () => false,
+  )
+
+/** Does a packet of `from` reach the managers' port of `to`, and an answer come back? A refusal of TLS is one. */
+const connects = (l: Lab, from: LabHost, to: LabHost): Promise<boolean> =>
+  l
+    .inNetns(from.netns, [
+      ...['sh', '-c', 'curl -sk -m 1 -o /dev/null "$0"; case $? in 7 | 28) exit 1 ;; esac'],
+      `https://${to.address}:2377/`,
+    ])
+    .then(
+      () => true,
+      () => false,
+    )
 
 async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promise<void> {
   const kinds = [
@@ -119,6 +172,8 @@ async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promi
     'stop',
     'stop leader',
     'full disk',
+    'clock jump',
+    'clock jump of the leader',
   ] as const
   const kind = kinds[intBetween(rng, 0, kinds.length - 1)]!
   const shuffled = [...managers].sort((a, b) => a.name.localeCompare(b.name)).sort(() => rng.random() - 0.5)
@@ -128,10 +183,14 @@ async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promi
     const name = list.find((n) => n.ManagerStatus?.Leader)?.Description.Hostname
     return managers.find((h) => h.name === name) ?? a
   }
-  faults.set(kind, (faults.get(kind) ?? 0) + 1)
+  count1(faults, kind)
+  const seen = (ok: boolean): void => {
+    if (ok) count1(effective, kind)
+  }
   const pauseMs = 1000 + rng.random() * 7000
   const killed = async (hosts: readonly LabHost[]): Promise<void> => {
     for (const h of hosts) await l.killDaemon(h)
+    seen(!(await Promise.all(hosts.map(answers))).includes(true))
     await sleep(pauseMs)
     await Promise.all(hosts.map((h) => l.startDaemon(h)))
   }
@@ -139,6 +198,7 @@ async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promi
     const pid = l.daemonPid(h)
     process.kill(pid, 'SIGSTOP')
     try {
+      seen(!(await answers(h)))
       await sleep(pauseMs)
     } finally {
       process.kill(pid, 'SIGCONT')
@@ -156,7 +216,11 @@ async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promi
     case 'stop leader':
       return stopped(await leader())
     case 'full disk':
-      return fillDisk(l, full)
+      return seen(await fillDisk(full))
+    case 'clock jump':
+      return seen(await jump(a, pauseMs))
+    case 'clock jump of the leader':
+      return seen(await jump(await leader(), pauseMs))
     case 'isolate':
     case 'split':
     case 'one way': {
@@ -164,18 +228,29 @@ async function fault(l: Lab, managers: readonly LabHost[], full: LabHost): Promi
       for (const x of side)
         for (const y of managers)
           if (!side.includes(y)) await l.partition(x, y, { oneWay: kind === 'one way' && rng.random() < 0.7 })
+      const other = managers.find((y) => !side.includes(y))!
+      seen(!(await connects(l, side[0]!, other)))
       await sleep(pauseMs)
       return l.heal()
     }
   }
 }
 
+const preload = join(mkdtempSync(join(tmpdir(), 'chaos-')), 'clock-jump.so')
+execFileSync('cc', ['-O2', '-shared', '-fPIC', '-o', preload, 'test/integration/native/clock-jump.c'])
 const l = await lab('rchaos', '10.92.7', 5, 0)
 let failed = true
 try {
   const managers = l.plan.hosts
   const full = managers[4]!
   say(`five managers, ${minutes} minutes, seed ${seed}`)
+  // From here on daemons start with a clock that can be moved; the first has to be started again for it.
+  for (const h of managers) setClock(h, 0)
+  process.env['LD_PRELOAD'] = preload
+  for (const h of managers) {
+    await l.killDaemon(h)
+    await l.startDaemon(h)
+  }
   await swarm(l)
   await smallDisk(l, full)
   const reachable = async (asked: LabHost): Promise<boolean> =>
@@ -216,11 +291,21 @@ try {
     `history of ${history.length} operations: ${history.filter((o) => o.kind === 'read').length} reads, ${writes('acknowledged')} writes acknowledged, ` +
       `${writes('refused')} refused, ${writes('maybe')} without an answer; longest time without an acknowledged write ${(longestGapMs / 1000).toFixed(1)} s`,
   )
-  say(`faults: ${[...faults].map(([kind, n]) => `${kind} ${n}`).join(', ')}`)
+  say(
+    `faults (seen to have their effect): ${[...faults].map(([kind, n]) => `${kind} ${n} (${effective.get(kind) ?? 0})`).join(', ')}`,
+  )
+  const idle = [...faults.keys()].filter((kind) => !effective.has(kind))
+  if (idle.length > 0) say(`without any effect: ${idle.join(', ')}`)
+  if (lost.length + stale.length + torn.length > 0) {
+    const file = join(tmpdir(), `chaos-history-${seed}.json`)
+    writeFileSync(file, history.map((o) => JSON.stringify(o)).join('\n'))
+    say(`all operations are in ${file}`)
+  }
   for (const line of [...lost, ...stale, ...torn].slice(0, 50)) console.log(line)
   say(`${lost.length} acknowledged writes lost, ${stale.length} stale reads, ${torn.length} torn versions`)
-  failed = lost.length + stale.length + torn.length > 0 || writes('acknowledged') === 0
+  failed = idle.length > 0 || lost.length + stale.length + torn.length > 0 || writes('acknowledged') === 0
 } finally {
   await l.down()
+  rmSync(dirname(preload), { recursive: true })
 }
 process.exit(failed ? 1 : 0)

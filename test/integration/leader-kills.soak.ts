@@ -79,6 +79,10 @@ try {
     all.push(r.ms)
     console.log(`${n}: ${r.ms.toFixed(0)} ms (${r.stages})`)
   }
+} catch (e) {
+  for (const h of l.plan.hosts)
+    console.log(`${h.name}: ${readFileSync(h.log, 'utf8').trimEnd().split('\n').slice(-30).join('\n')}\n`)
+  throw e
 } finally {
   await l.down()
 }

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import {
   type AnyObject,
@@ -25,7 +26,7 @@ import {
   secretSpecFrom,
   swarmJson,
 } from '../convert/swarm.js'
-import { bool, Filters, int, type Query } from '../query.js'
+import { bool, Filters, int, type Query, text } from '../query.js'
 
 const INIT: Shape = {
   ListenAddr: 'string',
@@ -126,6 +127,26 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
       availability: availabilities.from(b.Availability, NodeAvailability.ACTIVE),
     })
     return reply.code(200).send()
+  })
+
+  // Both are Shoal's own (docs/api.md).
+  app.get('/swarm/backup', async (_, reply) => {
+    const pieces = await m.cluster.backup()
+    return reply.type('application/octet-stream').send(Readable.from(pieces, { objectMode: false }))
+  })
+
+  app.post('/swarm/restore', async (request, reply) => {
+    const q = request.query as Query
+    const key = request.headers['x-shoal-unlock-key']
+    const id = await m.cluster.restore({
+      listenAddress: text(q, 'listenAddr') || '0.0.0.0:2377',
+      advertiseAddress: text(q, 'advertiseAddr'),
+      dataPathAddress: text(q, 'dataPathAddr'),
+      force: bool(q, 'force'),
+      unlockKey: typeof key === 'string' ? key : '',
+      file: request.raw,
+    })
+    return reply.type('application/json').send(JSON.stringify(id))
   })
 
   app.post('/swarm/leave', async (request, reply) => {

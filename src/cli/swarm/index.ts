@@ -1,5 +1,6 @@
 import { type Cli, type Command, collect, duration, Exit, readLine, unsigned } from '../command.js'
 import { helpText } from '../flags.js'
+import { registerBackup } from './backup.js'
 import { externalCa, registerCa } from './ca.js'
 
 interface SwarmJson {
@@ -219,5 +220,6 @@ export function registerSwarm(parent: Command, cli: Cli): void {
       if (process.stdin.isTTY) cli.err('Enter unlock key: ')
       await api.post('/swarm/unlock', { body: { UnlockKey: (await readLine()).trim() } })
     })
+  registerBackup(parent, cli)
   registerCa(parent, cli)
 }

@@ -239,13 +239,16 @@ export class Allocator {
     this.#inFlight.clear()
     this.#revoked.clear()
     const after = store.view()
+    let isRefused = false
     results.forEach((error, i) => {
       const { applied, undo } = writes[i]!
       if (error === null && applied.yes) return
+      isRefused = true
       if (error !== null) logger.warn('an allocation did not apply and is planned anew', { error: error.message })
       undo(after)
     })
-    this.#kick()
+    if (isRefused) this.#loop.again()
+    else this.#kick()
   }
 
   #planNodes(view: ReadView, writes: Write[]): void {

@@ -29,8 +29,8 @@ export class ForwardingControl implements ControlApi {
     private readonly local: ControlApi,
   ) {}
 
-  list = (request: ListRequest) => this.#call(Control.List, request, () => this.local.list(request))
-  get = (request: GetRequest) => this.#call(Control.Get, request, () => this.local.get(request))
+  list = (request: ListRequest) => this.#read(Control.List, request, () => this.local.list(request))
+  get = (request: GetRequest) => this.#read(Control.Get, request, () => this.local.get(request))
   create = (request: CreateRequest) => this.#call(Control.Create, request, () => this.local.create(request))
   update = (request: UpdateRequest) => this.#call(Control.Update, request, () => this.local.update(request))
 
@@ -42,7 +42,7 @@ export class ForwardingControl implements ControlApi {
   }
 
   serviceStatuses = (request: ServiceStatusRequest) =>
-    this.#call(Control.ServiceStatuses, request, () => this.local.serviceStatuses(request))
+    this.#read(Control.ServiceStatuses, request, () => this.local.serviceStatuses(request))
 
   attachNetwork = (request: AttachNetworkRequest) =>
     this.#call(Control.AttachNetwork, request, () => this.local.attachNetwork(request))
@@ -59,6 +59,12 @@ export class ForwardingControl implements ControlApi {
       async (client) => readStream(openServerStream(client, Control.Logs, request), signal),
     )
     yield* source
+  }
+
+  #read<Q, S>(method: Method<Q, S>, request: Q, local: () => Promise<S>): Promise<S> {
+    return this.link.read(local, (client, signal) =>
+      callUnary(client, method, request, { deadlineMs: CALL_DEADLINE_MS, signal }),
+    )
   }
 
   #call<Q, S>(method: Method<Q, S>, request: Q, local: () => Promise<S>): Promise<S> {

@@ -5,6 +5,8 @@ import type { Logger } from '../../common/log.js'
 /** Ceiling of the wait after a pass that failed, e.g. because no quorum took its writes. */
 const RETRY_MAX_MS = 2_000
 const RETRY_MIN_MS = 50
+/** Before a pass that takes up what the one before could not do. */
+const AGAIN_MS = 10
 
 /**
  * Runs one pass of work after another, never two at once. A kick during a pass makes another one follow, so that changes
@@ -31,6 +33,15 @@ export class WorkLoop {
     this.#running = Promise.resolve().then(() => this.#run())
   }
 
+  /**
+   * Called by a pass whose plan did not apply because of a write that is still under way: the next one comes a little later. At once
+   * it would plan the same from the same state, and as no timer or message is heard between microtasks, do so for ever.
+   */
+  again(): void {
+    this.#kicked = true
+    if (!this.#stopped) this.#later(AGAIN_MS)
+  }
+
   /** No pass starts any more; resolves when the present one is over. */
   async stop(): Promise<void> {
     this.#stopped = true
@@ -39,7 +50,7 @@ export class WorkLoop {
   }
 
   async #run(): Promise<void> {
-    while (this.#kicked && !this.#stopped) {
+    while (this.#kicked && !this.#stopped && this.#retry === null) {
       this.#kicked = false
       try {
         await this.pass()
@@ -67,9 +78,14 @@ export class WorkLoop {
       delayMs: delay,
     })
     this.onFailure()
-    this.#retry = this.modules.clock.after(delay, () => {
+    this.#later(delay)
+  }
+
+  #later(ms: number): void {
+    this.#retry?.cancel()
+    this.#retry = this.modules.clock.after(ms, () => {
       this.#retry = null
-      this.kick()
+      if (this.#kicked) this.kick()
     })
   }
 }

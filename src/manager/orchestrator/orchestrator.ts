@@ -216,7 +216,7 @@ export class Orchestrator {
         logger.warn('a planned change did not apply and is planned anew', { error: error.message })
     })
     throwUnavailable(results)
-    if (isRefused) this.#loop.kick()
+    if (isRefused) this.#loop.again()
   }
 
   *#planNode(view: ReadView, id: string, nowMs: number): Iterable<Unit> {

@@ -228,10 +228,12 @@ export class Scheduler {
     const results = await this.#modules.store.batch(writes.map((w) => w.fn))
     throwUnavailable(results)
     const view = this.#modules.store.view()
+    let isRefused = false
     results.forEach((error, i) => {
       const { task, applied } = writes[i]!
       this.#inFlight.delete(task.id)
       if (error === null && applied.yes) return
+      isRefused = true
       // The task or its node changed under our hands: see it as it is now, and try again if it still needs a node.
       if (error !== null)
         this.#modules.logger.warn('an assignment did not apply and is tried again', {
@@ -242,7 +244,8 @@ export class Scheduler {
       const present = view.get('task', task.id)
       if (present !== null) this.#noteTask(present)
     })
-    if (this.#dirty.size > 0) this.#loop.kick()
+    if (isRefused) this.#loop.again()
+    else if (this.#dirty.size > 0) this.#loop.kick()
   }
 
   /** Tasks that were made for one node: a global service's. */

@@ -299,25 +299,9 @@ class RaftStore implements ReplicatedStore {
     this.#head = head
   }
 
-  /** Objects in order of creation, which restore keeps. */
-  *snapshot(): Iterable<Uint8Array> {
-    const state = this.#applied
-    yield StoreSnapshot.encode(StoreSnapshot.create({ chain: StoreChain.create({ sequence: state.chain }) }))
-    for (const kind of KINDS) {
-      let piece: Tables[Kind][] = []
-      let bytes = 0
-      for (const object of state.list(kind)) {
-        const size = StoreAction.encode(StoreAction.create({ [kind]: object })).length
-        if (piece.length > 0 && bytes + size > PIECE_BYTES) {
-          yield* cut(encodePiece(kind, piece))
-          piece = []
-          bytes = 0
-        }
-        piece.push(object)
-        bytes += size
-      }
-      if (piece.length > 0) yield* cut(encodePiece(kind, piece))
-    }
+  /** Of the moment of the call, however late it is read. */
+  snapshot(): Iterable<Uint8Array> {
+    return piecesOf(this.#applied)
   }
 
   restore(index: number, data: Uint8Array): void {
@@ -337,6 +321,26 @@ class RaftStore implements ReplicatedStore {
 
 const objectKey = (c: { readonly kind: Kind; readonly object: { readonly id: string } }): string =>
   `${c.kind} ${c.object.id}`
+
+/** Objects in order of creation, which restore keeps. */
+function* piecesOf(state: State): Iterable<Uint8Array> {
+  yield StoreSnapshot.encode(StoreSnapshot.create({ chain: StoreChain.create({ sequence: state.chain }) }))
+  for (const kind of KINDS) {
+    let piece: Tables[Kind][] = []
+    let bytes = 0
+    for (const object of state.list(kind)) {
+      const size = StoreAction.encode(StoreAction.create({ [kind]: object })).length
+      if (piece.length > 0 && bytes + size > PIECE_BYTES) {
+        yield* cut(encodePiece(kind, piece))
+        piece = []
+        bytes = 0
+      }
+      piece.push(object)
+      bytes += size
+    }
+    if (piece.length > 0) yield* cut(encodePiece(kind, piece))
+  }
+}
 
 const encodePiece = (kind: Kind, objects: readonly Tables[Kind][]): Uint8Array =>
   StoreSnapshot.encode(StoreSnapshot.create({ [`${kind}s`]: objects }))

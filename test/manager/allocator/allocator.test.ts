@@ -251,3 +251,22 @@ for (const seed of [1, 2, 3])
     for (const id of services) t.is(c.running(id).length, 6)
     await c.stop()
   })
+
+test('a service whose removal is under way while it is planned does not keep the leader busy for ever', async (t) => {
+  const c = await cluster(1)
+  const off = c.store.onCommit(({ events }) => {
+    const made = events.find((e) => e.kind === 'service' && e.action === 'create')
+    if (made?.kind !== 'service') return
+    // In flight, and not applied before the log goes on: the allocator sees the service, its write does not.
+    c.log.hold()
+    void c.store.update((tx) => tx.update('service', { ...made.object, pendingDelete: true }))
+  })
+  const id = await c.createService('short')
+  // Old passes followed each other without a turn of the event loop between them, and nothing came after this line.
+  await c.clock.settle()
+  await c.clock.advance(100)
+  off()
+  c.log.release()
+  await c.clock.advance(2000)
+  t.is(c.store.view().get('service', id), null)
+})

@@ -36,14 +36,26 @@ export interface TestLog {
   /** So many of the next proposals end as unknown, and are committed a little later all the same, before what comes after them. */
   late: number
   entries: number
+  /** Nothing is committed any more, until `release`. */
+  hold(): void
+  release(): void
 }
 
 /** A store whose log commits in the next microtask. */
 export function leadingStore(clock: FakeClock): { store: ReplicatedStore; log: TestLog } {
   const store = createStore({ clock })
-  const log: TestLog = { refuse: false, late: 0, entries: 0 }
   const queue: (() => void)[] = []
   let isStalled = false
+  const log: TestLog = {
+    ...{ refuse: false, late: 0, entries: 0 },
+    hold: () => {
+      isStalled = true
+    },
+    release: () => {
+      isStalled = false
+      drain()
+    },
+  }
   const drain = (): void => {
     if (!isStalled) for (const commit of queue.splice(0)) commit()
   }

@@ -1,0 +1,160 @@
+// npm run bench -- managers: real daemons on a lab, driven through the Engine API.
+//   memory of an idle manager; a leader that is terminated: longest time between two acknowledged writes; a 100 MB snapshot to
+//   a follower under load: the leader's latency meanwhile; restart with that snapshot and 10,000 entries behind it.
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { call, clock, header, swarm, until, withLab } from './lib.mjs'
+
+const SECRETS = 205
+const SECRET_BYTES = 500 * 1024 - 1
+const ENTRIES = 10_000
+
+const percentile = (values, share) => {
+  const s = [...values].sort((a, b) => a - b)
+  return s.length === 0 ? Number.NaN : s[Math.min(s.length - 1, Math.ceil(share * s.length) - 1)]
+}
+const say = (name, text) => console.log(`${name.padEnd(44)} ${text}`)
+const rssMb = (pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024
+const log = (host) => readFileSync(host.log, 'utf8')
+
+let n = 0
+const write = (host) =>
+  call(host.socket, 'POST', '/configs/create', {
+    body: { Name: `c${++n}`, Data: Buffer.from('x'.repeat(64)).toString('base64') },
+    timeoutMs: 20_000,
+  })
+
+/** `count` writes, `width` at a time. */
+async function writes(host, count, width) {
+  let left = count
+  await Promise.all(
+    Array.from({ length: width }, async () => {
+      while (left-- > 0) await write(host)
+    }),
+  )
+}
+
+/** One write after another until told to stop; each one's time and latency, ms. */
+function steady(host) {
+  const done = []
+  let stop = false
+  const running = (async () => {
+    while (!stop) {
+      const begun = performance.now()
+      try {
+        await write(host)
+        done.push({ at: performance.now(), ms: performance.now() - begun })
+      } catch {
+        await clock.sleep(2)
+      }
+    }
+  })()
+  return {
+    done,
+    async end() {
+      stop = true
+      await running
+    },
+  }
+}
+
+const leaderOf = async (lab, host) => {
+  const list = await call(host.socket, 'GET', '/nodes')
+  const name = list.find((x) => x.ManagerStatus?.Leader).Description.Hostname
+  return lab.plan.hosts.find((h) => h.name === name)
+}
+const allReachable = (host, count) =>
+  until('all managers are reachable', 120, async () => {
+    const list = await call(host.socket, 'GET', '/nodes')
+    return list.filter((x) => x.ManagerStatus?.Leader || x.ManagerStatus?.Reachability === 'reachable').length === count
+  })
+
+header('managers: 3 daemons on one machine')
+await withLab({ name: 'bmg', subnet: '10.89.3', managers: 3, workers: 0 }, async (lab) => {
+  const hosts = lab.plan.hosts
+  await swarm(lab)
+  await clock.sleep(20_000)
+  say('memory of an idle manager (RSS)', hosts.map((h) => `${rssMb(lab.daemonPid(h)).toFixed(0)} MB`).join(', '))
+
+  const gaps = []
+  for (let i = 0; i < 5; i++) {
+    const leader = await leaderOf(lab, hosts[0])
+    const other = hosts.find((h) => h !== leader)
+    const client = steady(other)
+    await clock.sleep(1000)
+    const begun = performance.now()
+    process.kill(lab.daemonPid(leader), 'SIGTERM')
+    await until('the daemon ended', 30, async () => !lab.isUp(leader))
+    await clock.sleep(1500)
+    await client.end()
+    const after = client.done.filter((d) => d.at > begun - 50)
+    gaps.push(Math.max(...after.slice(1).map((d, k) => d.at - after[k].at)))
+    await lab.startDaemon(leader)
+    await allReachable(other, 3)
+  }
+  say(
+    'leader terminated: longest gap between writes',
+    `median ${percentile(gaps, 0.5).toFixed(0)} ms, max ${Math.max(...gaps).toFixed(0)} ms of ${gaps.length}`,
+  )
+
+  const leader = await leaderOf(lab, hosts[0])
+  const follower = hosts.find((h) => h !== leader)
+  for (let i = 0; i < SECRETS; i++)
+    await call(leader.socket, 'POST', '/secrets/create', {
+      body: { Name: `s${i}`, Data: randomBytes(SECRET_BYTES).toString('base64') },
+    })
+  let client = steady(leader)
+  await clock.sleep(10_000)
+  await client.end()
+  const normal = client.done.map((d) => d.ms)
+  await lab.killDaemon(follower)
+  await writes(leader, ENTRIES + 1000, 32)
+  client = steady(leader)
+  const begun = performance.now()
+  await lab.startDaemon(follower)
+  await until('the snapshot was sent', 120, async () =>
+    /"to":\d+,"index":\d+,"msg":"raft snapshot sent"/.test(log(leader)),
+  )
+  const took = performance.now() - begun
+  await clock.sleep(1000)
+  await client.end()
+  const during = client.done.filter((d) => d.at < begun + took + 1000).map((d) => d.ms)
+  const line = (ms) =>
+    `p50 ${percentile(ms, 0.5).toFixed(1)} ms, p99 ${percentile(ms, 0.99).toFixed(1)} ms of ${ms.length}`
+  say('one client of the leader, as always', line(normal))
+  say(
+    'one client, 100 MB snapshot to a follower',
+    `${line(during)}; ${(took / 1000).toFixed(1)} s from the daemon's start`,
+  )
+  say('  p99 ratio', (percentile(during, 0.99) / percentile(normal, 0.99)).toFixed(2))
+})
+
+await withLab({ name: 'bmg', subnet: '10.89.3', managers: 1, workers: 0 }, async (lab) => {
+  const [m1] = lab.plan.hosts
+  await swarm(lab)
+  const restart = async () => {
+    await lab.killDaemon(m1)
+    const begun = performance.now()
+    await lab.startDaemon(m1)
+    await until('it answers', 60, () => call(m1.socket, 'GET', '/nodes', { timeoutMs: 60_000 }))
+    return performance.now() - begun
+  }
+  const empty = await restart()
+  for (let i = 0; i < SECRETS; i++)
+    await call(m1.socket, 'POST', '/secrets/create', {
+      body: { Name: `s${i}`, Data: randomBytes(SECRET_BYTES).toString('base64') },
+    })
+  // A snapshot holds them all: it is due with the next 10,000 entries at the latest.
+  const taken = () => log(m1).split('raft snapshot taken').length
+  const before = taken()
+  await writes(m1, ENTRIES, 32)
+  await until('a snapshot was taken', 60, async () => taken() > before)
+  await writes(m1, ENTRIES - 500, 32)
+  const times = []
+  for (let i = 0; i < 3; i++) times.push(await restart())
+  say('restart, empty state: until the API answers', `${(empty / 1000).toFixed(2)} s`)
+  say(
+    'restart, 100 MB snapshot and ~10,000 entries',
+    `median ${(percentile(times, 0.5) / 1000).toFixed(2)} s of ${times.length}`,
+  )
+})
