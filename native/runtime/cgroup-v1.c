@@ -95,6 +95,10 @@ int cgroup_v1_apply(const struct cgroup *cg, const struct json *r, struct err *e
   const struct json *m = j_get(r, "memory"), *c = j_get(r, "cpu"), *p = j_path(r, "pids.limit"), *b = j_get(r, "blockIO");
   if ((j_get(m, "limit") || j_get(m, "swap") || j_get(m, "reservation")) && !cgroup_tree_of(cg, "memory"))
     return missing("memory", "memory", e);
+  static const char *const bandwidth[] = {"quota", "period", "realtimeRuntime", "realtimePeriod"};
+  for (int i = 0; i < 4; i++)
+    if (j_int(j_get(c, bandwidth[i]), 0) && !cgroup_tree_of(cg, "cpu")) return missing("cpu", bandwidth[i], e);
+  if (j_items(b) && !cgroup_tree_of(cg, "blkio") && !cgroup_tree_of(cg, "io")) return missing("io", "blockIO", e);
   if (m && (t = v1(cg, "memory")) && memory(t, m, e) < 0) return -1;
   if (c && (t = v1(cg, "cpu")) && cpu(t, c, e) < 0) return -1;
   for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {

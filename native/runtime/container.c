@@ -174,6 +174,23 @@ static int spawn(struct container *c, struct birth *b, struct err *e) {
   return follow_child(c, e);
 }
 
+// What would reach beyond the container, or be dropped without a word.
+static int refuse(const struct json *config, const struct namespaces *ns, struct err *e) {
+  STAGE("config");
+  unsigned long own = ns->fresh | ns->join;
+  if (!(own & CLONE_NEWNS))
+    return fail(e, EINVAL, "parse", "linux.namespaces", "a container without a mount namespace is not supported: add {\"type\":\"mount\"}");
+  static const char *const names[] = {"hostname", "domainname"};
+  for (int i = 0; i < 2; i++) {
+    const char *value = j_gets(config, names[i]);
+    if (value && *value && !(own & CLONE_NEWUTS))
+      return fail(e, EINVAL, "parse", names[i], "%s '%s' would rename the host: add {\"type\":\"uts\"} to linux.namespaces, or leave it out", names[i], value);
+  }
+  if (j_path(config, "linux.intelRdt"))
+    return fail(e, ENOTSUP, "parse", "linux.intelRdt", "linux.intelRdt is asked for, but this runtime does not manage resctrl: leave it out");
+  return 0;
+}
+
 int container_create(struct container *c, struct err *e) {
   struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
   struct process p = {0};
@@ -186,15 +203,11 @@ int container_create(struct container *c, struct err *e) {
   const char *root = j_gets(j_get(c->config, "root"), "path");
   if (namespaces_parse(&ns, l, e) < 0) goto out;
   STAGE("config");
-  bool mountns = (ns.fresh | ns.join) & CLONE_NEWNS;
   if (!root) {
     fail(e, EINVAL, "parse", "root.path", "config.json has no root.path");
     goto out;
   }
-  if (!mountns) {
-    fail(e, EINVAL, "parse", "linux.namespaces", "a container without a mount namespace is not supported: add {\"type\":\"mount\"}");
-    goto out;
-  }
+  if (refuse(c->config, &ns, e) < 0) goto out;
   if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
   if (c->terminal) p.terminal = true;
   if (c->cols) p.cols = c->cols, p.rows = c->rows;

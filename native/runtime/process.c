@@ -116,11 +116,14 @@ static int io_priority(const struct json *io, pid_t pid, struct err *e) {
 
 int process_limits(const struct process *p, pid_t pid, struct err *e) {
   STAGE("process");
+  unsigned seen = 0;
   J_EACH(r, j_get(p->json, "rlimits")) {
     const char *type = j_gets(r, "type");
     size_t i = 0, n = sizeof rlimit_names / sizeof rlimit_names[0];
     while (i < n && (!type || strncmp(type, "RLIMIT_", 7) || strcmp(type + 7, rlimit_names[i].name))) i++;
     if (i == n) return fail(e, EINVAL, "parse", "process.rlimits", "unknown limit '%s'", type ? type : "");
+    if (seen & 1u << i) return fail(e, EINVAL, "parse", "process.rlimits", "the limit %s is given twice", type);
+    seen |= 1u << i;
     struct {
       uint64_t soft, hard;
     } lim = {j_uint(j_get(r, "soft"), 0), j_uint(j_get(r, "hard"), 0)};

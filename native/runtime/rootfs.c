@@ -125,6 +125,9 @@ static int sysctls(const struct mount_plan *m, struct err *e) {
       if (*p == '/') *p = '.';
     for (char *p = path + 4; !slashes && *p; p++)
       if (*p == '.') *p = '/';
+    const char *named = !strcmp(dots, "kernel.hostname") ? "hostname" : !strcmp(dots, "kernel.domainname") ? "domainname" : NULL;
+    if (named && j_gets(m->config, named))
+      return fail(e, EINVAL, "sysctl", s->key, "the sysctl %s and the field %s both name the container: leave one out", s->key, named);
     if (!sysctl_allowed(dots, own))
       return fail(e, EPERM, "sysctl", s->key, "the sysctl %s does not belong to a namespace of the container: it would change the host", s->key);
     autofd fd = proc_open(m, path, O_WRONLY);

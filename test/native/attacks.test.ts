@@ -1,5 +1,6 @@
-// Images and documents that try to lead the runtime astray: the terminal and /proc (CVE-2025-52565, CVE-2025-52881).
-import { mkdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+// Images, documents and neighbours that try to lead the runtime astray.
+import { spawn } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import {
@@ -166,4 +167,106 @@ run('masked and read-only paths that are links stay within the root', async (t) 
   t.true(r.code === 0 || /link|evil/.test(r.stderr), `${r.code} ${r.stderr}`)
   writeFileSync('/tmp/.native-attacks-probe', '')
   rmSync('/tmp/.native-attacks-probe')
+})
+
+run(
+  'a neighbour that swaps a folder for a link while mounts are made does not get them onto the host (CVE-2021-30465)',
+  async (t) => {
+    const secret = join(base, 'swap-target')
+    const shared = join(base, 'swap-volume')
+    for (const d of [secret, shared, join(shared, 'real')]) mkdirSync(d)
+    symlinkSync(`../../../../../../../..${secret}`, join(shared, 'link'))
+    // As a container would that has the same volume: "place" is a folder, then a link, then a folder, some thousand times a second.
+    const swap = 'while :; do mv -T real place 2>/dev/null; mv -T place real; mv -T link place; mv -T place link; done'
+    const neighbour = spawn('/bin/busybox', ['sh', '-c', swap], { cwd: shared, stdio: 'ignore' })
+    const ended = new Promise((resolve) => neighbour.once('exit', resolve))
+    let ran = 0
+    try {
+      for (let i = 0; i < 40; i++) {
+        const r = await runBundle(
+          sh('touch /volume/place/sub/inside /volume/real/sub/inside 2>/dev/null; true', (c) =>
+            c['mounts'].push(
+              { destination: '/volume', type: 'bind', source: shared, options: ['rbind', 'rw'] },
+              { destination: '/volume/place/sub', type: 'tmpfs', source: 'tmpfs', options: [] },
+            ),
+          ),
+          () => {},
+        )
+        if (r.code === 0) ran++
+        // Nothing was made in the link's target, let alone mounted there.
+        t.deepEqual(readdirSync(secret), [], r.stderr)
+        t.deepEqual([traces(r.id), traces('swap-target')], [[], []])
+      }
+    } finally {
+      neighbour.kill('SIGKILL')
+      await ended
+    }
+    t.log(`${ran} of 40 containers found a folder`)
+    t.true(ran > 0)
+  },
+)
+
+run(
+  'no way leads through a descriptor of the runtime: not as the working directory, as the program, or by exec (CVE-2024-21626)',
+  async (t) => {
+    const state = ['--root', join(base, 'state')]
+    const runtime = bin('shoal-runtime')
+    const id = `at${process.pid}x${++count}`
+    const dir = join(base, id)
+    mkdirSync(dir)
+    const rootfs = makeImage(join(dir, 'rootfs'))
+    const config = sh('sleep 1000')
+    config['linux'].cgroupsPath = `/native-at-${id}`
+    writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+    for (let fd = 3; fd < 24; fd++) symlinkSync(`/proc/self/fd/${fd}`, join(rootfs, `wd${fd}`))
+    writeFileSync(join(rootfs, 'etc/inside'), '')
+    const started = await new Promise((resolve) =>
+      spawn(runtime, [...state, 'run', '--detach', '--bundle', dir, id], { stdio: 'ignore' }).once('exit', resolve),
+    )
+    t.is(started, 0)
+    try {
+      for (let fd = 3; fd < 24; fd++) {
+        // Where a path is no descriptor of the host's there is nothing to be found but the container's own root.
+        for (const args of [
+          ['--cwd', `/proc/self/fd/${fd}`, id, '/bin/sh', '-c', 'ls ../../../../etc'],
+          ['--cwd', `/wd${fd}`, id, '/bin/sh', '-c', 'ls ../../../../etc'],
+          [id, `/proc/self/fd/${fd}/../../../../bin/ls`, '/etc'],
+        ]) {
+          const r = await exec(runtime, [...state, 'exec', ...args])
+          if (r.code === 0) t.regex(r.stdout, /^inside$/m, args.join(' '))
+        }
+        const r = await runBundle(
+          sh('ls ../../../../etc', (c) => (c['process'].cwd = `/wd${fd}`)),
+          (image) => {
+            symlinkSync(`/proc/self/fd/${fd}`, join(image, `wd${fd}`))
+            writeFileSync(join(image, 'etc/inside'), '')
+          },
+        )
+        if (r.code === 0) t.regex(r.stdout, /^inside$/m, `cwd /wd${fd}`)
+      }
+    } finally {
+      await exec(runtime, [...state, 'delete', '--force', id])
+    }
+  },
+)
+
+run('/dev/null that the image makes a link does not become the mask (CVE-2025-31133)', async (t) => {
+  const secret = join(base, 'null-secret')
+  writeFileSync(secret, 'untouched')
+  for (const target of ['/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', `../../../../../../../..${secret}`]) {
+    const r = await runBundle(
+      sh(
+        'cat /proc/keys | wc -c; echo x > /proc/keys; grep -c -E "core_pattern|null-secret" /proc/self/mountinfo',
+        (c) => without(c, '/dev', '/dev/pts', '/dev/mqueue', '/dev/shm'),
+      ),
+      (rootfs) => {
+        rmSync(join(rootfs, 'dev'), { recursive: true })
+        mkdirSync(join(rootfs, 'dev'))
+        symlinkSync(target, join(rootfs, 'dev/null'))
+      },
+    )
+    t.true(r.code !== 0 && /null/.test(r.stderr), `${target}: ${r.code} ${r.stdout} ${r.stderr}`)
+    t.is(readFileSync(secret, 'utf8'), 'untouched')
+    t.deepEqual([traces(r.id), cgroupFolders(`/native-at-${r.id}`)], [[], []])
+  }
 })

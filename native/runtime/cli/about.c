@@ -6,12 +6,13 @@
 #include "cli.h"
 
 int cmd_spec(int argc, char **argv) {
-  static const struct option opts[] = {{"bundle", 1, 0, 'b'}, {"rootless", 0, 0, 'r'}, {0}};
-  const char *bundle = ".";
+  static const struct option opts[] = {{"bundle", 1, 0, 'b'}, {"rootless", 0, 0, 'r'}, {"file", 1, 0, 'f'}, {0}};
+  const char *bundle = ".", *name = NULL;
   bool rootless = false;
   int c;
-  while ((c = getopt_long(argc, argv, "b:", opts, NULL)) != -1) {
+  while ((c = getopt_long(argc, argv, "b:f:", opts, NULL)) != -1) {
     if (c == 'b') bundle = optarg;
+    else if (c == 'f') name = optarg;
     else if (c == 'r') rootless = true;
     else return 1;
   }
@@ -46,7 +47,7 @@ int cmd_spec(int argc, char **argv) {
   buf_str(&b,
           "    \"maskedPaths\": [\"/proc/acpi\", \"/proc/asound\", \"/proc/kcore\", \"/proc/keys\", \"/proc/latency_stats\", \"/proc/timer_list\", \"/proc/timer_stats\", \"/proc/sched_debug\", \"/sys/firmware\", \"/proc/scsi\"],\n"
           "    \"readonlyPaths\": [\"/proc/bus\", \"/proc/fs\", \"/proc/irq\", \"/proc/sys\", \"/proc/sysrq-trigger\"]\n  }\n}\n");
-  autofree char *file = xasprintf("%s/config.json", bundle);
+  autofree char *file = name ? xstrdup(name) : xasprintf("%s/config.json", bundle);
   struct err e = {0};
   autofd fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0 || write_all(fd, b.p, b.len) < 0) return fail(&e, 0, "open", file, "cannot write %s: %s", file, strerror(errno)), cli_fail(&e);

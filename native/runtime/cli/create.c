@@ -31,6 +31,35 @@ static char *cgroup_of(const struct json *config, const char *id) {
   return p[0] == '/' ? xstrdup(p) : xasprintf("/%s", p);
 }
 
+static int number(const char *text, long least, long most, const char *what, int *out, struct err *e) {
+  char *end;
+  errno = 0;
+  long n = strtol(text, &end, 10);
+  if (errno || !*text || *end || n < least || n > most)
+    return fail(e, EINVAL, "parse", what, "%s is '%s': it must be a number from %ld to %ld", what, text, least, most);
+  *out = (int)n;
+  return 0;
+}
+
+// Puts "KEY=VALUE" into the document's environment, instead of what it may have under that name.
+static void pass_on(struct arena *a, const struct json *config, const char *key, const char *value) {
+  struct json *env = j_get(j_get(config, "process"), "env");
+  size_t n = strlen(key);
+  if (!env || env->type != J_ARR) return;
+  struct json *at = NULL, **end = &env->child;
+  for (; *end; end = &(*end)->next)
+    if (j_str(*end) && !strncmp((*end)->s, key, n) && (*end)->s[n] == '=') at = *end;
+  if (!at) {
+    *end = at = arena_alloc(a, sizeof *at);
+    *at = (struct json){.type = J_STR};
+    env->n++;
+  }
+  size_t size = n + strlen(value) + 2;
+  char *text = arena_alloc(a, size);
+  at->n = (uint32_t)snprintf(text, size, "%s=%s", key, value);
+  at->s = text;
+}
+
 static int listen_in(int dir, struct err *e) {
   STAGE("socket");
   struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -127,13 +156,16 @@ int cmd_create(int argc, char **argv, bool run) {
                                        {"preserve-fds", 1, 0, 'n'}, {"no-pivot", 0, 0, 'P'}, {"no-new-keyring", 0, 0, 'k'},
                                        {"no-subreaper", 0, 0, 'S'}, {"detach", 0, 0, 'd'}, {"keep", 0, 0, 'K'}, {0}};
   struct create_options o = {.bundle = "."};
+  struct err e = {0};
+  STAGE("config");
   int ch;
   while ((ch = getopt_long(argc, argv, "b:f:d", opts, NULL)) != -1) {
     if (ch == 'b') o.bundle = optarg;
     else if (ch == 'f') o.config = optarg;
     else if (ch == 'p') o.pid_file = optarg;
     else if (ch == 'c') o.console = optarg;
-    else if (ch == 'n') o.preserve_fds = atoi(optarg);
+    else if (ch == 'n' && number(optarg, 0, 1000, "--preserve-fds", &o.preserve_fds, &e) == 0) continue;
+    else if (ch == 'n') return cli_fail(&e);
     else if (ch == 'P') o.no_pivot = true;
     else if (ch == 'k') o.no_new_keyring = true;
     else if (ch == 'd') o.detach = true;
@@ -141,12 +173,14 @@ int cmd_create(int argc, char **argv, bool run) {
     else if (ch != 'S') return 1;
   }
   if (optind >= argc) return fprintf(stderr, "shoal-runtime: which container?\n"), 1;
-  struct err e = {0};
   const char *id = argv[optind];
   char bundle[PATH_MAX];
-  STAGE("config");
   if (valid_id(id, &e) < 0) return cli_fail(&e);
   if (!realpath(o.bundle, bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
+  // Sockets of a service manager (sd_listen_fds(3)) are meant for the container's program.
+  int listen = 0;
+  if (getenv("LISTEN_FDS") && number(getenv("LISTEN_FDS"), 0, 1000, "LISTEN_FDS", &listen, &e) < 0) return cli_fail(&e);
+  o.preserve_fds += listen;
   for (int fd = 3; fd < 3 + o.preserve_fds; fd++)
     if (fcntl(fd, F_GETFD) < 0) return fail(&e, 0, "fcntl", "", "--preserve-fds %d: descriptor %d is not open", o.preserve_fds, fd), cli_fail(&e);
   struct arena arena = {0};
@@ -157,6 +191,13 @@ int cmd_create(int argc, char **argv, bool run) {
   c.bundle = bundle;
   c.config = json_load(&arena, AT_FDCWD, file, 16 << 20, &e);
   if (!c.config) return cli_fail(&e);
+  const char *version = j_gets(c.config, "ociVersion");
+  if (!version || strncmp(version, "1.", 2))
+    return fail(&e, EINVAL, "parse", "ociVersion", "%s has ociVersion '%s': this runtime takes 1.0 to 1.2", file, version ? version : ""), cli_fail(&e);
+  if (listen > 0) {
+    pass_on(&arena, c.config, "LISTEN_FDS", getenv("LISTEN_FDS"));
+    pass_on(&arena, c.config, "LISTEN_PID", "1");
+  }
   bool tty = j_bool(j_path(c.config, "process.terminal"), false), fg = run && !o.detach;
   if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
   if (!tty && o.console) return fail(&e, EINVAL, "parse", "process.terminal", "--console-socket is given, but process.terminal is false"), cli_fail(&e);
@@ -217,11 +258,22 @@ int cmd_start(int argc, char **argv) {
 
 // The exec process when no document is given: the container's own with what the flags change.
 struct exec_options {
-  const char *process, *console, *pid_file, *cwd, *user, *cgroup, *apparmor;
-  char *env[64], *caps[64];
+  const char *process, *console, *pid_file, *cwd, *user, *cgroup, *apparmor, *selinux;
+  char *env[256], *caps[64];
+  uid_t uid, gid;  // of `user`
   int n_env, n_caps, preserve_fds;
   bool tty, detach, no_new_privs;
 };
+
+static int user_of(struct exec_options *o, struct err *e) {
+  unsigned long uid = 0, gid = 0;
+  char more = 0;
+  if (strspn(o->user, "0123456789:") != strlen(o->user) || sscanf(o->user, "%lu:%lu%c", &uid, &gid, &more) < 1 || more || uid > UINT32_MAX || gid > UINT32_MAX)
+    return fail(e, EINVAL, "parse", "--user", "--user '%s' is not UID or UID:GID, in numbers", o->user);
+  o->uid = (uid_t)uid;
+  o->gid = (gid_t)gid;
+  return 0;
+}
 
 static void exec_document(struct buf *b, const struct json *base, const struct exec_options *o, char **args) {
   static const char *const sets[] = {"bounding", "effective", "permitted", "inheritable", "ambient"};
@@ -248,9 +300,7 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
   }
   buf_str(b, "],\"user\":");
   if (o->user) {
-    char *end;
-    unsigned long uid = strtoul(o->user, &end, 10), gid = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
-    buf_fmt(b, "{\"uid\":%lu,\"gid\":%lu}", uid, gid);
+    buf_fmt(b, "{\"uid\":%lu,\"gid\":%lu}", (unsigned long)o->uid, (unsigned long)o->gid);
   } else {
     json_write(b, j_get(base, "user"));
   }
@@ -275,9 +325,13 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
     }
     buf_str(b, "}");
   }
-  static const char *const same[] = {"rlimits", "oomScoreAdj", "apparmorProfile", "selinuxLabel", "scheduler", "ioPriority"};
+  static const char *const same[] = {"rlimits", "oomScoreAdj", "scheduler", "ioPriority", "apparmorProfile", "selinuxLabel"};
+  const char *const instead[] = {NULL, NULL, NULL, NULL, o->apparmor, o->selinux};
   for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
-    if (j_get(base, same[i])) {
+    if (instead[i]) {
+      buf_fmt(b, ",\"%s\":", same[i]);
+      json_quote_str(b, instead[i]);
+    } else if (j_get(base, same[i])) {
       buf_fmt(b, ",\"%s\":", same[i]);
       json_write(b, j_get(base, same[i]));
     }
@@ -286,30 +340,35 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
 
 int cmd_exec(int argc, char **argv) {
   static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 'c'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
-                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'C'}, {"tty", 0, 0, 't'},
+                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'C'}, {"tty", 2, 0, 't'},
                                        {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'g'},
                                        {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'}, {0}};
   struct exec_options o = {0};
+  struct err e = {0};
+  STAGE("request");
   int ch;
-  while ((ch = getopt_long(argc, argv, "+p:e:u:c:td", opts, NULL)) != -1) {
+  while ((ch = getopt_long(argc, argv, "+p:e:u:c:t::d", opts, NULL)) != -1) {
     if (ch == 'p') o.process = optarg;
     else if (ch == 'c') o.console = optarg;
     else if (ch == 'P') o.pid_file = optarg;
     else if (ch == 'w') o.cwd = optarg;
-    else if (ch == 'e' && o.n_env < 64) o.env[o.n_env++] = optarg;
+    else if (ch == 'e' && o.n_env < 256) o.env[o.n_env++] = optarg;
     else if (ch == 'u') o.user = optarg;
     else if (ch == 'C' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
-    else if (ch == 't') o.tty = true;
+    else if (ch == 't') o.tty = !optarg || strcmp(optarg, "false");
     else if (ch == 'd') o.detach = true;
+    else if (ch == 'a') o.apparmor = optarg;
+    else if (ch == 'l') o.selinux = optarg;
     else if (ch == 'n') o.no_new_privs = true;
-    else if (ch == 'F') o.preserve_fds = atoi(optarg);
+    else if (ch == 'F' && number(optarg, 0, 64, "--preserve-fds", &o.preserve_fds, &e) == 0) continue;
     else if (ch == 'g') o.cgroup = optarg;
-    else if (ch != 'a' && ch != 'l' && ch != 'S') return 1;
+    else if (ch == 'e' || ch == 'C') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
+    else if (ch == 'F') return cli_fail(&e);
+    else if (ch != 'S') return 1;
   }
   if (optind >= argc) return fprintf(stderr, "shoal-runtime exec: which container?\n"), 1;
   struct saved s;
   struct cgroup cg;
-  struct err e = {0};
   if (state_open(&s, argv[optind], &e) < 0 || cgroup_find(&cg, s.cgroup, &e) < 0) return cli_fail(&e);
   const char *status = state_status(&s, &cg);
   STAGE("request");
@@ -317,6 +376,7 @@ int cmd_exec(int argc, char **argv) {
     return fail(&e, EINVAL, "exec", s.id, "container '%s' is %s, not running", s.id, status), cli_fail(&e);
   const struct json *process;
   autobuf doc = {0};
+  if (o.user && user_of(&o, &e) < 0) return cli_fail(&e);
   if (o.process) {
     process = json_load(&s.arena, AT_FDCWD, o.process, 16 << 20, &e);
   } else {

@@ -9,6 +9,7 @@ struct globals globals = {.root = "/run/shoal-runtime", .log_format = "text"};
 
 int cli_fail(const struct err *e) {
   int fd = -1;
+  if (globals.log && !strncmp(globals.log, "file:", 5)) globals.log += 5;  // as crun writes it
   if (globals.log) fd = open(globals.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd >= 0) {
     autobuf b = {0};
@@ -39,10 +40,11 @@ static int usage(FILE *to) {
       "  run      the options of create, --detach, --keep; ID\n"
       "  start    ID\n"
       "  state    ID\n"
-      "  kill     [--all] ID [SIGNAL]\n"
-      "  delete   [--force] ID\n"
+      "  kill     [--all] [--regex] ID [SIGNAL]\n"
+      "  delete   [--force] [--regex] ID\n"
       "  exec     [--process FILE] [--console-socket S] [--pid-file F] [--cwd D] [--env K=V] [--user UID[:GID]] [--cap CAP]\n"
-      "           [--tty] [--detach] [--no-new-privs] [--preserve-fds N] [--cgroup PATH] ID [COMMAND [ARGS]]\n"
+      "           [--tty] [--detach] [--no-new-privs] [--preserve-fds N] [--cgroup PATH] [--apparmor PROFILE] [--process-label LABEL]\n"
+      "           ID [COMMAND [ARGS]]\n"
       "  pause    ID\n"
       "  resume   ID\n"
       "  update   [--resources FILE|-] [--memory N] [--memory-swap N] [--memory-reservation N] [--cpu-share N] [--cpu-quota N]\n"
@@ -50,7 +52,7 @@ static int usage(FILE *to) {
       "  ps       [--format table|json] ID\n"
       "  events   [--stats] [--interval SECONDS] ID\n"
       "  list     [--quiet] [--format table|json]\n"
-      "  spec     [--rootless] [--bundle DIR]\n"
+      "  spec     [--rootless] [--bundle DIR | --file FILE]\n"
       "  features\n",
       to);
   return to == stdout ? 0 : 1;
@@ -73,7 +75,7 @@ int main(int argc, char **argv) {
                                        {"debug", 0, 0, 'd'}, {"cgroup-manager", 1, 0, 'm'}, {"rootless", 1, 0, 'R'}, {"help", 0, 0, 'h'},
                                        {"version", 0, 0, 'V'}, {0}};
   int c;
-  while ((c = getopt_long(argc, argv, "+h", opts, NULL)) != -1) {
+  while ((c = getopt_long(argc, argv, "+hvV", opts, NULL)) != -1) {
     if (c == 'r') globals.root = optarg;
     else if (c == 'l') globals.log = optarg;
     else if (c == 'f') globals.log_format = optarg;
@@ -82,7 +84,7 @@ int main(int argc, char **argv) {
     else if (c == 'd') globals.debug = true;
     else if (c == 'R') continue;
     else if (c == 'h') return usage(stdout);
-    else if (c == 'V') return puts("shoal-runtime version 0.1.0\nspec: 1.2.0"), 0;
+    else if (c == 'V' || c == 'v') return puts("shoal-runtime version 0.1.0\nspec: 1.2.0"), 0;
     else return usage(stderr);
   }
   if (optind >= argc) return usage(stderr);
@@ -91,8 +93,14 @@ int main(int argc, char **argv) {
   char **all = argv;
   argv += optind;
   optind = 0;  // musl: start over
+  if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) return usage(stdout);
   struct err e = {0};
   STAGE("config");
+  if (strcmp(globals.log_format, "text") && strcmp(globals.log_format, "json")) {
+    fail(&e, EINVAL, "parse", "--log-format", "--log-format '%s' is neither text nor json", globals.log_format);
+    globals.log_format = "text";
+    return cli_fail(&e);
+  }
   if (globals.systemd && access("/run/systemd/system", F_OK) < 0) {
     fail(&e, ENOTSUP, "systemd", "/run/systemd/system", "--systemd-cgroup is asked for, but systemd does not run this host: leave the flag out");
     return cli_fail(&e);

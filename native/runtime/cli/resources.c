@@ -54,7 +54,14 @@ int cmd_update(int argc, char **argv) {
         buf_fmt(&b, "%s\"%s\":", first ? "" : ",", keys[i][1]);
         first = false;
         if (i == 7 || i == 8) json_quote_str(&b, values[i]);
-        else buf_fmt(&b, "%lld", atoll(values[i]));
+        else {
+          char *end;
+          errno = 0;
+          long long n = strtoll(values[i], &end, 10);
+          if (errno || *end || !*values[i])
+            return fail(&e, EINVAL, "parse", opts[i].name, "--%s is '%s': it must be a whole number", opts[i].name, values[i]), cli_fail(&e);
+          buf_fmt(&b, "%lld", n);
+        }
       }
       buf_str(&b, "}");
     }

@@ -3,6 +3,8 @@
 #include <getopt.h>
 #include <limits.h>
 #include <poll.h>
+#include <pwd.h>
+#include <regex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <strings.h>
@@ -161,6 +163,21 @@ static int open_with_cgroup(struct saved *s, struct cgroup *cg, const char *id, 
     return 1;                                                     \
   }
 
+static void created_at(const struct saved *s, char when[48]) {
+  char seconds[40];
+  time_t t = s->created_ms / 1000;
+  struct tm tm;
+  strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &tm));
+  snprintf(when, 48, "%s.%03dZ", seconds, (int)(s->created_ms % 1000));
+}
+
+// Who made the container: the owner of its state.
+static const char *owner_of(const struct saved *s) {
+  struct stat st;
+  struct passwd *who = fstat(s->dir, &st) < 0 ? NULL : getpwuid(st.st_uid);
+  return who ? who->pw_name : "";
+}
+
 int cmd_state(int argc, char **argv) {
   struct saved s;
   struct cgroup cg;
@@ -179,11 +196,10 @@ int cmd_state(int argc, char **argv) {
   const char *root = j_gets(j_get(s.config, "root"), "path");
   autofree char *full = root && root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", s.bundle, root ? root : "");
   json_quote_str(&b, full);
-  char when[40];
-  time_t t = s.created_ms / 1000;
-  struct tm tm;
-  strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &tm));
-  buf_fmt(&b, ",\n  \"created\": \"%s.%03dZ\"", when, (int)(s.created_ms % 1000));
+  char when[48];
+  created_at(&s, when);
+  buf_fmt(&b, ",\n  \"created\": \"%s\",\n  \"owner\": ", when);
+  json_quote_str(&b, owner_of(&s));
   if (j_items(j_get(s.config, "annotations"))) {
     buf_str(&b, ",\n  \"annotations\": ");
     json_write(&b, j_get(s.config, "annotations"));
@@ -207,7 +223,7 @@ int cmd_list(int argc, char **argv) {
   if (!d) return cli_fail(&e);
   autobuf b = {0};
   if (json) buf_str(&b, "[");
-  else if (!quiet) buf_fmt(&b, "%-24s %-8s %-9s %s\n", "NAME", "PID", "STATUS", "BUNDLE PATH");
+  else if (!quiet) buf_fmt(&b, "%-24s %-8s %-9s %-40s %-24s %s\n", "NAME", "PID", "STATUS", "BUNDLE PATH", "CREATED", "OWNER");
   bool first = true;
   struct dirent *de;
   while ((de = readdir(d))) {
@@ -218,16 +234,20 @@ int cmd_list(int argc, char **argv) {
     if (open_with_cgroup(&s, &cg, de->d_name, &one) == 0) {
       const char *st = state_status(&s, &cg);
       int pid = !strcmp(st, "stopped") ? 0 : (int)s.pid;
+      char when[48];
+      created_at(&s, when);
       if (json) {
         buf_fmt(&b, "%s\n  {\"id\":", first ? "" : ",");
         json_quote_str(&b, s.id);
         buf_fmt(&b, ",\"pid\":%d,\"status\":\"%s\",\"bundle\":", pid, st);
         json_quote_str(&b, s.bundle);
+        buf_fmt(&b, ",\"created\":\"%s\",\"owner\":", when);
+        json_quote_str(&b, owner_of(&s));
         buf_str(&b, "}");
       } else if (quiet) {
         buf_fmt(&b, "%s\n", s.id);
       } else {
-        buf_fmt(&b, "%-24s %-8d %-9s %s\n", s.id, pid, st, s.bundle);
+        buf_fmt(&b, "%-24s %-8d %-9s %-40s %-24s %s\n", s.id, pid, st, s.bundle, when, owner_of(&s));
       }
       first = false;
     }
@@ -239,24 +259,38 @@ int cmd_list(int argc, char **argv) {
   return b.p && fputs(b.p, stdout) < 0;
 }
 
-int cmd_kill(int argc, char **argv) {
-  static const struct option opts[] = {{"all", 0, 0, 'a'}, {0}};
-  bool all = false;
-  int c;
-  while ((c = getopt_long(argc, argv, "a", opts, NULL)) != -1) {
-    if (c != 'a') return 1;
-    all = true;
-  }
-  NEED_ID("kill")
+// Calls `one` with each container whose id the expression matches, in whole or in part; 0 also when there is none.
+static int each_match(const char *expression, int (*one)(const char *id, const void *arg), const void *arg) {
+  struct err e = {0};
+  regex_t re;
+  STAGE("request");
+  if (regcomp(&re, expression, REG_EXTENDED | REG_NOSUB))
+    return fail(&e, EINVAL, "regcomp", expression, "'%s' is not a regular expression", expression), cli_fail(&e);
+  int root = state_root(&e), r = 0;
+  DIR *d = root < 0 ? NULL : fdopendir(root);
+  if (!d) return regfree(&re), cli_fail(&e);
+  for (struct dirent *f; (f = readdir(d));)
+    if (f->d_name[0] != '.' && regexec(&re, f->d_name, 0, NULL, 0) == 0) r |= one(f->d_name, arg);
+  closedir(d);
+  regfree(&re);
+  return r;
+}
+
+struct kill_wish {
+  const char *signal;
+  bool all;
+};
+
+static int kill_one(const char *id, const void *arg) {
+  const struct kill_wish *w = arg;
   struct saved s;
   struct cgroup cg;
   struct err e = {0};
-  const char *name = optind + 1 < argc ? argv[optind + 1] : "TERM";
-  int sig = signal_number(name);
-  if (open_with_cgroup(&s, &cg, argv[optind], &e) < 0) return cli_fail(&e);
+  int sig = signal_number(w->signal);
+  if (open_with_cgroup(&s, &cg, id, &e) < 0) return cli_fail(&e);
   STAGE("request");
-  if (sig < 0) return fail(&e, EINVAL, "kill", name, "unknown signal '%s'", name), cli_fail(&e);
-  if (all) {
+  if (sig < 0) return fail(&e, EINVAL, "kill", w->signal, "unknown signal '%s'", w->signal), cli_fail(&e);
+  if (w->all) {
     cgroup_signal(&cg, sig, 0);
   } else {
     autofd pidfd = k_pidfd_open(s.pid);
@@ -266,6 +300,21 @@ int cmd_kill(int argc, char **argv) {
   }
   if (sig == SIGKILL && cgroup_frozen(&cg) && cgroup_freeze(&cg, false, &e) < 0) return cli_fail(&e);
   return 0;
+}
+
+int cmd_kill(int argc, char **argv) {
+  static const struct option opts[] = {{"all", 0, 0, 'a'}, {"regex", 0, 0, 'r'}, {0}};
+  struct kill_wish wish = {.signal = "TERM"};
+  bool regex = false;
+  int c;
+  while ((c = getopt_long(argc, argv, "ar", opts, NULL)) != -1) {
+    if (c == 'a') wish.all = true;
+    else if (c == 'r') regex = true;
+    else return 1;
+  }
+  NEED_ID("kill")
+  if (optind + 1 < argc) wish.signal = argv[optind + 1];
+  return regex ? each_match(argv[optind], kill_one, &wish) : kill_one(argv[optind], &wish);
 }
 
 static int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e) {
@@ -307,24 +356,30 @@ static int remove_half(const char *id, struct err *e) {
   return r;
 }
 
-int cmd_delete(int argc, char **argv) {
-  static const struct option opts[] = {{"force", 0, 0, 'f'}, {0}};
-  bool force = false;
-  int c;
-  while ((c = getopt_long(argc, argv, "f", opts, NULL)) != -1) {
-    if (c != 'f') return 1;
-    force = true;
-  }
-  NEED_ID("delete")
+static int delete_one(const char *id, const void *arg) {
+  const bool *force = arg;
   struct saved s;
   struct cgroup cg = {0};
   struct err e = {0};
-  if (open_with_cgroup(&s, &cg, argv[optind], &e) < 0) {
-    if (!force) return cli_fail(&e);
+  if (open_with_cgroup(&s, &cg, id, &e) < 0) {
+    if (!*force) return cli_fail(&e);
     // --force on what is not there, or not whole, is not an error.
-    return valid_id(argv[optind], &e) < 0 || remove_half(argv[optind], &e) < 0 ? cli_fail(&e) : 0;
+    return valid_id(id, &e) < 0 || remove_half(id, &e) < 0 ? cli_fail(&e) : 0;
   }
-  return remove_container(&s, &cg, force, &e) < 0 ? cli_fail(&e) : 0;
+  return remove_container(&s, &cg, *force, &e) < 0 ? cli_fail(&e) : 0;
+}
+
+int cmd_delete(int argc, char **argv) {
+  static const struct option opts[] = {{"force", 0, 0, 'f'}, {"regex", 0, 0, 'r'}, {0}};
+  bool force = false, regex = false;
+  int c;
+  while ((c = getopt_long(argc, argv, "fr", opts, NULL)) != -1) {
+    if (c == 'f') force = true;
+    else if (c == 'r') regex = true;
+    else return 1;
+  }
+  NEED_ID("delete")
+  return regex ? each_match(argv[optind], delete_one, &force) : delete_one(argv[optind], &force);
 }
 
 int cmd_pause(int argc, char **argv, bool freeze) {

@@ -1,0 +1,297 @@
+// shoal-runtime's flags and refusals, one by one: what crun's users pass, and what must be said when it makes no sense.
+import { spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import {
+  bin,
+  canRun,
+  cgroupFolders,
+  exec,
+  execDetached,
+  type Json,
+  makeConfig,
+  makeDir,
+  makeImage,
+  type Output,
+  removeDir,
+  traces,
+} from './kit.js'
+
+const run = canRun ? test.serial : test.skip
+const runtime = bin('shoal-runtime')
+let base = ''
+let image = ''
+let count = 0
+
+test.before(() => {
+  if (!canRun) return
+  base = makeDir('cli')
+  image = makeImage(join(base, 'image'))
+})
+test.after.always(async () => {
+  if (canRun) await removeDir(base)
+})
+
+const call = (...args: string[]): Promise<Output> => exec(runtime, ['--root', join(base, 'state'), ...args])
+const quietly = (...args: string[]): Promise<Output> =>
+  execDetached(runtime, ['--root', join(base, 'state'), ...args], join(base, 'stderr'))
+const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
+
+function bundle(config: Json, name = 'x'): { id: string; dir: string } {
+  const id = `cl${process.pid}${name}${++count}`
+  const dir = join(base, id)
+  mkdirSync(dir)
+  config['root'] &&= { path: image }
+  config['linux'].cgroupsPath = `/native-cl-${id}`
+  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+  return { id, dir }
+}
+
+async function runConfig(config: Json): Promise<Output & { id: string }> {
+  const b = bundle(config)
+  const r = await call('run', '--bundle', b.dir, b.id)
+  return { ...r, id: b.id }
+}
+
+async function started(name?: string): Promise<string> {
+  const b = bundle(sh('sleep 1000'), name)
+  const r = await quietly('run', '--detach', '--bundle', b.dir, b.id)
+  if (r.code !== 0) throw new Error(r.stderr)
+  return b.id
+}
+
+/** What a document must not be able to ask for, and what the refusal names. */
+const refused: [string, (c: Json) => void, RegExp][] = [
+  ['a host name without a uts namespace', (c) => without(c, 'uts'), /hostname 'box' would rename the host/],
+  ['a domain name without a uts namespace', (c) => { without(c, 'uts'); delete c['hostname']; c['domainname'] = 'd.example' }, /domainname 'd.example' would rename/],
+  ['no ociVersion', (c) => delete c['ociVersion'], /ociVersion ''/],
+  ['an ociVersion of the future', (c) => (c['ociVersion'] = '2.0.0'), /ociVersion '2.0.0'/],
+  ['a limit given twice', (c) => (c['process'].rlimits = [1, 2].map((n) => ({ type: 'RLIMIT_CORE', soft: n, hard: n }))), /RLIMIT_CORE is given twice/],
+  ['an unknown limit', (c) => (c['process'].rlimits = [{ type: 'RLIMIT_NOPE', soft: 1, hard: 1 }]), /unknown limit 'RLIMIT_NOPE'/],
+  ['two names for one container', (c) => (c['linux'].sysctl = { 'kernel.hostname': 'other' }), /kernel.hostname and the field hostname/],
+  ['resctrl', (c) => (c['linux'].intelRdt = { closID: 'x' }), /intelRdt/],
+  ['a namespace given twice', (c) => c['linux'].namespaces.push({ type: 'pid' }), /'pid' is given twice/],
+  ['a relative working directory', (c) => (c['process'].cwd = 'tmp'), /'tmp' is not an absolute path/],
+  ['no command', (c) => (c['process'].args = []), /no command/],
+  ['no process', (c) => delete c['process'], /no process/],
+  ['no root', (c) => delete c['root'], /no root.path/],
+  ['a sysctl of the host', (c) => (c['linux'].sysctl = { 'kernel.panic': '1' }), /kernel.panic does not belong/],
+  ['time offsets without their namespace', (c) => (c['linux'].timeOffsets = { boottime: { secs: 1 } }), /timeOffsets needs a new time namespace/],
+  ['an unknown capability', (c) => c['process'].capabilities.bounding.push('CAP_NOPE'), /unknown capability 'NOPE'/],
+  ['a controller that is not there', (c) => (c['linux'].resources.rdma = { mlx5_1: { hcaHandles: 1 } }), /no 'rdma' controller/],
+  ['a file name that is a path', (c) => (c['linux'].resources.unified = { '../cgroup.procs': '1' }), /is not a file name|needs cgroup v2/],
+] // biome-ignore format: a table
+
+function without(c: Json, type: string): void {
+  c['linux'].namespaces = c['linux'].namespaces.filter((n: Json) => n['type'] !== type)
+}
+
+for (const [what, change, message] of refused)
+  run(`refused with a reason: ${what}`, async (t) => {
+    const before = hostname()
+    const r = await runConfig(sh('true', change))
+    t.is(r.code, 1)
+    t.regex(r.stderr, message)
+    t.is(hostname(), before)
+    t.deepEqual(
+      [traces(r.id), cgroupFolders(`/native-cl-${r.id}`), existsSync(join(base, 'state', r.id))],
+      [[], [], false],
+    )
+  })
+
+run('what does not fit a container state is refused, and changes nothing', async (t) => {
+  const b = bundle(sh('sleep 1000'))
+  t.is((await quietly('create', '--bundle', b.dir, b.id)).code, 0)
+  const again = await call('create', '--bundle', b.dir, b.id)
+  t.regex(again.stderr, /exists already/)
+  t.is((await quietly('start', b.id)).code, 0)
+  const refusals: [string[], RegExp][] = [
+    [['start', b.id], /is running, not created/],
+    [['delete', b.id], /is running: stop it first/],
+    [['resume', b.id], /is running, not paused/],
+    [['kill', b.id, 'SIGNOPE'], /unknown signal 'SIGNOPE'/],
+    [['update', '--memory', '12x', b.id], /--memory is '12x'/],
+    [['exec', '--user', 'root', b.id, 'true'], /--user 'root'/],
+    [['exec', '--user', '1:2:3', b.id, 'true'], /--user '1:2:3'/],
+    [['exec', '--preserve-fds', 'x', b.id, 'true'], /--preserve-fds is 'x'/],
+    [['exec', '--apparmor', 'some-profile', b.id, 'true'], /some-profile/],
+    [['exec', '--process-label', 'some:label', b.id, 'true'], /some:label/],
+    [['state', `${b.id}x`], /does not exist/],
+    [['delete', '../x'], /not a container id/],
+    [['--log-format', 'xml', 'state', b.id], /--log-format 'xml'/],
+  ]
+  for (const [args, message] of refusals) {
+    const r = await call(...args)
+    t.is(r.code, 1, args.join(' '))
+    t.regex(r.stderr, message, args.join(' '))
+  }
+  t.is((await call('exec', b.id, '/bin/echo', 'well')).stdout, 'well\n')
+  t.is((await call('pause', b.id)).code, 0)
+  t.regex((await call('exec', b.id, '/bin/true')).stderr, /is paused, not running/)
+  t.is((await call('resume', b.id)).code, 0)
+  t.is((await call('kill', b.id, 'KILL')).code, 0)
+  for (let n = 0; JSON.parse((await call('state', b.id)).stdout)['status'] !== 'stopped' && n < 500; n++);
+  for (const args of [
+    ['kill', b.id, 'KILL'],
+    ['start', b.id],
+    ['exec', b.id, 'true'],
+    ['pause', b.id],
+  ])
+    t.is((await call(...args)).code, 1, args.join(' '))
+  t.is((await call('delete', b.id)).code, 0)
+  t.is((await call('delete', b.id)).code, 1)
+  t.is((await call('delete', '--force', b.id)).code, 0)
+})
+
+run('state and list say what crun and runc say', async (t) => {
+  const id = await started()
+  const state = JSON.parse((await call('state', id)).stdout) as Json
+  t.deepEqual(Object.keys(state), ['ociVersion', 'id', 'pid', 'status', 'bundle', 'rootfs', 'created', 'owner'])
+  t.like(state, { id, status: 'running', bundle: join(base, id), rootfs: image, owner: 'root' })
+  t.true(state['pid'] > 1 && Math.abs(Date.parse(state['created']) - Date.now()) < 600_000)
+  const listed = (JSON.parse((await call('list', '--format', 'json')).stdout) as Json[]).find((c) => c['id'] === id)!
+  t.deepEqual(listed, {
+    id,
+    pid: state['pid'],
+    status: 'running',
+    bundle: join(base, id),
+    created: state['created'],
+    owner: 'root',
+  })
+  t.regex(
+    (await call('list')).stdout,
+    new RegExp(
+      `^NAME +PID +STATUS +BUNDLE PATH +CREATED +OWNER\\n(.*\\n)*${id} +${state['pid']} +running +${join(base, id)} `,
+    ),
+  )
+  t.true((await call('list', '-q')).stdout.split('\n').includes(id))
+  t.deepEqual(JSON.parse((await call('ps', '--format', 'json', id)).stdout).includes(state['pid']), true)
+  t.regex((await call('ps', id)).stdout, new RegExp(`^PID\\n(\\d+\\n)*${state['pid']}\\n`))
+  await call('delete', '--force', id)
+})
+
+run('kill and delete take a regular expression', async (t) => {
+  const ids = [await started('r'), await started('r'), await started('s')]
+  const expression = `^cl${process.pid}r[0-9]+$`
+  t.regex((await call('delete', '--regex', '(')).stderr, /is not a regular expression/)
+  t.is((await call('delete', '--regex', expression)).code, 1) // they run
+  t.is((await call('kill', '--regex', expression, 'KILL')).code, 0)
+  t.is((await call('delete', '--force', '--regex', expression)).code, 0)
+  t.deepEqual((await call('list', '-q')).stdout.split('\n').filter(Boolean), [ids[2]!])
+  t.is((await call('delete', '--force', ids[2]!)).code, 0)
+})
+
+run('descriptors and sockets of a service manager are handed on', async (t) => {
+  const file = join(base, 'handed')
+  writeFileSync(file, 'through descriptor 3')
+  for (const [args, env] of [
+    [['--preserve-fds', '1'], {}],
+    [[], { LISTEN_FDS: '1', LISTEN_PID: '1' }],
+  ] as const) {
+    const fd = openSync(file, 'r')
+    const b = bundle(sh('cat <&3; echo; echo "$LISTEN_FDS $LISTEN_PID"; ls /proc/self/fd | wc -l'))
+    const out = join(b.dir, 'out')
+    const outFd = openSync(out, 'w')
+    const child = spawn(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, ...args, b.id], {
+      stdio: ['ignore', outFd, outFd, fd],
+      env: { ...process.env, ...env },
+    })
+    t.is(await new Promise((resolve) => child.once('exit', resolve)), 0)
+    closeSync(outFd)
+    closeSync(fd)
+    t.is(readFileSync(out, 'utf8'), `through descriptor 3\n${'LISTEN_FDS' in env ? '1 1' : ' '}\n5\n`)
+  }
+  const b = bundle(sh('true'))
+  t.regex((await call('run', '--bundle', b.dir, '--preserve-fds', '40', b.id)).stderr, /descriptor \d+ is not open/)
+  t.regex((await call('run', '--bundle', b.dir, '--preserve-fds', '-1', b.id)).stderr, /--preserve-fds is '-1'/)
+})
+
+run('exec takes its flags: user, environment, directory, capabilities, terminal, document', async (t) => {
+  const id = await started()
+  const say = async (...args: string[]): Promise<string> => (await call('exec', ...args)).stdout
+  t.is(await say('--user', '7:8', id, '/bin/id'), 'uid=7 gid=8\n')
+  t.is(await say('--user', '7', id, '/bin/sh', '-c', 'id -u; id -g'), '7\n0\n')
+  t.is(await say('--env', 'A=1', '-e', 'B=2', id, '/bin/sh', '-c', 'echo $A$B'), '12\n')
+  t.is(await say('--cwd', '/tmp', id, '/bin/sh', '-c', 'pwd'), '/tmp\n')
+  t.regex(await say('--no-new-privs', id, '/bin/grep', 'NoNewPrivs', '/proc/self/status'), /1$/m)
+  t.regex(
+    await say('--cap', 'CAP_SYS_ADMIN', id, '/bin/grep', 'CapEff', '/proc/self/status'),
+    /^CapEff:\t00000000a8.*|^CapEff:.*2[0-9a-f]{5}/m,
+  )
+  for (const tty of ['--tty', '--tty=true', '-t'])
+    t.regex(await say(tty, id, '/bin/sh', '-c', 'test -t 0 && echo terminal'), /^terminal/)
+  t.is(await say('--tty=false', id, '/bin/sh', '-c', 'test -t 0 || echo none'), 'none\n')
+  const document = join(base, 'process.json')
+  writeFileSync(
+    document,
+    JSON.stringify({
+      args: ['/bin/sh', '-c', 'echo $X; exit 9'],
+      env: ['X=of the document'],
+      cwd: '/',
+      user: { uid: 3, gid: 3 },
+    }),
+  )
+  const r = await call('exec', '--process', document, id)
+  t.deepEqual([r.code, r.stdout], [9, 'of the document\n'])
+  t.is((await call('exec', id, '/not/there')).code, 127)
+  t.is((await call('exec', id, '/etc/passwd')).code, 126)
+  const pidFile = join(base, 'exec.pid')
+  t.is((await quietly('exec', '--detach', '--pid-file', pidFile, id, '/bin/sleep', '1000')).code, 0)
+  t.regex(readFileSync(`/proc/${readFileSync(pidFile, 'utf8')}/cmdline`, 'utf8'), /sleep/)
+  await call('delete', '--force', id)
+})
+
+run('help, version, features, spec and logs', async (t) => {
+  for (const verb of [
+    'create',
+    'run',
+    'start',
+    'state',
+    'kill',
+    'delete',
+    'exec',
+    'pause',
+    'resume',
+    'update',
+    'ps',
+    'events',
+    'list',
+    'spec',
+    'features',
+  ]) {
+    const r = await call(verb, '--help')
+    t.is(r.code, 0, verb)
+    t.regex(r.stdout, new RegExp(`^  ${verb}\\b`, 'm'))
+  }
+  for (const flag of ['--version', '-v'])
+    t.regex((await call(flag)).stdout, /^shoal-runtime version \S+\nspec: 1\.2\.0\n/)
+  const features = JSON.parse((await call('features')).stdout) as Json
+  t.deepEqual(features['hooks'], [
+    'prestart',
+    'createRuntime',
+    'createContainer',
+    'startContainer',
+    'poststart',
+    'poststop',
+  ])
+  t.true(
+    features['linux'].namespaces.includes('user') &&
+      features['linux'].seccomp.enabled &&
+      features['mountOptions'].includes('rro'),
+  )
+  const file = join(base, 'spec.json')
+  t.is((await call('spec', '--file', file)).code, 0)
+  t.is((JSON.parse(readFileSync(file, 'utf8')) as Json)['ociVersion'], '1.0.2')
+  t.regex((await call('spec', '--file', file)).stderr, /cannot write .*spec\.json: File exists/)
+  const log = join(base, 'log')
+  await call('--log', `file:${log}`, '--log-format', 'json', 'state', 'missing')
+  const line = JSON.parse(readFileSync(log, 'utf8')) as Json
+  t.like(line, { level: 'error' })
+  t.regex(line['msg'], /'missing' does not exist/)
+  const systemd = await call('--systemd-cgroup', 'state', 'x')
+  t.is(systemd.code, 1)
+  t.regex(systemd.stderr, /--systemd-cgroup/)
+  t.is(systemd.stderr.trim().split('\n').length, 1)
+})
