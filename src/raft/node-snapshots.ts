@@ -25,6 +25,7 @@ export interface SnapshotHooks {
 }
 
 interface Received {
+  readonly index: number
   readonly membership: Membership
   readonly digest: SnapshotDigest
 }
@@ -35,7 +36,7 @@ const nameOf = (s: { readonly term: number; readonly index: number }): string =>
 export class Snapshots {
   #taking: Promise<void> | null = null
   readonly #sending = new Map<RaftId, { readonly term: number; readonly abort: AbortController }>()
-  /** Complete files, not installed yet; only the newest matters. */
+  /** Complete files, not installed yet: several when a slow disk keeps their orders waiting. */
   readonly #received = new Map<string, Received>()
   #receiving: { cancelled: ShoalError | null } | null = null
   #stopped = false
@@ -154,7 +155,7 @@ export class Snapshots {
         open = false
         await log.receiveSnapshot(writer)
         check()
-        this.#received.set(nameOf(described.meta), { membership: described.membership, digest })
+        this.#received.set(nameOf(described.meta), { index, membership: described.membership, digest })
         this.hooks.received(m)
       },
       abort: async () => {
@@ -173,7 +174,7 @@ export class Snapshots {
     if (received === undefined)
       throw conflict('snapshotMissing', `the core installs snapshot ${index}, which never arrived`)
     await log.installSnapshot({ index, term, confState }, received.membership, received.digest, hardStateOf(m))
-    this.#received.clear()
+    for (const [name, r] of this.#received) if (r.index <= index) this.#received.delete(name)
     const data = await readWhole(log)
     if (this.#stopped) return
     stateMachine.restore(index, data)

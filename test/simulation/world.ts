@@ -281,8 +281,12 @@ class World {
             if (machine.life === life) this.#wipe(machine)
           })
         })
-        member.onFailed(() => {
-          if (machine.life === life) this.#crash(machine, false)
+        member.onFailed((e) => {
+          if (machine.life !== life) return
+          this.#guard(() =>
+            hold(/EIO/.test(e.message), 'only a failing disk stops a member', () => `${machine.name}: ${e.message}`),
+          )
+          this.#crash(machine, false)
         })
       },
       (e) => {

@@ -5,7 +5,7 @@ import { Raft } from '#proto'
 import { callUnary, dialGrpc } from '../../../src/common/grpc/index.js'
 import type { ShoalError } from '../../../src/common/index.js'
 import { forgetRaftState, type LeadershipEvent } from '../../../src/raft/index.js'
-import { has, Lab, leading, type TestManager, until, voters, write } from './lab.js'
+import { has, Lab, leading, type TestManager, until, voters, write, writeAll } from './lab.js'
 import { put } from './register.js'
 
 async function inLab(t: ExecutionContext, run: (lab: Lab) => Promise<void>): Promise<void> {
@@ -163,8 +163,16 @@ test.serial('a follower behind the compacted log catches up by a snapshot, and a
     const wanted = names('s', 200)
     // Large values, so that the snapshot is several chunks.
     for (let i = 0; i < wanted.length; i += 10)
-      t.is((await leader.node.propose(wanted.slice(i, i + 10).map((n) => put(n, 1000)))).result, 'applied')
-    for (const n of names('more', 120)) await write(leader, n)
+      t.is(
+        (
+          await writeAll(
+            leader,
+            wanted.slice(i, i + 10).map((n) => put(n, 1000)),
+          )
+        ).result,
+        'applied',
+      )
+    for (const n of names('more', 120)) t.is((await write(leader, n)).result, 'applied')
     slow.cut = false
     await until('the slow one is up to date', () => has(slow, [...wanted, ...names('more', 120)]))
     t.true(slow.machine.restored > 0)

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Raft, type RaftJoinResponse } from '#proto'
+import { Raft, type RaftJoinResponse, type StoreAction } from '#proto'
 import {
   callUnary,
   dialGrpc,
@@ -217,9 +217,11 @@ export async function until(what: string, check: () => boolean, deadlineMs = 20_
 }
 
 /** Proposes at `m`, or at who leads now if it says that it does not: on a busy machine leaders change. Nothing happened then. */
-export async function write(m: TestManager, name: string): Promise<ProposalOutcome> {
+export const write = (m: TestManager, name: string): Promise<ProposalOutcome> => writeAll(m, [put(name)])
+
+export async function writeAll(m: TestManager, actions: readonly StoreAction[]): Promise<ProposalOutcome> {
   for (let at = m; ; at = await m.lab.leader()) {
-    const outcome = await at.node.propose([put(name)], { deadlineMs: 10_000 })
+    const outcome = await at.node.propose(actions, { deadlineMs: 10_000 })
     if (outcome.result !== 'refused' || outcome.reason !== 'notLeader') return outcome
   }
 }
