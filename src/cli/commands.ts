@@ -46,6 +46,7 @@ export const NOUNS: Readonly<Record<string, Entry>> = {
   image: { text: 'Manage images', load: async () => (await import('./image/index.js')).registerImage },
   network: { text: 'Manage networks', load: async () => (await import('./network/index.js')).registerNetwork },
   node: { text: 'Manage Swarm nodes', load: async () => (await import('./node/index.js')).registerNode },
+  plugin: { text: 'Manage plugins', load: async () => (await import('./plugin/index.js')).registerPlugin },
   secret: { text: 'Manage Swarm secrets', load: async () => (await import('./secret/index.js')).registerSecret },
   service: { text: 'Manage Swarm services', load: async () => (await import('./service/index.js')).registerService },
   swarm: { text: 'Manage Swarm', load: async () => (await import('./swarm/index.js')).registerSwarm },

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
-import type { EngineEvent } from '../../engine/index.js'
+import type { FastifyInstance } from 'fastify'
+import { rfc3339, unauthorized, unimplemented } from '../../common/index.js'
+import { type EngineEvent, LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
 import { imageSummary } from '../convert/image.js'
@@ -51,7 +51,6 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   app.options('/*', async (_q, reply) => {
     reply.code(200).send()
   })
-  registerPlugins(app)
   for (const path of ['/session', '/grpc'])
     app.post(path, async () => {
       throw unimplemented(
@@ -133,26 +132,6 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
       BuilderSize: 0,
     }
   })
-}
-
-/** The engine has no plugins: none are listed, none are found, and none can be brought in. */
-function registerPlugins(app: FastifyInstance): void {
-  app.get('/plugins', async (request) => {
-    Filters.parse(request.query as Query, ['capability', 'enable'])
-    return []
-  })
-  const missing = async (request: FastifyRequest<{ Params: { name: string } }>): Promise<never> => {
-    throw notFound('noSuchPlugin', `plugin "${request.params.name}" not found`)
-  }
-  app.get('/plugins/:name/json', missing)
-  app.delete('/plugins/:name', missing)
-  for (const verb of ['enable', 'disable', 'upgrade', 'push', 'set']) app.post(`/plugins/:name/${verb}`, missing)
-  const refused = async (): Promise<never> => {
-    throw unimplemented('plugins', 'plugins are not supported: volumes, networks and logs have their drivers built in')
-  }
-  app.get('/plugins/privileges', refused)
-  app.post('/plugins/pull', refused)
-  app.post('/plugins/create', refused)
 }
 
 export function eventJson(e: EngineEvent): object {
@@ -264,10 +243,10 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
       ['Native Overlay Diff', 'true'],
     ],
     Plugins: {
-      Volume: ['local'],
+      Volume: await engine.volumes.drivers(),
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: LOG_DRIVERS,
     },
     MemoryLimit: true,
     SwapLimit: true,
