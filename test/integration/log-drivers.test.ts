@@ -122,6 +122,7 @@ test.serial('wrong drivers, options and addresses are refused with the value nam
       ['--log-driver', 'syslog', '--log-opt', 'syslog-address=unix:///nowhere'],
       /cannot reach syslog at \/nowhere: No such file or directory/,
     ],
+    [['--log-opt', 'tag={{.Nope}}'], /log opt tag: "{{.Nope}}" is not known; use {{.ID}}/],
     [['--log-opt', 'mode=sometimes'], /logging mode not supported: sometimes/],
   ]
   if (!existsSync('/run/systemd/journal/socket'))

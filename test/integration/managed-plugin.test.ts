@@ -1,10 +1,11 @@
 // Managed plugins, by the stock docker commands, through a registry.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { mountsBelow } from '../../src/lab/kernel.js'
 import { call, DOCKERS, docker, type Lab, type LabHost, lab, ok, until, webImage } from './support.js'
+import { Walk } from './walk-kit.js'
 
 const CONFIG = {
   description: 'A shelf for tests',
@@ -22,6 +23,7 @@ const CONFIG = {
   ],
 }
 
+const walk = new Walk()
 let l: Lab
 let h: LabHost
 let image: string
@@ -30,7 +32,8 @@ let context: string
 
 test.before(async () => {
   l = await lab('mplug', '10.92.22', 1, 0)
-  h = l.plan.hosts[0]!
+  await walk.start(l)
+  h = walk.hosts[0]!
   image = await webImage(l, h)
   remote = `${l.plan.registry}/shelf`
   context = join(l.plan.dir, 'shelf')
@@ -41,6 +44,7 @@ test.before(async () => {
   execFileSync('cc', ['-static', '-O1', '-o', join(context, 'rootfs/shelf'), 'test/support/managed-plugin.c'])
 })
 test.after.always(async () => {
+  await walk.stop()
   await l?.down()
 })
 
@@ -138,8 +142,8 @@ test.serial('a plugin outlives a killed daemon with its volumes, and is started 
     return Number(JSON.parse(readFileSync(join(runDir, 'state.json'), 'utf8')).pid)
   }
   const before = pid()
-  await l.killDaemon(h)
-  await l.startDaemon(h)
+  await l.killDaemon(l.plan.hosts[0]!)
+  await l.startDaemon(l.plan.hosts[0]!)
   t.is(pid(), before, 'adopted')
   t.is(await ok(h, 'exec', id, 'cat', '/v/f'), 'kept')
   await ok(h, 'rm', '-f', id)
@@ -172,7 +176,15 @@ test.serial('what is no plugin, asks for more, or lacks its parts is refused, an
   writeFileSync(join(empty, 'config.json'), '{"interface": {"types": ["volumes"], "socket": "../x"}}')
   const bad = await docker(h, ['plugin', 'create', 'bad', empty])
   t.regex(bad.stderr, /Entrypoint must name a program; Interface.Types: "volumes".*; Interface.Socket: "..\/x"/)
+  // What a link in the context points to is the host's.
+  const linked = join(l.plan.dir, 'linked')
+  mkdirSync(linked)
+  symlinkSync('/etc', join(linked, 'rootfs'))
+  writeFileSync(join(linked, 'config.json'), JSON.stringify(CONFIG))
+  t.true(...(await refused(['plugin', 'create', 'linked', linked], /needs a directory rootfs at its top/)))
   t.true(...(await refused(['plugin', 'enable', 'nothing'], /plugin "nothing" not found/)))
   t.deepEqual(pluginDirs(), [])
   t.false(existsSync(join(h.execRoot, 'plugins/nothing')))
 })
+
+walk.check((row) => row.startsWith('plugin '), 10)

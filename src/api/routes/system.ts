@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance } from 'fastify'
 import { rfc3339, unauthorized, unimplemented } from '../../common/index.js'
-import { type EngineEvent, LOG_DRIVERS } from '../../engine/index.js'
+import { LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
+import { eventJson, eventMatches } from '../convert/event.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
@@ -132,52 +133,6 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
       BuilderSize: 0,
     }
   })
-}
-
-export function eventJson(e: EngineEvent): object {
-  const image = e.attributes.image
-  return {
-    ...(e.type === 'container' || e.type === 'image'
-      ? { status: e.action, id: e.actorId, ...(e.type === 'container' && image ? { from: image } : {}) }
-      : {}),
-    Type: e.type,
-    Action: e.action,
-    Actor: { ID: e.actorId, Attributes: e.attributes },
-    scope: e.scope,
-    time: Math.floor(e.timeMs / 1000),
-    timeNano: Number(BigInt(Math.floor(e.timeMs)) * 1_000_000n + BigInt(Math.floor((e.timeMs % 1) * 1e6))),
-  }
-}
-
-function eventMatches(f: Filters, e: EngineEvent): boolean {
-  if (!f.exact('type', e.type) || !f.exact('scope', e.scope)) return false
-  if (f.has('event') && !f.values('event').some((v) => e.action === v || e.action.startsWith(`${v}:`))) return false
-  for (const type of [
-    'config',
-    'container',
-    'daemon',
-    'image',
-    'network',
-    'node',
-    'plugin',
-    'secret',
-    'service',
-    'volume',
-  ] as const) {
-    if (!f.has(type)) continue
-    const wanted = f.values(type)
-    const names = [
-      e.actorId,
-      e.attributes.name ?? '',
-      e.type === 'container' && type === 'image' ? (e.attributes.image ?? '') : '',
-    ]
-    const applies =
-      e.type === type ||
-      (type === 'image' && e.type === 'container') ||
-      (type === 'container' && e.attributes.container !== undefined)
-    if (!applies || !wanted.some((w) => names.includes(w) || (w.length >= 4 && e.actorId.startsWith(w)))) return false
-  }
-  return f.labels('label', e.attributes)
 }
 
 function version(m: ApiModules): object {

@@ -79,6 +79,7 @@ export function checkLogDriver(driver: string, options: Options): void {
       } catch (e) {
         refuse(`log opt ${key}: ${(e as Error).message}`, { option: key })
       }
+  checkTag(options.tag ?? '')
   files(driver, options)
   if (driver === 'syslog') {
     syslogAddress(options['syslog-address'] ?? '')
@@ -263,7 +264,15 @@ function extraAttributes(container: Container, options: Options): Record<string,
   return Object.keys(extra).length > 0 ? extra : null
 }
 
-/** The fields of docker's tag template that there are; anything else stays as written. */
+const TAG_FIELDS = ['ID', 'FullID', 'Name', 'ImageID', 'ImageFullID', 'ImageName', 'DaemonName']
+
+/** docker's tag is a Go template; its fields are what people use of it. */
+function checkTag(tag: string): void {
+  for (const [whole, inner] of tag.matchAll(/\{\{(.*?)\}\}/g))
+    if (!TAG_FIELDS.includes(inner!.trim().replace(/^\./, '')))
+      refuse(`log opt tag: "${whole}" is not known; use ${TAG_FIELDS.map((f) => `{{.${f}}}`).join(' ')}`, { tag })
+}
+
 const expandTag = (tag: string, container: Container): string =>
   tag.replace(/\{\{\s*\.(\w+)\s*\}\}/g, (whole, field: string) => {
     const { id, name, image, imageReference } = container.record

@@ -1,11 +1,12 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { type Clock, internal, unimplemented } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import { type ContainerRuntime, isExitRecord, type LiveContainer } from '../../runtime/index.js'
 import type { HostMounts } from '../context.js'
 import { deviceNumber, type HostFacts, hostDevices, mappedDevices } from '../host.js'
+import { resolveInRoot } from '../in-root.js'
 import { effectiveCapabilities } from '../spec/capabilities.js'
 import { generateSpec, type NamespaceSource } from '../spec/index.js'
 import type { SpecMount } from '../spec/mounts.js'
@@ -66,12 +67,13 @@ export class PluginProcesses {
     return join(p.dir, 'propagated-mount')
   }
 
-  /** A path that the plugin answers with, on the host. */
-  hostPath(p: PluginToRun, path: string): string {
+  /** A path that the plugin answers with, on the host. Links are followed as the plugin sees them, never out of its tree. */
+  hostPath(p: PluginToRun, path: string): Promise<string> {
     const inside = p.config.PropagatedMount.replace(/\/+$/, '')
-    if (inside !== '' && (path === inside || path.startsWith(`${inside}/`)))
-      return join(this.propagated(p), path.slice(inside.length))
-    return join(p.rootfs, path)
+    const clean = posix.normalize(`/${path}`)
+    if (inside !== '' && (clean === inside || clean.startsWith(`${inside}/`)))
+      return resolveInRoot(this.propagated(p), clean.slice(inside.length) || '/')
+    return resolveInRoot(p.rootfs, clean)
   }
 
   /** Runs it and waits until it answers on its socket; nothing is left when it does not. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readdir, readFile, rename, stat } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invalid } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
@@ -20,6 +20,8 @@ export interface PluginRecord {
   config: PluginConfig
   settings: PluginSettings
 }
+
+const CONFIG_BYTES_MAX = 1024 * 1024
 
 const newTree = (): string => `tree-${randomBytes(8).toString('hex')}`
 
@@ -123,9 +125,14 @@ export class PluginStore {
   /** A tar of config.json and rootfs/, as `docker plugin create` sends it. */
   async unpackContext(tar: AsyncIterable<Uint8Array>, tree: string): Promise<Uint8Array> {
     await this.files.unpack(tar, tree)
-    const config = await readFile(join(tree, 'config.json')).catch(() => null)
-    if (!config) throw invalid('noPluginConfig', 'the directory of a plugin needs a file config.json at its top')
-    const rootfs = await stat(join(tree, 'rootfs')).catch(() => null)
+    // Neither may be a link: what it points to is the host's.
+    const file = await lstat(join(tree, 'config.json')).catch(() => null)
+    if (!file?.isFile())
+      throw invalid('noPluginConfig', 'the directory of a plugin needs a file config.json at its top')
+    if (file.size > CONFIG_BYTES_MAX)
+      throw invalid('noPluginConfig', `config.json has ${file.size} bytes, more than ${CONFIG_BYTES_MAX}`)
+    const config = await readFile(join(tree, 'config.json'))
+    const rootfs = await lstat(join(tree, 'rootfs')).catch(() => null)
     if (!rootfs?.isDirectory())
       throw invalid('noPluginRootfs', 'the directory of a plugin needs a directory rootfs at its top')
     for (const entry of await readdir(tree))

@@ -16,14 +16,14 @@ export interface ManagedPlugin {
   /** "VolumeDriver", ... as its configuration declares. */
   readonly implements: readonly string[]
   /** A path as the plugin sees it → as the host does. */
-  readonly hostPath: (path: string) => string
+  readonly hostPath: (path: string) => Promise<string>
 }
 
 /** A plugin that answers, of either kind. */
 export interface PluginHandle {
   readonly name: string
   readonly client: PluginClient
-  readonly hostPath: (path: string) => string
+  readonly hostPath: (path: string) => Promise<string>
 }
 
 /** All plugins of this host: those that somebody else runs, found by their sockets and spec files, and the managed ones. */
@@ -60,7 +60,7 @@ export class Plugins {
     if (!client) throw this.#missing(name)
     const able = await client.implements({ timeoutMs: ACTIVATE_MS, retry: true })
     if (!able.includes(subsystem)) throw this.#missing(name)
-    return { name, client, hostPath: (path) => path }
+    return { name, client, hostPath: async (path) => path }
   }
 
   /** Names of all that implement `subsystem`, and why others cannot tell. */

@@ -37,7 +37,7 @@ export class PluginDriver {
     body: object,
     timeoutMs: number,
     retry = true,
-  ): Promise<{ readonly answer: Record<string, unknown>; readonly hostPath: (path: string) => string }> {
+  ): Promise<{ readonly answer: Record<string, unknown>; readonly hostPath: (path: string) => Promise<string> }> {
     const plugin = await this.plugins.get(this.name, VOLUME_DRIVER).catch((caught: unknown) => {
       if (!isKind(caught, 'notFound')) throw caught
       throw notFound(
@@ -82,7 +82,7 @@ export class PluginDriver {
   async get(name: string): Promise<PluginVolume | null> {
     try {
       const { answer, hostPath } = await this.#call('Get', { Name: name }, SHORT_MS)
-      return this.#volume(answer.Volume, hostPath)
+      return await this.#volume(answer.Volume, hostPath)
     } catch (caught) {
       // The protocol has no word for "no such volume": an error of the plugin's own is one.
       if (isFailed(caught)) return null
@@ -93,7 +93,8 @@ export class PluginDriver {
   async list(): Promise<PluginVolume[]> {
     const { answer, hostPath } = await this.#call('List', {}, LIST_MS, false)
     const list = Array.isArray(answer.Volumes) ? answer.Volumes : []
-    return list.map((v) => this.#volume(v, hostPath)).filter((v) => v !== null)
+    const volumes = await Promise.all(list.map((v) => this.#volume(v, hostPath)))
+    return volumes.filter((v) => v !== null)
   }
 
   /** Where the plugin says nothing: local. */
@@ -111,12 +112,12 @@ export class PluginDriver {
     return this.#scope
   }
 
-  #volume(x: unknown, hostPath: (path: string) => string): PluginVolume | null {
+  async #volume(x: unknown, hostPath: (path: string) => Promise<string>): Promise<PluginVolume | null> {
     const { Name, Mountpoint, CreatedAt, Status } = record(x)
     if (typeof Name !== 'string' || Name === '') return null
     return {
       name: Name,
-      mountpoint: typeof Mountpoint === 'string' && Mountpoint !== '' ? hostPath(Mountpoint) : '',
+      mountpoint: typeof Mountpoint === 'string' && Mountpoint !== '' ? await hostPath(Mountpoint) : '',
       createdAt: typeof CreatedAt === 'string' ? CreatedAt : '',
       status: Status === undefined || Status === null ? null : record(Status),
     }
