@@ -531,4 +531,5 @@ walk.step('a locked swarm: roles, secrets, configs, stacks', async (t, c, w) => 
   await w.run(['image', 'rm', '-f', image])
 })
 
-walk.check((row) => /^(swarm|node|service|stack|secret|config) /.test(row), 200)
+walk.checkRows((row) => /^(swarm|node|service|stack|secret|config) /.test(row))
+walk.checkAnswers(200)

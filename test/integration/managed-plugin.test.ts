@@ -138,13 +138,18 @@ test.serial('a plugin outlives a killed daemon with its volumes, and is started 
   const id = await ok(h, 'run', '-d', '-v', 'vol:/v', image, 'sh', '-c', 'echo kept > /v/f; sleep 600')
   await until('the file is written', 5, async () => (await ok(h, 'exec', id, 'cat', '/v/f')) === 'kept')
   const pid = (): number => {
-    const runDir = join(h.execRoot, 'plugin-shims/containers', pluginDirs()[0]!)
+    const runs = join(h.execRoot, 'plugin-shims/containers')
+    const runDir = join(runs, readdirSync(runs)[0]!)
     return Number(JSON.parse(readFileSync(join(runDir, 'state.json'), 'utf8')).pid)
   }
+  await ok(h, 'plugin', 'install', '--grant-all-permissions', '--alias', 'idle', `${remote}:1`)
+  await ok(h, 'plugin', 'disable', 'idle')
   const before = pid()
   await l.killDaemon(l.plan.hosts[0]!)
   await l.startDaemon(l.plan.hosts[0]!)
   t.is(pid(), before, 'adopted')
+  t.is(await ok(h, 'plugin', 'ls', '--format', '{{.Name}} {{.Enabled}}'), 'idle:latest false\nshelf:latest true')
+  await ok(h, 'plugin', 'rm', 'idle')
   t.is(await ok(h, 'exec', id, 'cat', '/v/f'), 'kept')
   await ok(h, 'rm', '-f', id)
   t.deepEqual(
@@ -187,4 +192,4 @@ test.serial('what is no plugin, asks for more, or lacks its parts is refused, an
   t.false(existsSync(join(h.execRoot, 'plugins/nothing')))
 })
 
-walk.check((row) => row.startsWith('plugin '), 10)
+walk.checkAnswers(10)

@@ -141,7 +141,8 @@ export class PluginProcesses {
     await rm(this.socketDir(p.id), { recursive: true, force: true })
     // With everything that the plugin mounted below; a busy one is detached, and goes with its last user.
     await this.m.mounts.umount(join(p.dir, 'propagated-mount'), MNT_DETACH).catch((caught: unknown) => {
-      if (!/EINVAL|ENOENT/.test(String((caught as { errno?: unknown }).errno ?? caught))) throw caught
+      // Nothing is mounted there.
+      if (!['EINVAL', 'ENOENT'].includes((caught as NodeJS.ErrnoException).code ?? '')) throw caught
     })
   }
 

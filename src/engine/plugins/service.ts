@@ -26,6 +26,8 @@ import { type PluginRecord, PluginStore } from './store.js'
 
 /** How long a plugin may take until it answers, when nobody says. */
 const ENABLE_MS = 30_000
+/** When the daemon comes: one that takes longer is tried again in the background, so that it does not hold everything up. */
+const START_MS = 10_000
 
 /** docker's names of what plugins implement → the plugin API's subsystems. */
 const SUBSYSTEMS: Readonly<Record<string, string>> = { volumedriver: 'VolumeDriver' }
@@ -63,8 +65,8 @@ interface Entry {
 export class PluginService {
   readonly #entries = new Map<string, Entry>()
   readonly #store: PluginStore
-  /** Installs and removals: two requests must not race for a name. */
-  readonly #names = new Mutex()
+  /** Names of those that are being installed: two requests must not race for one. */
+  readonly #coming = new Set<string>()
   #isStopping = false
 
   constructor(
@@ -85,7 +87,7 @@ export class PluginService {
         const live = await this.m.processes.adopt(p)
         if (live) return this.#joined(e, live)
         await this.m.processes.remove(p)
-        await this.#relaunch(e, RESTART_DELAY_MIN_MS)
+        await this.#relaunch(e, RESTART_DELAY_MIN_MS, START_MS)
       }),
     )
   }
@@ -158,12 +160,15 @@ export class PluginService {
     name: string,
     fill: (tree: string) => Promise<Omit<PluginRecord, 'version' | 'id' | 'tree'>>,
   ): Promise<void> {
-    await this.#names.run(async () => {
-      if ([...this.#entries.values()].some((e) => e.record.name === name))
-        throw conflict('pluginExists', `plugin "${name}" already exists`, { name })
+    const isTaken = this.#coming.has(name) || [...this.#entries.values()].some((e) => e.record.name === name)
+    if (isTaken) throw conflict('pluginExists', `plugin "${name}" already exists`, { name })
+    this.#coming.add(name)
+    try {
       const record = await this.#store.install(newHexId(), fill)
       this.#entries.set(record.id, { record, lock: new Mutex(), live: null, restarting: null })
-    })
+    } finally {
+      this.#coming.delete(name)
+    }
   }
 
   async upgrade(
@@ -172,7 +177,7 @@ export class PluginService {
     options: TransferOptions & { readonly privileges: readonly PluginPrivilege[] },
   ): Promise<void> {
     const e = this.#find(reference)
-    await e.lock.run(async () => {
+    await this.#locked(e, async () => {
       if (e.record.enabled)
         throw conflict('pluginEnabled', `plugin must be disabled before upgrading: plugin ${e.record.name} is enabled`)
       await this.#store.replace(e.record, async (tree) => {
@@ -193,7 +198,7 @@ export class PluginService {
   /** The process, its socket, then the record: enabled on disk means that it has answered once. */
   async enable(reference: string, options: { readonly timeoutSeconds: number }): Promise<void> {
     const e = this.#find(reference)
-    await e.lock.run(async () => {
+    await this.#locked(e, async () => {
       if (e.record.enabled)
         throw conflict('pluginEnabled', `plugin ${e.record.name} is already enabled`, { name: e.record.name })
       const p = this.#toRun(e.record)
@@ -216,7 +221,7 @@ export class PluginService {
   /** The record, then the process: after a crash in between the next start ends it. */
   async disable(reference: string, options: { readonly force: boolean }): Promise<void> {
     const e = this.#find(reference)
-    await e.lock.run(async () => {
+    await this.#locked(e, async () => {
       if (!e.record.enabled)
         throw conflict('pluginDisabled', `plugin ${e.record.name} is already disabled`, { name: e.record.name })
       if (!options.force) this.#checkUnused(e.record)
@@ -239,25 +244,23 @@ export class PluginService {
 
   async remove(reference: string, options: { readonly force: boolean }): Promise<PluginView> {
     const e = this.#find(reference)
-    await this.#names.run(() =>
-      e.lock.run(async () => {
-        if (e.record.enabled && !options.force)
-          throw conflict('pluginEnabled', `plugin ${e.record.name} is enabled; disable it first, or use force`, {
-            name: e.record.name,
-          })
-        if (!options.force) this.#checkUnused(e.record)
-        if (e.record.enabled) await this.#disable(e)
-        await this.#store.remove(e.record)
-        this.#entries.delete(e.record.id)
-      }),
-    )
+    await this.#locked(e, async () => {
+      if (e.record.enabled && !options.force)
+        throw conflict('pluginEnabled', `plugin ${e.record.name} is enabled; disable it first, or use force`, {
+          name: e.record.name,
+        })
+      if (!options.force) this.#checkUnused(e.record)
+      if (e.record.enabled) await this.#disable(e)
+      await this.#store.remove(e.record)
+      this.#entries.delete(e.record.id)
+    })
     this.#tell('remove', e.record.name)
     return view(e.record)
   }
 
   async set(reference: string, changes: readonly string[]): Promise<void> {
     const e = this.#find(reference)
-    await e.lock.run(async () => {
+    await this.#locked(e, async () => {
       if (e.record.enabled)
         throw conflict(
           'pluginEnabled',
@@ -266,6 +269,15 @@ export class PluginService {
       const settings = applySettings(e.record.config, e.record.settings, changes)
       await this.#store.put({ ...e.record, settings })
       e.record.settings = settings
+    })
+  }
+
+  /** One change of a plugin at a time; what waited while it was removed finds it gone. */
+  #locked<T>(e: Entry, change: () => Promise<T>): Promise<T> {
+    return e.lock.run(async () => {
+      if (this.#entries.get(e.record.id) !== e)
+        throw notFound('noSuchPlugin', `plugin "${e.record.name}" not found`, { plugin: e.record.name })
+      return change()
     })
   }
 
@@ -327,11 +339,11 @@ export class PluginService {
   }
 
   /** Never throws: what fails is tried again, ever more seldom, until the plugin is disabled. */
-  async #relaunch(e: Entry, lastDelayMs: number): Promise<void> {
+  async #relaunch(e: Entry, lastDelayMs: number, timeoutMs = ENABLE_MS): Promise<void> {
     try {
       await e.lock.run(async () => {
         if (!e.record.enabled || e.live) return
-        this.#joined(e, await this.m.processes.launch(this.#toRun(e.record), ENABLE_MS))
+        this.#joined(e, await this.m.processes.launch(this.#toRun(e.record), timeoutMs))
       })
     } catch (caught) {
       this.m.logger.error('an enabled plugin does not start', {

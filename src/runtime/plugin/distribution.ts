@@ -7,7 +7,7 @@ import { LayerProgress } from '../image/progress.js'
 import { onEndpoints, openTransport, retryPolicy } from '../image/pull.js'
 import type { ImageStore } from '../image/store.js'
 import { isIndex, type Manifest, MEDIA } from '../registry/media-types.js'
-import { familiarName, familiarString, parseReference, repositoryOf, withDefaultTag } from '../registry/reference.js'
+import { familiarString, parseReference, repositoryOf, withDefaultTag } from '../registry/reference.js'
 import { Repository } from '../registry/repository.js'
 import type { LayerResult } from '../snapshot/layer-tool.js'
 
@@ -183,10 +183,6 @@ export class PluginDistribution {
 
   async remove(dir: string): Promise<void> {
     await this.store.layers.tool.run('remove', ['--root', dir])
-  }
-
-  static display(reference: string): string {
-    return familiarName(parseReference(reference))
   }
 }
 

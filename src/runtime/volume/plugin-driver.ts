@@ -5,7 +5,7 @@ import type { Plugins } from '../plugin/registry.js'
 /** dockerd's limits: what may provision storage, and what only asks. */
 const LONG_MS = 120_000
 const SHORT_MS = 60_000
-/** Lists are asked of every plugin at once; one that hangs must not hang `volume ls`. */
+/** Where every plugin is asked: one that hangs must not hang `volume ls`, nor the first use of another's volume. */
 const LIST_MS = 10_000
 
 export const VOLUME_DRIVER = 'VolumeDriver'
@@ -78,10 +78,10 @@ export class PluginDriver {
     await this.#call('Unmount', { Name: name, ID: id }, SHORT_MS)
   }
 
-  /** Null when the plugin does not know it. */
-  async get(name: string): Promise<PluginVolume | null> {
+  /** Null when the plugin does not know it. `isLook`: one that does not answer soon is not waited for. */
+  async get(name: string, isLook = false): Promise<PluginVolume | null> {
     try {
-      const { answer, hostPath } = await this.#call('Get', { Name: name }, SHORT_MS)
+      const { answer, hostPath } = await this.#call('Get', { Name: name }, isLook ? LIST_MS : SHORT_MS, !isLook)
       return await this.#volume(answer.Volume, hostPath)
     } catch (caught) {
       // The protocol has no word for "no such volume": an error of the plugin's own is one.

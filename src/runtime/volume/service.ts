@@ -224,12 +224,16 @@ class Volumes implements VolumeService {
   async get(name: string): Promise<VolumeRecord> {
     const record = this.#records.get(name)
     if (record) return record.driver === 'local' ? record : this.#ask(record)
-    for (const driver of (await this.#plugins()).names) {
-      const said = await this.#driver(driver)
-        .get(name)
-        .catch(() => null) // it cannot tell; another may
-      if (said) return merged(foreign(driver, name), said, await this.#driver(driver).scope())
-    }
+    const found = await Promise.all(
+      (await this.#plugins()).names.map(async (driver) => {
+        // One that cannot tell is as good as one that does not know it.
+        const said = await this.#driver(driver)
+          .get(name, true)
+          .catch(() => null)
+        return said && merged(foreign(driver, name), said, await this.#driver(driver).scope())
+      }),
+    )
+    for (const volume of found) if (volume) return volume
     throw notFound('noSuchVolume', `get ${name}: no such volume`, { name })
   }
 
