@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { type Exchange, Recorder } from '../support/recorder.js'
-import { sharedDir } from '../support/shared.js'
+import { needShared } from '../support/shared.js'
 import { skip } from '../support/skip.js'
 import { Swagger, type Violation } from '../support/swagger.js'
 import { isExplained } from './explained.js'
@@ -36,10 +36,8 @@ const LONG: Readonly<Record<string, string>> = {
   inspect: 'container inspect',
 }
 
-/** Rows of cli.md that are ranked must, with their flags of that rank, each in all its forms; null where the page is not here. */
-function mustRows(): Map<string, readonly (readonly string[])[]> | null {
-  const path = sharedDir('inventory', 'cli.md')
-  if (!path) return null
+/** Rows of cli.md that are ranked must, with their flags of that rank, each in all its forms. */
+function mustRows(path: string): Map<string, readonly (readonly string[])[]> {
   const text = readFileSync(path, 'utf8').split('### docker compose')[0]!
   return new Map(
     [...text.matchAll(/^\| `([a-z]+ [a-z-]+)` \| must \| ([^|]*)/gm)].map((m) => [
@@ -199,23 +197,24 @@ export class Walk {
     for (const { version, path } of COMMANDS)
       test.serial(`docker ${version}: the walk has every row that is ranked must`, (t) => {
         if (!existsSync(path)) return skip(t, `no docker command ${version} at ${path}`)
-        const rows = mustRows()
-        if (!rows) return skip(t, 'reference data shared/inventory/cli.md is not here')
+        const page = needShared(t, 'inventory', 'cli.md')
+        if (page === null) return
+        const rows = mustRows(page)
         const wanted = [...rows.keys()].filter(mine)
         const { rows: walked, commands, slow } = this.walked.get(path)!
         const flags = wanted
           .filter((r) => !(r in excused))
           .flatMap((r) => rows.get(r)!.map((forms) => ({ row: r, forms })))
         const without = flags.filter(({ row, forms }) => !forms.some((f) => walked.get(row)?.has(f)))
-        t.log(`${flags.length - without.length} of ${flags.length} flags`)
         const missing = without.map(({ row, forms }) => `${row} ${forms.at(-1)}`)
         if (missing.length > 0) t.log(`without: ${missing.join(', ')}`)
         for (const [row, why] of Object.entries(excused)) t.log(`not walked: ${row}: ${why}`)
         for (const line of slow) t.log(line)
-        t.log(`${commands} commands, ${wanted.length - Object.keys(excused).length} of ${wanted.length} rows`)
+        t.log(
+          `COUNTED: docker ${version}: ${commands} commands, ${wanted.length - Object.keys(excused).length} of ${wanted.length} must rows, ${flags.length - without.length} of ${flags.length} must flags`,
+        )
         // The older command has not all of them.
-        if (path === COMMANDS[0]!.path)
-          t.deepEqual(missing, [])
+        if (path === COMMANDS[0]!.path) t.deepEqual(missing, [])
         t.deepEqual(
           wanted.filter((r) => !walked.has(r) && !(r in excused)),
           [],
@@ -226,8 +225,8 @@ export class Walk {
   /** At last: every answer has the shape that the description gives, or a reason not to. */
   checkAnswers(answersMin: number): void {
     test.serial('every answer of the walk has the shape that the API description gives', (t) => {
-      const description = sharedDir('spec', 'engine-api', 'swagger.yaml')
-      if (!description) return skip(t, 'reference data shared/spec/engine-api/swagger.yaml is not here')
+      const description = needShared(t, 'spec', 'engine-api', 'swagger.yaml')
+      if (description === null) return
       const swagger = new Swagger(description)
       const unexplained = new Map<string, Violation>()
       const operations = new Set<string>()
@@ -249,7 +248,7 @@ export class Walk {
         t.regex(String(x.headers['content-type']), /^application\/vnd\.docker\.(multiplexed|raw)-stream$/)
       }
       t.log(
-        `${this.exchanges.length} calls of ${operations.size} kinds, ${checked} JSON answers checked, ${this.exchanges.filter((x) => x.isUpgraded).length} upgrades`,
+        `COUNTED: ${this.exchanges.length} calls of ${operations.size} kinds, ${checked} JSON answers checked, ${this.exchanges.filter((x) => x.isUpgraded).length} upgrades`,
       )
       t.deepEqual([...unexplained.keys()].sort(), [])
       t.true(checked >= answersMin)
