@@ -223,6 +223,7 @@ export class PluginProcesses {
         uts: 'private',
         cgroup: 'host',
       },
+      links: [],
       shmSource: config.IpcHost ? '/dev/shm' : null,
       hostHasMqueue: this.m.facts.hasMqueue,
       defaultUlimits: [],
