@@ -42,7 +42,8 @@ function options() {
   }
   if (!values.out) fail('--out DIR is needed: the directory for the bundle')
   const days = Number(values.days)
-  if (!Number.isInteger(days) || days < 1 || days > 3650) fail(`--days "${values.days}": use a whole number from 1 to 3650`)
+  if (!Number.isInteger(days) || days < 1 || days > 3650)
+    fail(`--days "${values.days}": use a whole number from 1 to 3650`)
   if (!/^[A-Za-z0-9][A-Za-z0-9._@-]*$/.test(values.client) || ['ca', 'server'].includes(values.client))
     fail(`--client "${values.client}": use letters, digits and . _ @ -; not "ca" or "server"`)
   for (const h of values.host)
