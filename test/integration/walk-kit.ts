@@ -19,6 +19,9 @@ export const COMMANDS = [
 ]
 
 const SLOW_MS = 1500
+/** Of a change that another one came before. */
+const ATTEMPTS = 20
+const ATTEMPT_MS = 100
 
 /** The long forms of the words of the first level. */
 const LONG: Readonly<Record<string, string>> = {
@@ -96,9 +99,14 @@ export class Client {
   }
 
   async ok(...args: string[]): Promise<string> {
-    const r = await this.run(args)
-    if (r.status !== 0) throw new Error(`docker ${args.join(' ')}: ${r.status}: ${r.stderr.trim() || r.stdout.trim()}`)
-    return r.stdout.trim()
+    for (let attempt = 1; ; attempt++) {
+      const r = await this.run(args)
+      if (r.status === 0) return r.stdout.trim()
+      // The command writes what it has read; a manager may have written meanwhile (a role, the state of an update).
+      if (!r.stderr.includes('update out of sequence') || attempt === ATTEMPTS)
+        throw new Error(`docker ${args.join(' ')}: ${r.status}: ${r.stderr.trim() || r.stdout.trim()}`)
+      await clock.sleep(ATTEMPT_MS)
+    }
   }
 
   /** With a terminal of its own, by script(1). */
