@@ -1,4 +1,5 @@
-// npm test: every ava file, then the main job. Prints skipped tests with their reasons and ends with a line
+// npm test: every ava file, then the main job. Prints skipped tests with their reasons, and what tests counted (lines that they
+// log with "COUNTED: "); ends with a line
 // "N passed, N failed, N skipped". In CI a skip that is not for a missing kernel feature is a failure.
 //
 //   npm test                 all
@@ -92,7 +93,8 @@ async function ava(list, concurrency) {
           r.passed--
           console.log(line.replace(/^\s*#?\s*/, '').trim())
           if (ci && !/missing kernel feature/.test(line)) results.fail(last, line.trim())
-        } else if (detail && line.trim() !== '') console.log(`    ${line}`)
+        } else if (/COUNTED: /.test(line)) console.log(line.replace(/^\s*#?\s*/, '').trim())
+        else if (detail && line.trim() !== '') console.log(`    ${line}`)
       }
     })
     p.on('exit', (code, signal) => {

@@ -13,12 +13,14 @@ static int open_file(struct logger *l) {
 }
 
 int log_open(struct logger *l, const struct json *conf, struct err *e) {
-  *l = (struct logger){.fd = -1};
+  *l = (struct logger){.fd = -1, .forward.fd = -1};
   if (!conf) return 0;
+  if (forward_open(&l->forward, j_get(conf, "forward"), e) < 0) return -1;
   STAGE("log");
   const char *driver = j_gets(conf, "driver"), *path = j_gets(conf, "path"), *mode = j_gets(conf, "mode");
   if (!driver || strcmp(driver, "json-file"))
     return fail(e, EINVAL, "parse", "log.driver", "the shim writes json-file logs only, not '%s'", driver ? driver : "");
+  if (!path && l->forward.on) return 0;
   if (!path || path[0] != '/') return fail(e, EINVAL, "parse", "log.path", "log.path must be absolute");
   l->path = xstrdup(path);
   l->max_size = j_int(j_get(conf, "maxSizeBytes"), 0);
@@ -121,6 +123,8 @@ bool log_retry(struct logger *l) {
 }
 
 static bool emit(struct logger *l, int stream, const char *text, size_t n) {
+  forward_line(&l->forward, stream, text, n);
+  if (l->fd < 0) return true;
   bool ok = true, full = l->max_size > 0 && l->size + (int64_t)l->batch.len >= l->max_size;
   if (l->batch.len && (full || l->batch.len >= LOG_BATCH)) {
     ok = to_disk(l, &l->batch);
@@ -138,7 +142,7 @@ static bool flush(struct logger *l) {
 }
 
 bool log_write(struct logger *l, int stream, const char *data, size_t n) {
-  if (l->fd < 0) return true;
+  if (l->fd < 0 && !l->forward.on) return true;
   struct buf *part = &l->partial[stream];
   bool ok = true;
   while (n) {
@@ -163,13 +167,14 @@ bool log_write(struct logger *l, int stream, const char *data, size_t n) {
 }
 
 void log_finish(struct logger *l) {
-  if (l->fd < 0) return;
+  if (l->fd < 0 && !l->forward.on) return;
   for (int s = 0; s < 2; s++) {
     if (!l->partial[s].len) continue;
     (void)emit(l, s, l->partial[s].p, l->partial[s].len);
     (void)flush(l);  // what is refused now is lost: the process has ended
     buf_free(&l->partial[s]);
   }
+  forward_finish(&l->forward);
 }
 
 int log_reopen(struct logger *l, struct err *e) {

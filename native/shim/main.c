@@ -241,7 +241,7 @@ static void record_exit(void) {
 static void step(int64_t deadline) {
   struct epoll_event ev[32];
   int64_t wait = deadline == INT64_MAX ? -1 : deadline - now_ms();
-  if (shim.log.waiting.len && (wait < 0 || wait > 100)) wait = 100;
+  if ((shim.log.waiting.len || shim.log.forward.waiting.len) && (wait < 0 || wait > 100)) wait = 100;
   // Patience with a client that takes nothing ends without an event.
   if (proc_find(NULL)->held && (wait < 0 || wait > 500)) wait = 500;
   int n = epoll_wait(shim.epoll, ev, 32, wait < -1 ? 0 : (int)wait);
@@ -249,6 +249,7 @@ static void step(int64_t deadline) {
     struct source *s = ev[i].data.ptr;
     if (s->fd >= 0) s->ready(s, ev[i].events);
   }
+  forward_retry(&shim.log.forward);
   if (shim.log.waiting.len && log_retry(&shim.log)) {
     struct proc *p = proc_find(NULL);
     source_set(&p->out, EPOLLIN);

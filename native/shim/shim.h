@@ -1,5 +1,6 @@
 // The shim: parent of one container. One thread, one epoll; everything it waits for is a source.
 #pragma once
+#include <sys/socket.h>
 #include <time.h>
 
 #include "../runtime/container.h"
@@ -26,8 +27,32 @@ int source_add(struct source *s, uint32_t events);
 void source_set(struct source *s, uint32_t events);
 void source_close(struct source *s);
 
+enum forward_format { FORMAT_UNIX, FORMAT_3164, FORMAT_5424, FORMAT_5424_MICRO };
+
+// Lines that go to syslog or the journal as well.
+struct forward {
+  bool on, journal, stream, udp, connecting;
+  int fd;  // -1 while the other side is away
+  struct sockaddr_storage address;
+  socklen_t address_len;
+  int facility;
+  enum forward_format format;
+  char *tag, *host;
+  struct buf fields;   // of the journal, encoded
+  size_t keep;         // bytes that may wait
+  struct buf waiting;  // messages, each with its length in front
+  size_t sent;         // of the first one
+  uint64_t lost;       // messages
+  int64_t since, retry_at;
+};
+int forward_open(struct forward *f, const struct json *conf, struct err *e);
+void forward_line(struct forward *f, int stream, const char *text, size_t n);
+void forward_retry(struct forward *f);
+void forward_finish(struct forward *f);
+
 struct logger {
-  int fd;
+  struct forward forward;
+  int fd;  // -1: no file
   char *path, *attrs;
   int64_t size, max_size;
   int max_files;

@@ -1,6 +1,6 @@
 import type { Clock, Rng } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import type { Engine } from '../engine/index.js'
+import type { Engine, PluginService } from '../engine/index.js'
 import type { AttachmentClient, ControlApi } from '../manager/index.js'
 
 export type LocalNodeState = 'inactive' | 'pending' | 'active' | 'error' | 'locked'
@@ -95,6 +95,7 @@ export interface SystemFacts {
 
 export interface ApiModules {
   readonly engine: Engine
+  readonly plugins: PluginService
   readonly cluster: ClusterBackend
   readonly facts: SystemFacts
   readonly clock: Clock

@@ -10,6 +10,7 @@ import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
 import { registerNetworks } from './routes/networks.js'
+import { registerPlugins } from './routes/plugins.js'
 import { registerServices } from './routes/services.js'
 import { registerSwarm } from './routes/swarm.js'
 import { registerSystem } from './routes/system.js'
@@ -122,6 +123,7 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   registerImages(app, modules)
   registerNetworks(app, modules)
   registerVolumes(app, modules)
+  registerPlugins(app, modules)
   registerSwarm(app, modules)
   registerServices(app, modules)
   await app.ready()
@@ -132,9 +134,12 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   return {
     listener(tls) {
       const options = { requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 60_000, maxHeaderSize: 64 * 1024 }
+      // A client that has no more to say (`docker run` without -i) closes its half and goes on reading: under TLS as well,
+      // where Node would otherwise answer with the end of its own half.
       const server = tls
         ? (createTlsServer({
             ...options,
+            allowHalfOpen: true,
             key: tls.key,
             cert: tls.cert,
             ...(tls.ca ? { ca: tls.ca, requestCert: true, rejectUnauthorized: true } : {}),

@@ -44,8 +44,13 @@ export const NOUNS: Readonly<Record<string, Entry>> = {
   context: { text: 'Manage contexts', load: async () => (await import('./context/index.js')).registerContext },
   config: { text: 'Manage Swarm configs', load: async () => (await import('./secret/index.js')).registerConfig },
   image: { text: 'Manage images', load: async () => (await import('./image/index.js')).registerImage },
+  manifest: {
+    text: 'Manage image manifests and manifest lists',
+    load: async () => (await import('./manifest/index.js')).registerManifest,
+  },
   network: { text: 'Manage networks', load: async () => (await import('./network/index.js')).registerNetwork },
   node: { text: 'Manage Swarm nodes', load: async () => (await import('./node/index.js')).registerNode },
+  plugin: { text: 'Manage plugins', load: async () => (await import('./plugin/index.js')).registerPlugin },
   secret: { text: 'Manage Swarm secrets', load: async () => (await import('./secret/index.js')).registerSecret },
   service: { text: 'Manage Swarm services', load: async () => (await import('./service/index.js')).registerService },
   swarm: { text: 'Manage Swarm', load: async () => (await import('./swarm/index.js')).registerSwarm },

@@ -50,6 +50,7 @@ const OBJECTS: Readonly<Record<string, { path: string; names(o: Record<string, n
   image: { path: '/images/json', names: (i) => (i.RepoTags as string[] | null) ?? [] },
   network: { path: '/networks', names: (n) => [n.Name] },
   volume: { path: '/volumes', names: (v) => [v.Name] },
+  plugin: { path: '/plugins', names: (p) => [p.Name] },
   node: { path: '/nodes', names: (n) => [(n.Description as { Hostname: string }).Hostname] },
   service: { path: '/services', names: (s) => [(s.Spec as { Name: string }).Name] },
   secret: { path: '/secrets', names: (s) => [(s.Spec as { Name: string }).Name] },

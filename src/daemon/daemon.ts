@@ -1,19 +1,29 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
-import { type Api, createApi } from '../api/index.js'
+import { type Api, createApi, type SystemFacts } from '../api/index.js'
 import { invalid, systemClock, systemRng } from '../common/index.js'
-import type { Logger } from '../common/log.js'
-import { createEngine, type Engine } from '../engine/index.js'
+import type { RootLogger } from '../common/log.js'
+import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
-import { createImageService, createSnapshotService, createVolumeService, native } from '../runtime/index.js'
+import {
+  createImageService,
+  createSnapshotService,
+  createVolumeService,
+  DEFAULT_PLUGIN_DIRS,
+  type LocalImageService,
+  native,
+  PluginDistribution,
+  Plugins,
+} from '../runtime/index.js'
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
 import { ClusterNode } from './cluster-node.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
 import type { DaemonOptions } from './options.js'
+import { planReload } from './reload.js'
 
 /** Swarm stores and shows ticks of one second; ours are shorter, so that a new leader is found sooner (raft.md §6). */
 const RAFT_TICK_MS = 100
@@ -30,18 +40,20 @@ const RAFT_TICK_MS = 100
 export class Daemon {
   private constructor(
     private readonly engine: Engine,
+    private readonly plugins: PluginService,
     private readonly cluster: ClusterNode,
     private readonly api: Api,
-    private readonly images: { stop(): Promise<void> },
+    private readonly images: LocalImageService,
+    private readonly running: Running,
   ) {}
 
-  static async start(o: DaemonOptions, top: string, logger: Logger): Promise<Daemon> {
+  static async start(o: DaemonOptions, top: string, logger: RootLogger): Promise<Daemon> {
     const clock = systemClock
     const rng = systemRng
     await mkdir(o.dataRoot, { recursive: true, mode: 0o711 })
     await mkdir(o.execRoot, { recursive: true, mode: 0o711 })
     const pools = o.defaultAddressPools.length > 0 ? o.defaultAddressPools : DEFAULT_ADDRESS_POOLS
-    const facts = await systemFacts(o, top, clock.now(), pools)
+    const facts: Mutable<SystemFacts> = await systemFacts(o, top, clock.now(), pools)
     const modules = (room: string) => ({ clock, rng, logger: logger.child({ room }) })
     const nativeDir = join(top, 'build/native')
 
@@ -55,7 +67,14 @@ export class Daemon {
       modules('image'),
     )
     const snapshots = createSnapshotService({ images })
-    const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, modules('volume'))
+    const plugins = new Plugins(
+      {
+        sockets: [join(o.execRoot, 'plugins'), ...DEFAULT_PLUGIN_DIRS.sockets],
+        specs: [join(o.execRoot, 'plugins'), ...DEFAULT_PLUGIN_DIRS.specs],
+      },
+      modules('plugin'),
+    )
+    const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, { ...modules('volume'), plugins })
     await images.start()
     await volumes.start()
     const hostNetworks = createNetworkService(
@@ -79,44 +98,58 @@ export class Daemon {
         return c ? { name: c.name, isTask: 'com.docker.swarm.task.id' in (c.config.Labels ?? {}) } : null
       },
     })
-    const engine: Engine = createEngine(
+    const engineOptions: Mutable<EngineOptions> = {
+      dataRoot: o.dataRoot,
+      execRoot: o.execRoot,
+      nativeDir,
+      cgroupParent: o.cgroupParent,
+      defaultRuntime: o.defaultRuntime,
+      runtimes: o.runtimes,
+      logDriver: o.logDriver,
+      logOptions: o.logOptions,
+      defaultUlimits: o.defaultUlimits,
+      init: o.init,
+      shutdownTimeoutSeconds: o.shutdownTimeoutSeconds,
+      liveRestore: o.liveRestore,
+      dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
+    }
+    const engine: Engine = createEngine(engineOptions, { ...modules('engine'), images, snapshots, volumes, networks })
+    const managed = createPlugins(
       {
         dataRoot: o.dataRoot,
         execRoot: o.execRoot,
         nativeDir,
         cgroupParent: o.cgroupParent,
-        defaultRuntime: o.defaultRuntime,
-        runtimes: o.runtimes,
-        logDriver: o.logDriver,
-        logOptions: o.logOptions,
-        defaultUlimits: o.defaultUlimits,
-        init: o.init,
-        shutdownTimeoutSeconds: o.shutdownTimeoutSeconds,
-        liveRestore: o.liveRestore,
-        dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
+        liveRestore: () => engineOptions.liveRestore,
       },
-      { ...modules('engine'), images, snapshots, volumes, networks },
+      {
+        ...modules('plugins'),
+        distribution: new PluginDistribution(images.store),
+        plugins,
+        driversInUse: () => volumes.driversInUse(),
+        publish: (event) => engine.events.publish(event),
+      },
     )
+    // Containers that start with the daemon may need them.
+    await managed.start()
     await engine.start()
+    const executorOptions = {
+      engineVersion: facts.version,
+      labels: labelMap(o.labels),
+      genericResources: o.genericResources.map(parseGenericResource),
+      filesDir: join(o.execRoot, 'tasks'),
+    }
     const cluster: ClusterNode = new ClusterNode(
       { dir: join(o.dataRoot, 'swarm'), defaultAdvertiseAddr: o.defaultAdvertiseAddr, tickMs: RAFT_TICK_MS },
       {
         ...modules('cluster'),
         networks,
-        executor: createExecutor(
-          {
-            engineVersion: facts.version,
-            labels: Object.fromEntries(o.labels.map((l) => [l.split('=')[0]!, l.slice(l.indexOf('=') + 1)])),
-            genericResources: o.genericResources.map(parseGenericResource),
-            filesDir: join(o.execRoot, 'tasks'),
-          },
-          {
-            engine,
-            mounts: native(),
-            logger: logger.child({ room: 'executor' }),
-            membership: () => cluster.membership(),
-          },
-        ),
+        executor: createExecutor(executorOptions, {
+          engine,
+          mounts: native(),
+          logger: logger.child({ room: 'executor' }),
+          membership: () => cluster.membership(),
+        }),
         publish: (event) => engine.events.publish(event),
         ca: createCaClient({ clock }),
         createManager,
@@ -126,6 +159,7 @@ export class Daemon {
     attachments = () => cluster.attachments()
     const api = await createApi({
       engine,
+      plugins: managed,
       cluster,
       facts,
       clock,
@@ -135,17 +169,67 @@ export class Daemon {
     })
     await cluster.start()
     await listenAll(api, o, logger)
-    return new Daemon(engine, cluster, api, images)
+    return new Daemon(engine, managed, cluster, api, images, { o, logger, facts, engineOptions, executorOptions })
   }
 
-  /** In order: no new calls, out of the swarm's way, containers, stores. */
+  /** What SIGHUP brings: who reads these settings reads them anew each time. */
+  reload(next: DaemonOptions): void {
+    const { running } = this
+    const { options, changed, needRestart, attributes } = planReload(running.o, next)
+    running.o = options
+    running.logger.setLevel(options.logLevel)
+    Object.assign(running.engineOptions, {
+      liveRestore: options.liveRestore,
+      shutdownTimeoutSeconds: options.shutdownTimeoutSeconds,
+      runtimes: options.runtimes,
+      defaultRuntime: options.defaultRuntime,
+    })
+    Object.assign(running.facts, {
+      labels: options.labels,
+      debug: options.debug,
+      liveRestore: options.liveRestore,
+      insecureRegistries: options.insecureRegistries,
+      registryMirrors: options.registryMirrors,
+      runtimes: { shoal: running.facts.runtimes.shoal, ...options.runtimes },
+      defaultRuntime: options.defaultRuntime,
+    })
+    running.executorOptions.labels = labelMap(options.labels)
+    this.images.reconfigure({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors })
+    running.logger.info('the configuration is reloaded', { changed })
+    if (needRestart.length > 0)
+      running.logger.warn('settings have changed that only a restart takes over', { settings: needRestart })
+    this.engine.events.publish({
+      type: 'daemon',
+      action: 'reload',
+      actorId: running.facts.id,
+      attributes: { name: running.facts.name, ...attributes },
+      scope: 'local',
+    })
+  }
+
+  /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
     await this.api.close()
     await this.cluster.stop()
     await this.engine.stop()
+    await this.plugins.stop()
     await this.images.stop()
   }
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** What the rooms were built with and may change under them. */
+interface Running {
+  o: DaemonOptions
+  readonly logger: RootLogger
+  readonly facts: Mutable<SystemFacts>
+  readonly engineOptions: Mutable<EngineOptions>
+  readonly executorOptions: { labels: Readonly<Record<string, string>> }
+}
+
+const labelMap = (labels: readonly string[]): Record<string, string> =>
+  Object.fromEntries(labels.map((l) => [l.split('=')[0]!, l.slice(l.indexOf('=') + 1)]))
 
 /** KIND=VALUE: a count where it is a whole number, else one named resource. */
 function parseGenericResource(text: string): GenericResource {

@@ -1,25 +1,55 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readlinkSync, unlinkSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import type { Api } from '../api/index.js'
 import { conflict, invalid } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import { splitHostPort } from './addresses.js'
+import { joinHostPort } from './addresses.js'
+import { groupId, parseHost } from './check.js'
 import type { DaemonOptions } from './options.js'
 
 /** Opens one server for each --host. A socket that another daemon answers on is refused; a dead one is replaced. */
 export async function listenAll(api: Api, o: DaemonOptions, logger: Logger): Promise<void> {
   for (const host of o.hosts) {
-    const url = /^(?:(unix|tcp):\/\/)?(.*)$/.exec(host)!
-    const scheme = url[1] ?? (host.startsWith('/') ? 'unix' : 'tcp')
-    if (scheme === 'unix') await listenUnix(api.listener(), url[2]!, o.group, logger)
-    else await listenTcp(api, url[2]!, o, logger)
+    const where = parseHost(host, o.tls)
+    if (where.kind === 'unix') await listenUnix(api.listener(), where.path, o.group, logger)
+    else if (where.kind === 'tcp') await listenTcp(api, where, o, logger)
+    else await listenInherited(api, where.which, o, logger)
+  }
+}
+
+/** The first descriptor that systemd hands over (sd_listen_fds(3)). */
+const LISTEN_FDS_START = 3
+
+async function listenInherited(api: Api, which: string, o: DaemonOptions, logger: Logger): Promise<void> {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = process.env
+  const count = LISTEN_PID === String(process.pid) ? Number(LISTEN_FDS) : 0
+  if (!(count > 0))
+    throw invalid(
+      'noInheritedSockets',
+      `--host fd://${which}: no sockets were handed over; start shoald by its socket unit, or use unix://PATH`,
+    )
+  const names = (LISTEN_FDNAMES ?? '').split(':')
+  const all = Array.from({ length: count }, (_, i) => ({ fd: LISTEN_FDS_START + i, name: names[i] ?? '' }))
+  const chosen = all.filter((s) => which === '' || which === '*' || s.name === which || String(s.fd) === which)
+  if (chosen.length === 0)
+    throw invalid(
+      'noInheritedSockets',
+      `--host fd://${which}: there is no such socket among those handed over (${all.map((s) => `${s.fd} ${s.name}`.trim()).join(', ')})`,
+    )
+  const unix = readFileSync('/proc/net/unix', 'utf8')
+  for (const { fd } of chosen) {
+    const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1]
+    if (!inode) throw invalid('noInheritedSockets', `--host fd://${which}: descriptor ${fd} is no socket`)
+    const isUnix = new RegExp(` ${inode}(?: |$)`, 'm').test(unix)
+    if (!isUnix && !o.tls) warnPlain(logger, `fd ${fd}`)
+    await open(isUnix || !o.tls ? api.listener() : api.listener(tlsFiles(o)), { fd })
+    logger.info('API listens', { address: `fd://${fd}`, tls: !isUnix && o.tls })
   }
 }
 
 async function listenUnix(server: Server, path: string, group: string, logger: Logger): Promise<void> {
-  if (!path.startsWith('/')) throw invalid('badHost', `--host "unix://${path}": the path must be absolute`)
   mkdirSync(dirname(path), { recursive: true })
   if (existsSync(path)) {
     if (await answers(path))
@@ -37,42 +67,50 @@ async function listenUnix(server: Server, path: string, group: string, logger: L
   logger.info('API listens', { address: `unix://${path}` })
 }
 
-async function listenTcp(api: Api, address: string, o: DaemonOptions, logger: Logger): Promise<void> {
-  const { host, port } = splitHostPort(address, o.tls ? 2376 : 2375, '--host')
-  if (!o.tls) {
-    logger.warn('API listens on TCP without TLS: whoever reaches it is root on this host; use --tlsverify', {
-      address: `tcp://${address}`,
-    })
-    await open(api.listener(), { host: host || '127.0.0.1', port })
-  } else {
-    const read = (flag: string, path: string): string => {
-      if (!path) throw invalid('tlsFile', `--${flag} is needed with --tls; make a bundle with the scripts in certs/`)
-      try {
-        return readFileSync(path, 'utf8')
-      } catch (e) {
-        throw invalid('tlsFile', `--${flag} ${path}: ${(e as Error).message}`)
-      }
+const warnPlain = (logger: Logger, address: string): void =>
+  logger.warn('API listens on TCP without TLS: whoever reaches it is root on this host; use --tlsverify', { address })
+
+function tlsFiles(o: DaemonOptions): { key: string; cert: string; ca: string | null } {
+  const read = (flag: string, path: string): string => {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch (e) {
+      throw invalid('tlsFile', `--${flag} ${path}: ${(e as Error).message}`)
     }
-    await open(
-      api.listener({
-        key: read('tlskey', o.tlsKey),
-        cert: read('tlscert', o.tlsCert),
-        ca: o.tlsVerify ? read('tlscacert', o.tlsCaCert) : null,
-      }),
-      { host: host || '0.0.0.0', port },
-    )
   }
-  logger.info('API listens', {
-    address: `tcp://${host || '127.0.0.1'}:${port}`,
-    tls: o.tls,
-    clientCertificates: o.tlsVerify,
-  })
+  return {
+    key: read('tlskey', o.tlsKey),
+    cert: read('tlscert', o.tlsCert),
+    ca: o.tlsVerify ? read('tlscacert', o.tlsCaCert) : null,
+  }
 }
 
-function open(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
+async function listenTcp(
+  api: Api,
+  { host, port }: { readonly host: string; readonly port: number },
+  o: DaemonOptions,
+  logger: Logger,
+): Promise<void> {
+  const address = `tcp://${joinHostPort({ host: host || (o.tls ? '0.0.0.0' : '127.0.0.1'), port })}`
+  if (!o.tls) {
+    warnPlain(logger, address)
+    await open(api.listener(), { host: host || '127.0.0.1', port })
+  } else await open(api.listener(tlsFiles(o)), { host: host || '0.0.0.0', port })
+  logger.info('API listens', { address, tls: o.tls, clientCertificates: o.tlsVerify })
+}
+
+function open(
+  server: Server,
+  where: { path: string } | { host: string; port: number } | { fd: number },
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (e: NodeJS.ErrnoException) => {
-      const name = 'path' in where ? `unix://${where.path}` : `tcp://${where.host}:${where.port}`
+      const name =
+        'path' in where
+          ? `unix://${where.path}`
+          : 'fd' in where
+            ? `fd://${where.fd}`
+            : `tcp://${where.host}:${where.port}`
       reject(
         e.code === 'EADDRINUSE'
           ? conflict('addressInUse', `${name} is in use by another program; choose another address with --host`)
@@ -92,12 +130,3 @@ const answers = (path: string): Promise<boolean> =>
     })
     s.once('error', () => resolve(false))
   })
-
-/** Numeric ids are taken as they are; null when the name is unknown. */
-function groupId(name: string): number | null {
-  if (/^\d+$/.test(name)) return Number(name)
-  const line = readFileSync('/etc/group', 'utf8')
-    .split('\n')
-    .find((l) => l.startsWith(`${name}:`))
-  return line ? Number(line.split(':')[2]) : null
-}

@@ -11,7 +11,13 @@ import { parseOptions } from './options.js'
 const top = join(dirname(fileURLToPath(import.meta.url)), '../../..')
 
 async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2), buildFacts(top).version)
+  const argv = process.argv.slice(2)
+  const { version } = buildFacts(top)
+  const { options, validateOnly } = parseOptions(argv, version)
+  if (validateOnly) {
+    process.stderr.write('configuration OK\n')
+    return
+  }
   if (process.getuid?.() !== 0)
     throw new ShoalError(
       'forbidden',
@@ -31,7 +37,20 @@ async function main(): Promise<void> {
   process.on('SIGPIPE', () => {})
 
   const begun = performance.now()
-  const daemon = await Daemon.start(options, top, logger)
+  let daemon: Daemon | null = null
+  // Set before the start: the signal's default would end a daemon that is told to reload while it comes up.
+  process.on('SIGHUP', () => {
+    if (!daemon) return
+    try {
+      daemon.reload(parseOptions(argv, version).options)
+    } catch (caught) {
+      logger.error('the configuration is not reloaded: the running one stays', {
+        error: ShoalError.from(caught).message,
+      })
+    }
+  })
+  const started = await Daemon.start(options, top, logger)
+  daemon = started
   logger.info('Shoal is ready', { ms: Math.round(performance.now() - begun) })
   let stopping = false
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -39,7 +58,7 @@ async function main(): Promise<void> {
       if (stopping) return
       stopping = true
       logger.info('stopping', { signal })
-      daemon.stop().then(
+      started.stop().then(
         () => {
           rmSync(options.pidfile, { force: true })
           process.exit(0)

@@ -3,6 +3,7 @@ import { Ajv } from 'ajv'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { invalid } from '../common/index.js'
 import type { LogLevel } from '../common/log.js'
+import { mistakesOf } from './check.js'
 
 /** Everything the daemon can be told, from flags and daemon.json together; names as dockerd has them. */
 export interface DaemonOptions {
@@ -47,8 +48,8 @@ export interface DaemonOptions {
   warnings: string[]
 }
 
-/** daemon.json's key → the flag's attribute, and its JSON type. */
-const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: object }> = {
+/** daemon.json's key → the attribute that takes its value, that of the flag where it is another, and its JSON type. */
+const FILE_KEYS: Record<string, { readonly attribute: string; readonly flag?: string; readonly schema: object }> = {
   'data-root': { attribute: 'dataRoot', schema: { type: 'string' } },
   'exec-root': { attribute: 'execRoot', schema: { type: 'string' } },
   pidfile: { attribute: 'pidfile', schema: { type: 'string' } },
@@ -79,6 +80,7 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: o
   'metrics-addr': { attribute: 'metricsAddr', schema: { type: 'string' } },
   runtimes: {
     attribute: 'runtimes',
+    flag: 'addRuntime',
     schema: { type: 'object', additionalProperties: { type: 'object', properties: { path: { type: 'string' } } } },
   },
   'default-runtime': { attribute: 'defaultRuntime', schema: { type: 'string' } },
@@ -87,13 +89,18 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly schema: o
   group: { attribute: 'group', schema: { type: 'string' } },
   'storage-driver': { attribute: 'storageDriver', schema: { type: 'string' } },
   'log-driver': { attribute: 'logDriver', schema: { type: 'string' } },
-  'log-opts': { attribute: 'logOpts', schema: { type: 'object', additionalProperties: { type: 'string' } } },
+  'log-opts': {
+    attribute: 'logOpts',
+    flag: 'logOpt',
+    schema: { type: 'object', additionalProperties: { type: 'string' } },
+  },
   dns: { attribute: 'dns', schema: { type: 'array', items: { type: 'string' } } },
   'dns-search': { attribute: 'dnsSearch', schema: { type: 'array', items: { type: 'string' } } },
   'dns-opts': { attribute: 'dnsOpt', schema: { type: 'array', items: { type: 'string' } } },
   mtu: { attribute: 'mtu', schema: { type: 'integer' } },
   'default-ulimits': {
     attribute: 'defaultUlimits',
+    flag: 'defaultUlimit',
     schema: { type: 'object', additionalProperties: { type: 'object' } },
   },
   'node-generic-resources': { attribute: 'nodeGenericResource', schema: { type: 'array', items: { type: 'string' } } },
@@ -143,7 +150,11 @@ function command(version: string): Command {
     .option('--data-root <dir>', 'root of persistent state', '/var/lib/shoal')
     .option('--exec-root <dir>', 'root of execution state', '/var/run/shoal')
     .option('-p, --pidfile <file>', 'path of the PID file', '/var/run/shoal.pid')
-    .option('-H, --host <address>', 'socket to listen on: unix://PATH or tcp://ADDRESS:PORT (repeatable)', collect)
+    .option(
+      '-H, --host <address>',
+      'socket to listen on: unix://PATH, tcp://ADDRESS:PORT or fd:// (repeatable)',
+      collect,
+    )
     .option('--config-file <file>', 'configuration file', '/etc/shoal/daemon.json')
     .option('-D, --debug', 'debug logging')
     .addOption(
@@ -184,50 +195,65 @@ function command(version: string): Command {
     .option('--init', 'an init process in each container')
     .option('--experimental', 'experimental features')
     .option('--containerd <socket>', 'accepted and ignored')
+    .option('--validate', 'say whether the configuration is good, and end')
     .allowExcessArguments(false)
     .exitOverride()
 }
 
 const isTrue = (v: unknown): boolean => v === true || (typeof v === 'string' && !['false', '0', 'no'].includes(v))
 
+/** What the command line asks for beside running. */
+export interface ParsedOptions {
+  readonly options: DaemonOptions
+  /** Only say whether the configuration is good. */
+  readonly validateOnly: boolean
+}
+
 /**
- * Flags over file over defaults. A key given in both places is an error, as with dockerd; every mistake of the file is
- * named at once.
+ * Flags, file and defaults together. A key given in both places is an error, as with dockerd. Throws invalid
+ * `configuration` with every mistake of both named at once.
  */
-export function parseOptions(argv: readonly string[], version: string): DaemonOptions {
+export function parseOptions(argv: readonly string[], version: string): ParsedOptions {
   const cmd = command(version)
   cmd.parse([...argv], { from: 'user' })
   const values: Record<string, unknown> = { ...cmd.opts() }
   const given = (attribute: string): boolean => cmd.getOptionValueSource(attribute) === 'cli'
-  const file = readConfigFile(values.configFile as string, given('configFile'))
+  const path = values.configFile as string
+  const { values: file, mistakes } = readConfigFile(path, given('configFile'))
   const both: string[] = []
   for (const [key, value] of Object.entries(file)) {
-    const { attribute } = FILE_KEYS[key]!
-    if (given(attribute) && !Array.isArray(value) && typeof value !== 'object')
-      both.push(`${key}: (from flag: ${String(values[attribute])}, from file: ${String(value)})`)
-    else if (given(attribute) && Array.isArray(value))
-      values[attribute] = [...(values[attribute] as unknown[]), ...value]
+    const { attribute, flag = attribute } = FILE_KEYS[key]!
+    if (given(flag)) both.push(`${key}: (from flag: ${shown(values[flag])}, from file: ${shown(value)})`)
     else values[attribute] = value
   }
   if (both.length > 0)
-    throw invalid(
-      'optionTwice',
+    mistakes.push(
       `the following directives are specified both as a flag and in the configuration file: ${both.join(', ')}`,
     )
+  if (values.storageDriver !== 'overlay2' && values.storageDriver !== 'overlay')
+    mistakes.push(`storage driver "${String(values.storageDriver)}" is not supported; use overlay2`)
+  const options = resolve(values)
+  mistakes.push(...mistakesOf(options))
+  if (mistakes.length === 1) throw invalid('configuration', mistakes[0]!, { mistakes })
+  if (mistakes.length > 1)
+    throw invalid(
+      'configuration',
+      `the configuration has ${mistakes.length} mistakes:\n${mistakes.map((m) => `  - ${m}`).join('\n')}`,
+      { mistakes },
+    )
+  return { options, validateOnly: values.validate === true }
+}
 
+const shown = (v: unknown): string =>
+  Array.isArray(v) ? `[${v.map(shown).join(' ')}]` : v !== null && typeof v === 'object' ? JSON.stringify(v) : String(v)
+
+function resolve(values: Record<string, unknown>): DaemonOptions {
   const warnings: string[] = []
   if (values.containerd) warnings.push('--containerd is accepted and ignored: Shoal runs containers itself')
-  if (values.storageDriver !== 'overlay2' && values.storageDriver !== 'overlay')
-    throw invalid('storageDriver', `storage driver "${String(values.storageDriver)}" is not supported; use overlay2`)
   const runtimes: Record<string, string> = { ...(values.addRuntime as Record<string, string> | undefined) }
   for (const [name, r] of Object.entries((values.runtimes as Record<string, { path?: string }> | undefined) ?? {}))
     if (r.path) runtimes[name] = r.path
   const defaultRuntime = values.defaultRuntime as string
-  if (defaultRuntime !== 'shoal' && !(defaultRuntime in runtimes))
-    throw invalid(
-      'defaultRuntime',
-      `default runtime "${defaultRuntime}" is not known; add it with --add-runtime ${defaultRuntime}=PATH`,
-    )
   const ulimits = Array.isArray(values.defaultUlimit) ? (values.defaultUlimit as DaemonOptions['defaultUlimits']) : []
   for (const [name, u] of Object.entries(
     (values.defaultUlimits as Record<string, { Soft?: number; Hard?: number }> | undefined) ?? {},
@@ -280,32 +306,52 @@ export function parseOptions(argv: readonly string[], version: string): DaemonOp
   }
 }
 
-function readConfigFile(path: string, mustExist: boolean): Record<string, unknown> {
+/** The file's good keys, and what is wrong with the others. A file that is no JSON object is one mistake. */
+function readConfigFile(
+  path: string,
+  mustExist: boolean,
+): { readonly values: Record<string, unknown>; readonly mistakes: string[] } {
+  const wrong = (mistake: string) => ({ values: {}, mistakes: [mistake] })
   let text: string
   try {
     text = readFileSync(path, 'utf8')
   } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT' && !mustExist) return {}
-    throw invalid('configFile', `unable to read the configuration file ${path}: ${(e as Error).message}`)
+    if ((e as NodeJS.ErrnoException).code === 'ENOENT' && !mustExist) return { values: {}, mistakes: [] }
+    return wrong(`unable to read the configuration file ${path}: ${(e as Error).message}`)
   }
   let parsed: unknown
   try {
-    parsed = JSON.parse(text || '{}')
+    parsed = JSON.parse(text.trim() || '{}')
   } catch (e) {
-    throw invalid('configFile', `the configuration file ${path} is not valid JSON: ${(e as Error).message}`)
+    return wrong(`the configuration file ${path} is not valid JSON: ${(e as Error).message}`)
   }
-  const validate = new Ajv({ allErrors: true }).compile({
+  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed))
+    return wrong(`the configuration file ${path} must hold a JSON object`)
+  const values = { ...(parsed as Record<string, unknown>) }
+  const mistakes: string[] = []
+  const validate = new Ajv({ allErrors: true, allowUnionTypes: true }).compile({
     type: 'object',
     properties: Object.fromEntries(Object.entries(FILE_KEYS).map(([k, v]) => [k, v.schema])),
     additionalProperties: false,
   })
-  if (!validate(parsed)) {
-    const mistakes = (validate.errors ?? []).map((e) =>
-      e.keyword === 'additionalProperties'
-        ? `unknown key "${String(e.params.additionalProperty)}"`
-        : `${e.instancePath.slice(1).replaceAll('/', '.') || 'the document'} ${e.message}`,
-    )
-    throw invalid('configFile', `the configuration file ${path} has mistakes: ${mistakes.join('; ')}`)
-  }
-  return parsed as Record<string, unknown>
+  if (!validate(values))
+    for (const e of validate.errors ?? []) {
+      const unknown = e.keyword === 'additionalProperties' && e.instancePath === ''
+      const key = unknown ? String(e.params.additionalProperty) : e.instancePath.slice(1).split('/')[0]!
+      const choices = e.keyword === 'enum' ? ` (${(e.params.allowedValues as unknown[]).join(', ')})` : ''
+      mistakes.push(
+        unknown
+          ? `${path}: "${key}" doesn't match any configuration option`
+          : `${path}: ${e.instancePath.slice(1).replaceAll('/', '.')} ${e.message}${choices}, not ${shown(at(parsed, e.instancePath))}`,
+      )
+      delete values[key]
+    }
+  return { values, mistakes }
 }
+
+/** What a JSON pointer points to. */
+const at = (document: unknown, pointer: string): unknown =>
+  pointer
+    .split('/')
+    .slice(1)
+    .reduce<unknown>((v, key) => (v as Record<string, unknown> | undefined)?.[key], document)

@@ -5,6 +5,7 @@ import type { LiveContainer, RootfsPlan } from '../runtime/index.js'
 import type { ContainerView, MountPoint } from './contract.js'
 import type { ExecInstance } from './exec.js'
 import type { HealthMonitor } from './health.js'
+import { keepsFile } from './logs/drivers.js'
 import { Mutex } from './mutex.js'
 import type { PendingAttachment } from './pending-attachment.js'
 import type { ContainerRecord, MountRecord } from './record.js'
@@ -68,7 +69,8 @@ export class Container {
   }
 
   get hasReadableLog(): boolean {
-    return this.record.hostConfig.LogConfig?.Type !== 'none'
+    const { Type, Config } = this.record.hostConfig.LogConfig ?? {}
+    return keepsFile(Type || 'json-file', Config ?? {})
   }
 
   view(): ContainerView {
@@ -105,7 +107,7 @@ export class Container {
       ),
       ports: this.sandbox?.ports ?? [],
       sandboxKey: this.sandbox?.netnsPath ?? '',
-      logPath: this.hasReadableLog ? this.logPath : '',
+      logPath: (r.hostConfig.LogConfig?.Type || 'json-file') === 'json-file' ? this.logPath : '',
       hostnamePath: join(this.dir, 'hostname'),
       hostsPath: join(this.dir, 'hosts'),
       resolvConfPath: join(this.dir, 'resolv.conf'),

@@ -159,6 +159,9 @@ async function recover(ctx: EngineContext): Promise<void> {
     }
   })
 
+  // Mounts of starts that were never finished. What starts now waits for it, volume by volume.
+  ctx.volumes.settle((id) => live.has(id))
+
   const toStart = ctx.registry
     .all()
     .filter((c) => !c.isRunning && c.restartTimer === null && c.record.status === 'exited')

@@ -6,7 +6,7 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
 import { linkEnvironment } from './links.js'
-import { shimLog } from './log-options.js'
+import { shimLog } from './logs/drivers.js'
 import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer, sharedWith } from './network.js'
 import { parseSecurity } from './security.js'
 import { releaseShm, shmSource } from './shared-memory.js'
@@ -35,13 +35,14 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
     undo.add('shared memory', () => releaseShm(ctx, container))
     undo.add('networks', () => disconnectNetworks(ctx, container))
     // None of these needs another. All are waited for, also after one failed, so that undoing finds them at rest.
-    const [mounts, sandbox, seccomp, user, devices, shm] = await allSettled([
+    const [mounts, sandbox, seccomp, user, devices, shm, log] = await allSettled([
       mountAll(ctx, container),
       openSandbox(ctx, container),
       ctx.seccomp.filter(security.seccomp, capabilities),
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
       shmSource(ctx, container),
+      shimLog(container),
     ])
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,
@@ -96,7 +97,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
         tty: config.Tty === true,
         stdin: config.OpenStdin === true,
         stdinOnce: config.StdinOnce === true,
-        log: shimLog(container),
+        log,
         cgroup,
         seccomp,
         initPath: (hostConfig.Init ?? ctx.options.init) ? join(ctx.options.nativeDir, 'shoal-init') : null,

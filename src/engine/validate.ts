@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
+import { checkLogDriver } from './logs/drivers.js'
 import { parsePortKey } from './ports.js'
 import { parseSignal } from './signals.js'
 import { normalizeCapability } from './spec/capabilities.js'
@@ -22,7 +23,6 @@ export function checkName(name: string): string {
   return bare
 }
 
-const LOG_DRIVERS = ['json-file', 'local', 'none']
 const RESTART_POLICIES = ['', 'no', 'always', 'unless-stopped', 'on-failure']
 
 /** CPUs of the host; they do not change while it runs. */
@@ -146,7 +146,9 @@ export function checkConfig(config: ContainerConfig, host: HostConfig, options: 
     if (value && value < 1_000_000) refuse(`${field} in Healthcheck cannot be less than 1ms`)
   if (health?.Retries != null && health.Retries < 0) refuse('Retries in Healthcheck cannot be negative')
   checkNamespaceModes(config, host)
-  checkLog(host)
+  // Only what the container asks for itself: the daemon's own was checked when it started.
+  if (host.LogConfig?.Type || Object.keys(host.LogConfig?.Config ?? {}).length > 0)
+    checkLogDriver(host.LogConfig?.Type || options.logDriver, host.LogConfig?.Config ?? {})
   const runtime = host.Runtime || options.defaultRuntime
   if (
     !(runtime in options.runtimes) &&
@@ -189,27 +191,6 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
     if (host.ExtraHosts?.length) refuse('conflicting options: custom host-to-IP mapping and the network mode')
   }
 }
-
-function checkLog(host: HostConfig): void {
-  const type = host.LogConfig?.Type
-  if (type && !LOG_DRIVERS.includes(type))
-    refuse(`logger: no log driver named '${type}' is registered`, { driver: type })
-  for (const key of Object.keys(host.LogConfig?.Config ?? {}))
-    if (type !== 'none' && !LOG_OPTIONS.includes(key))
-      refuse(`unknown log opt '${key}' for ${type || 'json-file'} log driver`, { option: key })
-}
-const LOG_OPTIONS = [
-  'max-file',
-  'max-size',
-  'compress',
-  'labels',
-  'labels-regex',
-  'env',
-  'env-regex',
-  'tag',
-  'mode',
-  'max-buffer-size',
-]
 
 /** The host configuration with everything that inspect shows filled in. */
 export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVersion: 1 | 2): HostConfig {

@@ -17,16 +17,20 @@ export function guardVolumes(volumes: VolumeService, registry: Registry): Volume
     start: () => volumes.start(),
     create: (spec) => volumes.create(spec),
     get: (name) => volumes.get(name),
-    list: () => volumes.list(),
+    has: (name) => volumes.has(name),
+    list: (onWarning) => volumes.list(onWarning),
     async remove(name, options) {
       const by = users(name)
       if (by.length > 0)
         throw conflict('volumeInUse', `remove ${name}: volume is in use - [${by.join(', ')}]`, { name, users: by })
-      await volumes.remove(name, options)
+      return volumes.remove(name, options)
     },
     mount: (name, containerId) => volumes.mount(name, containerId),
     unmount: (name, containerId) => volumes.unmount(name, containerId),
+    settle: (isLive) => volumes.settle(isLive),
     usage: (name) => volumes.usage(name),
+    drivers: () => volumes.drivers(),
+    driversInUse: () => volumes.driversInUse(),
     users,
   }
 }

@@ -69,7 +69,7 @@ async function checkBindSource(want: WantedMount): Promise<void> {
 }
 
 async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList): Promise<VolumeRecord> {
-  const existed = want.source !== '' && (await ctx.volumes.list()).some((v) => v.name === want.source)
+  const existed = want.source !== '' && (await ctx.volumes.has(want.source))
   const volume = await ctx.volumes.create({
     ...(want.source ? { name: want.source } : {}),
     // An existing volume is used whatever its driver, unless one was asked for.

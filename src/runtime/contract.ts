@@ -223,25 +223,43 @@ export interface VolumeRecord {
   readonly options: Readonly<Record<string, string>>
   readonly createdMs: number
   readonly anonymous: boolean
+  /** As a plugin says; absent: local. */
+  readonly scope?: 'local' | 'global'
+  readonly status?: Readonly<Record<string, unknown>>
 }
 
 export interface VolumeService {
   start(): Promise<void>
-  /** Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits. */
+  /**
+   * Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits.
+   * notFound `noVolumeDriver`: no plugin of this name.
+   */
   create(spec: {
     readonly name?: string
     readonly driver?: string
     readonly labels?: Readonly<Record<string, string>>
     readonly options?: Readonly<Record<string, string>>
   }): Promise<VolumeRecord>
+  /** Plugins are asked, also about volumes that were not made here. */
   get(name: string): Promise<VolumeRecord>
-  list(): Promise<readonly VolumeRecord[]>
-  remove(name: string, options: { readonly force: boolean }): Promise<void>
-  /** Makes it usable (mounts nfs, tmpfs, bind types) for a container; counted. Returns the path to bind. */
+  has(name: string): Promise<boolean>
+  /** Of plugins what they list; `onWarning` hears of those that do not answer. */
+  list(onWarning?: (text: string) => void): Promise<readonly VolumeRecord[]>
+  /** What was removed. `force`: null when there was none, and a plugin that refuses is overruled here. */
+  remove(name: string, options: { readonly force: boolean }): Promise<VolumeRecord | null>
+  /** Makes it usable (mounts nfs, tmpfs, bind types, asks the plugin) for a container. Idempotent. Returns the path to bind. */
   mount(name: string, containerId: string): Promise<string>
+  /** A plugin that refuses is logged: the container ends all the same. */
   unmount(name: string, containerId: string): Promise<void>
+  /** After a restart: unmounts, in the background, for users of the last daemon that are no more. */
+  settle(isLive: (containerId: string) => boolean): void
+  /** Bytes; −1 for a plugin's. */
   usage(name: string): Promise<number>
   users(name: string): readonly string[]
+  /** Names of the drivers that there are. */
+  drivers(): Promise<readonly string[]>
+  /** Names of the drivers whose volumes are recorded here. */
+  driversInUse(): ReadonlySet<string>
 }
 
 // ------------------------------------------------------------------------------------------------ containers and shims
@@ -249,14 +267,34 @@ export interface VolumeService {
 /** OCI runtime-spec config.json; typed loosely, since the native side validates it. */
 export type OciSpec = Record<string, unknown>
 
+/** Where the shim sends lines besides the file (docs/native.md). */
+export interface ShimForward {
+  readonly driver: 'syslog' | 'journald'
+  readonly network: 'udp' | 'tcp' | 'unix' | 'unixgram'
+  /** An IP address or an absolute path. */
+  readonly address: string
+  readonly port: number
+  readonly format: 'unix' | 'rfc3164' | 'rfc5424' | 'rfc5424micro'
+  /** 0 to 23. */
+  readonly facility: number
+  readonly tag: string
+  readonly hostname: string
+  /** What may wait for the other side. */
+  readonly bufferBytes: number
+  /** Of the journal, with each line. */
+  readonly fields: Readonly<Record<string, string>>
+}
+
 export interface ShimLog {
   readonly driver: 'json-file'
-  readonly path: string
+  /** Null: no file, only `forward`. */
+  readonly path: string | null
   readonly maxSizeBytes: number
   readonly maxFiles: number
   readonly mode: 'blocking' | 'non-blocking'
   readonly bufferBytes: number
   readonly extra: Readonly<Record<string, string>> | null
+  readonly forward?: ShimForward | null
 }
 
 export interface LaunchSpec {

@@ -22,6 +22,7 @@ version: '3.8'
 services:
   db:
     image: ${image}
+    stop_grace_period: 1s
     command: [httpd, -f, -p, '5432', -h, /data]
     volumes: ['data:/data']
     networks: [back]
@@ -35,12 +36,14 @@ services:
     labels: {role: 'it''s "quoted" = odd'}
   api:
     image: ${image}
+    stop_grace_period: 1s
     environment: {PAGE: ${page}}
     command: [sh, -c, 'mkdir -p /www && echo "$$PAGE" > /www/index.html && exec httpd -f -p 8000 -h /www']
     depends_on: [db, cache]
     networks: [front, back]
   web:
     image: ${image}
+    stop_grace_period: 1s
     depends_on: [api]
     ports: ['18090:80']
     networks: [front]
@@ -112,10 +115,8 @@ test.serial(
       for (const name of ['cache', 'store', 'memory']) t.true(aliases.includes(name), `${name} in ${aliases}`)
       t.is((await fetchFrom('web', 'http://api:8000/')).trim(), 'first')
       t.regex((await compose('exec', '-T', 'api', 'ping', '-c', '1', '-W', '3', 'store')).stdout, /1 packets received/)
-      t.regex(
-        (await compose('exec', '-T', 'web', 'wget', '-q', '-O', '-', 'http://db:5432/')).stderr,
-        /bad address|can't|unable/i,
-      )
+      // A name of another network is asked of name servers that a lab has not: what is known answers at once.
+      t.not((await compose('exec', '-T', 'web', 'timeout', '1', 'wget', '-q', '-O', '-', 'http://db:5432/')).status, 0)
       const logs = await must('logs', 'cache', 'job')
       t.regex(logs, /cache_1 .*cache ready/)
       t.regex(logs, /job_1 .*done/)

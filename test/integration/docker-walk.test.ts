@@ -1,19 +1,14 @@
-// Every command of the first cluster, by the stock docker commands 28 and 20.10, with a look at what it did.
-import { spawn } from 'node:child_process'
+// Every command for one host that cli.md ranks must, by the stock docker commands 28 and 20.10, with a look at what it did.
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { cgroupRoots } from '../../src/lab/kernel.js'
-import { skip } from '../support/skip.js'
-import { docker, type Lab, type LabHost, lab, type Result, until, webImage } from './support.js'
-import { difference, traces } from './traces.js'
+import { type Lab, type LabHost, lab, until, webImage } from './support.js'
+import { Walk } from './walk-kit.js'
 
-const COMMANDS = [
-  { version: '28', path: '/usr/local/bin/docker' },
-  { version: '20.10', path: '/usr/bin/docker' },
-]
 const scratch = '/tmp/shoal-docker-walk'
 
+const walk = new Walk()
 let l: Lab
 let m1: LabHost
 let w1: LabHost
@@ -24,74 +19,13 @@ test.before(async () => {
   l = await lab('idw', '10.92.4', 1, 1)
   ;[m1, w1] = l.plan.hosts as [LabHost, LabHost]
   image = await webImage(l, m1)
+  await walk.start(l)
 })
 test.after.always(async () => {
+  await walk.stop()
   await l?.down()
   rmSync(scratch, { recursive: true, force: true })
 })
-
-/** One stock command against one host. */
-class Client {
-  constructor(
-    readonly path: string,
-    readonly host: LabHost,
-  ) {}
-
-  run(args: readonly string[], options: { input?: string | Buffer; timeoutMs?: number } = {}): Promise<Result> {
-    return docker(this.host, args, { docker: this.path, ...options })
-  }
-
-  async ok(...args: string[]): Promise<string> {
-    const r = await this.run(args)
-    if (r.status !== 0) throw new Error(`docker ${args.join(' ')}: ${r.status}: ${r.stderr.trim() || r.stdout.trim()}`)
-    return r.stdout.trim()
-  }
-
-  /** With a terminal of its own, by script(1). */
-  terminal(command: string, input = ''): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      const p = spawn('script', ['-qec', `${this.path} -H unix://${this.host.socket} ${command}`, '/dev/null'], {
-        env: { ...process.env, DOCKER_CONFIG: '/nonexistent', TERM: 'dumb' },
-        timeout: 60_000,
-      })
-      let stdout = ''
-      p.stdout.on('data', (b) => {
-        stdout += b
-        if (input !== '' && stdout.includes('# ')) {
-          p.stdin.write(input)
-          input = ''
-        }
-      })
-      p.on('error', reject)
-      p.on('close', (code) => resolve({ status: code ?? 1, stdout, stderr: '' }))
-    })
-  }
-
-  /** Runs on until the output has all of the words, and is ended then. */
-  follow(args: readonly string[], ...words: string[]): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const p = spawn(this.path, args, {
-        env: { ...process.env, DOCKER_HOST: `unix://${this.host.socket}`, DOCKER_CONFIG: '/nonexistent' },
-      })
-      let out = ''
-      const timer = setTimeout(() => {
-        p.kill('SIGKILL')
-        reject(new Error(`docker ${args.join(' ')}: ${words.join(', ')} not within 20 s; so far: ${out}`))
-      }, 20_000)
-      const take = (b: Buffer): void => {
-        out += b
-        if (words.every((w) => out.includes(w))) {
-          clearTimeout(timer)
-          p.kill('SIGKILL')
-          resolve(out)
-        }
-      }
-      p.stdout.on('data', take)
-      p.stderr.on('data', take)
-      p.on('error', reject)
-    })
-  }
-}
 
 const fetch = (h: LabHost, url: string): Promise<string> => l.inNetns(h.netns, ['curl', '-fsS', '-m', '5', url])
 
@@ -105,25 +39,7 @@ function limit(h: LabHost, id: string, v1: string, v2: string): string {
   throw new Error(`no ${v1} nor ${v2} of container ${id}`)
 }
 
-function walk(title: string, fn: (t: ExecutionContext, c: Client, w: Client) => Promise<void>): void {
-  for (const { version, path } of COMMANDS)
-    test.serial(`docker ${version}: ${title}`, async (t) => {
-      t.timeout(180_000)
-      if (!existsSync(path)) return skip(t, `no docker command ${version} at ${path}`)
-      const before = [m1, w1].map((h) => traces(h))
-      await fn(t, new Client(path, m1), new Client(path, w1))
-      for (const [i, h] of [m1, w1].entries()) {
-        let left: string[] = []
-        await until(`${h.name} is as it was`, 15, async () => {
-          left = difference(before[i]!, traces(h))
-          return left.length === 0
-        }).catch(() => {})
-        t.deepEqual(left, [], `${title}: left behind on ${h.name}`)
-      }
-    })
-}
-
-walk('images', async (t, c, w) => {
+walk.step('images', async (t, c, w) => {
   const repo = `${l.plan.registry}/walk`
   await c.ok('tag', image, `${repo}:a`)
   t.regex(await c.ok('push', `${repo}:a`), /a: digest: sha256:[0-9a-f]{64} size: \d+/)
@@ -154,7 +70,7 @@ walk('images', async (t, c, w) => {
   t.regex(await c.ok('history', '--format', '{{.Size}}', image), /MB/)
 })
 
-walk('run in the foreground', async (t, c) => {
+walk.step('run in the foreground', async (t, c) => {
   t.is(await c.ok('run', '--rm', image, 'echo', 'hi'), 'hi')
   t.like(await c.run(['run', '--rm', '-i', image, 'sh', '-c', 'cat; echo e >&2; exit 7'], { input: 'piped' }), {
     status: 7,
@@ -173,7 +89,7 @@ walk('run in the foreground', async (t, c) => {
   t.is(await c.ok('ps', '-aq'), '')
 })
 
-walk('containers: limits, ports, volumes, exec, cp, logs and their ends', async (t, c) => {
+walk.step('containers: limits, ports, volumes, exec, cp, logs and their ends', async (t, c) => {
   mkdirSync(`${scratch}/bind`, { recursive: true })
   writeFileSync(`${scratch}/bind/here`, 'from the host\n')
   const id = await c.ok(
@@ -270,14 +186,18 @@ walk('containers: limits, ports, volumes, exec, cp, logs and their ends', async 
   await c.ok('rm', '-f', 'logs')
 })
 
-walk('networks of one host: names, aliases, isolation', async (t, c) => {
+walk.step('networks of one host: names, aliases, isolation', async (t, c) => {
   await c.ok('network', 'create', '--subnet', '10.201.7.0/24', 'walk-net')
   await c.ok('network', 'create', 'walk-other')
   t.regex(await c.ok('network', 'ls', '--format', '{{.Name}} {{.Driver}} {{.Scope}}'), /^walk-net bridge local$/m)
   await c.ok('run', '-d', '--name', 'srv', '--network', 'walk-net', '--network-alias', 'www', image)
   for (const name of ['srv', 'www'])
     t.regex(await c.ok('run', '--rm', '--network', 'walk-net', image, 'wget', '-qO-', `http://${name}/`), /It swims/)
-  t.not((await c.run(['run', '--rm', '--network', 'walk-other', image, 'nslookup', 'srv'])).status, 0)
+  t.not(
+    (await c.run(['run', '--rm', '--network', 'walk-other', image, 'sh', '-c', 'timeout 1 nslookup srv; exit $?']))
+      .status,
+    0,
+  )
   t.regex(
     await c.ok('network', 'inspect', '-f', '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}', 'walk-net'),
     /^srv 10\.201\.7\.\d+\/24$/,
@@ -291,7 +211,7 @@ walk('networks of one host: names, aliases, isolation', async (t, c) => {
   t.notRegex(await c.ok('network', 'ls'), /walk-/)
 })
 
-walk('info, version, events, system df', async (t, c) => {
+walk.step('info, version, events, system df', async (t, c) => {
   t.is(await c.ok('info', '-f', '{{.Name}} {{.Driver}} {{.Swarm.LocalNodeState}}'), 'm1 overlay2 inactive')
   t.regex(await c.ok('version', '-f', '{{.Server.APIVersion}}'), /^1\.\d+$/)
   const since = String(Math.floor(Date.now() / 1000))
@@ -322,163 +242,289 @@ walk('info, version, events, system df', async (t, c) => {
   t.regex(await c.ok('system', 'df', '-v'), /web/)
 })
 
-walk('a swarm from init to leave', async (t, c, w) => {
-  t.teardown(async () => {
-    for (const x of [w, c]) await x.run(['swarm', 'leave', '--force'])
-  })
-  t.regex(
-    await c.ok('swarm', 'init', '--advertise-addr', m1.address),
-    /Swarm initialized: current node \([0-9a-z]{25}\) is now a manager/,
-  )
-  const token = await c.ok('swarm', 'join-token', '-q', 'worker')
-  t.regex(await c.ok('swarm', 'join-token', 'manager'), /docker swarm join --token SWMTKN-1-/)
-  t.is(
-    await w.ok('swarm', 'join', '--advertise-addr', w1.address, '--token', token, `${m1.address}:2377`),
-    'This node joined a swarm as a worker.',
-  )
-  await until(
-    'both are ready',
-    20,
-    async () =>
-      (await c.ok('node', 'ls', '--format', '{{.Hostname}} {{.ManagerStatus}} {{.Status}} {{.Availability}}'))
-        .split('\n')
-        .sort()
-        .join() === 'm1 Leader Ready Active,w1  Ready Active',
-  )
-  t.is(
-    await c.ok('node', 'inspect', '-f', '{{.Description.Hostname}} {{.Spec.Role}} {{.Status.Addr}}', 'w1'),
-    `w1 worker ${w1.address}`,
-  )
-  t.regex(await c.ok('node', 'inspect', '--pretty', 'self'), /Hostname:\s+m1/)
-
-  await c.ok('network', 'create', '-d', 'overlay', 'ov')
-  t.regex(await c.ok('network', 'ls', '--format', '{{.Name}} {{.Driver}} {{.Scope}}'), /^ov overlay swarm$/m)
-  // Attached: the command waits until the service stands.
-  const created = await c.run([
-    'service',
-    'create',
-    '--name',
-    'web',
-    '--replicas',
-    '2',
-    '--network',
-    'ov',
-    '-p',
-    '8080:80',
-    '--stop-grace-period',
-    '1s',
-    '--update-parallelism',
-    '0',
-    '--limit-memory',
-    '50m',
-    image,
-  ])
-  t.is(created.status, 0, created.stderr)
-  t.regex(created.stdout, /onverged/)
-  t.is(
-    await c.ok('service', 'ls', '--format', '{{.Name}} {{.Mode}} {{.Replicas}} {{.Ports}}'),
-    'web replicated 2/2 *:8080->80/tcp',
-  )
-  t.deepEqual(
-    (await c.ok('service', 'ps', '--format', '{{.Name}} {{.Node}} {{.DesiredState}}', 'web')).split('\n').sort(),
-    ['web.1 m1 Running', 'web.2 w1 Running'].map((x) => x),
-    'one on each host',
-  )
-  t.is(
-    await c.ok('service', 'inspect', '-f', '{{.Spec.Name}} {{.Spec.TaskTemplate.Resources.Limits.MemoryBytes}}', 'web'),
-    `web ${50 * 1024 * 1024}`,
-  )
-  t.regex(await c.ok('service', 'inspect', '--pretty', 'web'), /PublishedPort = 8080/)
-  const cid = await w.ok('ps', '-q', '--no-trunc', '--filter', 'label=com.docker.swarm.service.name=web')
-  t.is(limit(w1, cid, 'memory.limit_in_bytes', 'memory.max'), String(50 * 1024 * 1024))
-  for (const h of [m1, w1])
-    await until(`${h.name} serves the page`, 10, async () =>
-      /It swims/.test(await fetch(h, `http://${h.address}:8080/`)),
-    )
-
-  // Attached scale and update come to an end, too.
-  const scaled = await c.run(['service', 'scale', 'web=3'], { timeoutMs: 60_000 })
-  t.is(scaled.status, 0, `scale: ${scaled.stderr}`)
-  t.is(await c.ok('service', 'ls', '--format', '{{.Replicas}}'), '3/3')
-  const updated = await c.run(['service', 'update', '--env-add', 'X=1', 'web'], {
-    timeoutMs: 90_000,
-  })
-  t.is(updated.status, 0, `update: ${updated.stderr}`)
-  const one = await w.ok('ps', '-q', '--filter', 'label=com.docker.swarm.service.name=web')
-  t.is(await w.ok('exec', one.split('\n')[0]!, 'sh', '-c', 'echo $X'), '1')
-
-  // By name: from a task on each host to every task.
-  t.regex(await w.ok('exec', one.split('\n')[0]!, 'wget', '-qO-', 'http://web/'), /It swims/)
+walk.step('containers that wait for input, and their lists', async (t, c) => {
+  // Input and output by attach, with the process's status.
+  await c.ok('create', '-i', '--name', 'asks', '--entrypoint', 'sh', image, '-c', 'read x; echo got $x; exit 3')
+  await c.ok('start', 'asks')
+  t.like(await c.run(['attach', 'asks'], { input: 'word\n' }), { status: 3, stdout: 'got word\n' })
   await c.ok(
-    'service',
-    'create',
+    'run',
     '-d',
     '--name',
-    'asks',
-    '--stop-grace-period',
-    '1s',
-    '--mode',
-    'global',
-    '--network',
-    'ov',
+    'later',
     image,
     'sh',
     '-c',
-    'while :; do wget -qO- http://web/cgi-bin/who; sleep 0.2; done',
+    'while [ ! -e /go ]; do sleep 0.05; done; echo done; exit 4',
   )
-  const ips = await w.ok('exec', one.split('\n')[0]!, 'nslookup', 'tasks.web')
-  t.is(new Set(ips.match(/Address[^\n]* 10\.0\.\d+\.\d+/g)).size, 3, ips)
-  const names = await Promise.all(
-    [c, w].map(async (x) =>
-      (await x.ok('ps', '-q', '--filter', 'label=com.docker.swarm.service.name=web')).split('\n'),
-    ),
+  const since = String(Math.floor(Date.now() / 1000) - 1)
+  const attached = c.run(['container', 'attach', '--no-stdin', 'later'])
+  await c.follow(
+    ['events', '--since', since, '-f', 'container=later', '-f', 'event=attach', '--format', '{{.Action}}'],
+    'attach',
   )
-  t.is(names.flat().length, 3)
-  await until('each host asks and all three answer', 30, async () => {
-    const lines = (await c.ok('service', 'logs', 'asks')).split('\n')
-    return ['m1', 'w1'].every((h) =>
-      names.flat().every((n) => lines.some((x) => x.includes(`@${h} `) && x.includes(n))),
-    )
-  })
-  await c.follow(['service', 'logs', '-f', 'asks'], '@m1', '@w1')
-  t.is((await c.ok('service', 'logs', '--tail', '1', 'asks')).split('\n').length, 2, 'one line of each task')
-  t.regex(await c.ok('service', 'logs', '-t', '--tail', '1', 'asks'), /^\d{4}-\d\d-\d\dT/)
-  t.regex(await c.ok('node', 'ps', 'w1', '--format', '{{.Name}} {{.CurrentState}}'), /^asks\.\S+ Running/m)
+  await c.ok('exec', '-u', '0', '-w', '/', '--privileged', '-e', 'F=go', 'later', 'sh', '-c', 'touch $F')
+  t.is((await attached).status, 4)
+  t.like(await c.run(['start', '-ai', 'asks'], { input: 'again\n' }), { status: 3, stdout: 'got again\n' })
+  t.is((await c.run(['start', '-a', 'later'])).status, 4)
 
-  t.not((await c.run(['network', 'rm', 'ov'])).status, 0, 'a network in use stays')
-  // Attached, too: it ends when the job is complete.
-  const job = await c.run(
-    [
-      'service',
-      'create',
-      '--name',
-      'job',
-      '--mode',
-      'replicated-job',
-      '--replicas',
-      '3',
-      '--max-concurrent',
-      '2',
-    ].concat(image, 'true'),
-    { timeoutMs: 60_000 },
+  await c.ok(
+    'run',
+    '-d',
+    '--name',
+    'up',
+    '-l',
+    'walk=1',
+    '--restart',
+    'on-failure:2',
+    '-P',
+    '--health-cmd',
+    'true',
+    '--health-interval',
+    '100ms',
+    '--health-timeout',
+    '5s',
+    '--health-retries',
+    '2',
+    image,
   )
-  t.is(job.status, 0, job.stderr)
-  t.regex(job.stdout, /job complete/)
-  t.is(await c.ok('service', 'ls', '--filter', 'name=job', '--format', '{{.Replicas}}'), '0/2 (3/3 completed)')
-  t.is(await c.ok('service', 'rm', 'web', 'asks', 'job'), 'web\nasks\njob')
   await until(
-    'the tasks are gone',
-    30,
-    async () => (await c.ok('ps', '-aq')) === '' && (await w.ok('ps', '-aq')) === '',
+    'it is healthy',
+    10,
+    async () => (await c.ok('inspect', '-f', '{{.State.Health.Status}}', 'up')) === 'healthy',
   )
-  await c.ok('network', 'rm', 'ov')
-  await w.ok('swarm', 'leave')
-  await until('w1 is down', 20, async () =>
-    /^w1 Down$/m.test(await c.ok('node', 'ls', '--format', '{{.Hostname}} {{.Status}}')),
+  const names = async (...flags: string[]): Promise<string> =>
+    (await c.ok('ps', '--format', '{{.Names}}', ...flags)).split('\n').sort().join(' ')
+  t.is(await names('-a'), 'asks later up')
+  t.is(await names(), 'up')
+  t.is(await names('-a', '-f', 'exited=4'), 'later')
+  t.is(await names('-f', 'label=walk=1', '-f', 'health=healthy'), 'up')
+  t.is(await names('-a', '-f', 'status=exited', '-f', `ancestor=${image}`), 'asks later')
+  t.is(await names('-n', '2'), 'later up')
+  t.is(await names('-l'), 'up')
+  t.is(await c.ok('ps', '-q', '--no-trunc', '-f', 'name=up'), await c.ok('inspect', '-f', '{{.Id}}', 'up'))
+  t.regex(await c.ok('port', 'up'), /^80\/tcp -> 0\.0\.0\.0:\d+/)
+  const measured = await c.ok('stats', '-a', '--no-stream', '--no-trunc', '--format', '{{.Name}}')
+  t.deepEqual(measured.split('\n').sort(), ['asks', 'later', 'up'])
+  await c.ok('kill', '-s', 'USR1', 'up')
+  await c.ok('restart', '-t', '0', 'up')
+  await c.ok('rm', '-f', '-v', 'up')
+  t.regex(
+    await c.ok('container', 'prune', '-f', '--filter', 'label!=keep'),
+    /Deleted Containers:\n[0-9a-f]{64}\n[0-9a-f]{64}/,
   )
-  await c.ok('node', 'rm', 'w1')
-  t.not((await c.run(['swarm', 'leave'])).status, 0, 'a last manager needs --force')
-  await c.ok('swarm', 'leave', '--force')
-  t.is(await c.ok('info', '-f', '{{.Swarm.LocalNodeState}}'), 'inactive')
-  await w.run(['image', 'rm', '-f', image])
+  t.is(await c.ok('ps', '-aq'), '')
 })
+
+walk.step('volumes', async (t, c) => {
+  const all = c.path === '/usr/bin/docker' ? [] : ['-a']
+  t.is(
+    await c.ok(
+      'volume',
+      'create',
+      '-d',
+      'local',
+      '--label',
+      'walk=1',
+      '-o',
+      'type=tmpfs',
+      '-o',
+      'device=tmpfs',
+      '-o',
+      'o=size=1m',
+      'wv1',
+    ),
+    'wv1',
+  )
+  t.is(await c.ok('volume', 'create', 'wv2'), 'wv2')
+  t.is(await c.ok('volume', 'inspect', '-f', '{{.Driver}} {{.Labels.walk}} {{.Options.o}}', 'wv1'), 'local 1 size=1m')
+  t.is(await c.ok('volume', 'ls', '-q', '-f', 'label=walk=1'), 'wv1')
+  t.is(await c.ok('volume', 'ls', '--format', '{{.Name}}', '-f', 'dangling=true'), 'wv1\nwv2')
+  t.is(
+    await c.ok(
+      'run',
+      '--rm',
+      '--mount',
+      'type=volume,source=wv1,target=/v',
+      image,
+      'sh',
+      '-c',
+      'grep " /v " /proc/mounts | cut -d" " -f3',
+    ),
+    'tmpfs',
+  )
+  t.regex(await c.ok('volume', 'prune', '-f', ...all, '--filter', 'label=walk=1'), /Deleted Volumes:\nwv1\n/)
+  t.is(await c.ok('volume', 'rm', 'wv2'), 'wv2')
+  t.not((await c.run(['volume', 'rm', 'wv2'])).status, 0)
+  t.is((await c.run(['volume', 'rm', '-f', 'wv2'])).status, 0)
+})
+
+walk.step('images: all tags, lists, what a removal leaves', async (t, c, w) => {
+  const repo = `${l.plan.registry}/tags`
+  for (const tag of ['1', '2']) await c.ok('tag', image, `${repo}:${tag}`)
+  await c.ok('push', '-a', '-q', repo)
+  t.is((await w.ok('pull', '-a', '-q', repo)).split('\n').at(-1), repo)
+  const list = async (...flags: string[]): Promise<string> =>
+    (await w.ok('images', '--format', '{{.Tag}}', ...flags)).split('\n').sort().join(' ')
+  t.is(await list(), '1 2')
+  t.is(await list('-f', `reference=${repo}:2`), '2')
+  t.regex(await w.ok('images', '-a', '-q', '--no-trunc'), /^sha256:[0-9a-f]{64}/)
+  t.regex(await w.ok('history', '-q', '--no-trunc', '-H=false', `${repo}:1`), /^sha256:/)
+  await w.ok('rmi', '--no-prune', `${repo}:1`)
+  t.is(await list(), '2')
+  await w.ok('rmi', '-f', `${repo}:2`)
+  await c.ok('save', '-o', `${scratch}/two.tar`, `${repo}:1`, `${repo}:2`)
+  await c.ok('rmi', `${repo}:1`, `${repo}:2`)
+  t.regex(await c.ok('load', '-q', '-i', `${scratch}/two.tar`), /:1[\s\S]*:2/)
+  await c.ok('rmi', `${repo}:1`, `${repo}:2`)
+  // One without a name goes with a prune, the named stay.
+  await c.ok('create', '--name', 'xx', image)
+  await c.ok('export', '-o', `${scratch}/x.tar`, 'xx')
+  await c.ok('rm', 'xx')
+  const id = await c.ok('import', `${scratch}/x.tar`)
+  t.regex(await c.ok('image', 'prune', '-f', '--filter', 'until=0s'), new RegExp(`deleted: ${id}`))
+  t.is((await c.run(['image', 'inspect', '-f', '{{.Id}}', image])).status, 0)
+})
+
+walk.step('networks: flags, and prunes of everything', async (t, c) => {
+  await c.ok(
+    'network',
+    'create',
+    '-d',
+    'bridge',
+    '--subnet',
+    '10.201.8.0/24',
+    '--gateway',
+    '10.201.8.9',
+    '--internal',
+    '--label',
+    'walk=1',
+    '-o',
+    'com.docker.network.driver.mtu=1400',
+    'wn',
+  )
+  t.is(
+    await c.ok(
+      'network',
+      'inspect',
+      '-f',
+      '{{.Internal}} {{(index .IPAM.Config 0).Gateway}} {{index .Options "com.docker.network.driver.mtu"}}',
+      'wn',
+    ),
+    'true 10.201.8.9 1400',
+  )
+  t.regex(await c.ok('network', 'ls', '-q', '--no-trunc', '-f', 'label=walk=1'), /^[0-9a-f]{64}$/)
+  await c.ok('run', '-d', '--name', 'nn', image)
+  await c.ok('network', 'connect', '--alias', 'other', 'wn', 'nn')
+  t.is(
+    await c.ok(
+      'run',
+      '--rm',
+      '--network',
+      'wn',
+      image,
+      'sh',
+      '-c',
+      'wget -qO- http://other/ >/dev/null && cat /sys/class/net/eth0/mtu',
+    ),
+    '1400',
+  )
+  await c.ok('network', 'disconnect', '-f', 'wn', 'nn')
+  t.regex(await c.ok('network', 'prune', '-f', '--filter', 'label=walk=1'), /Deleted Networks:\nwn/)
+  await c.ok('network', 'create', 'gone')
+  await c.ok('stop', '-t', '0', 'nn')
+  const pruned = await c.ok('system', 'prune', '-f', '--volumes', '--filter', 'label!=keep')
+  t.regex(pruned, /Deleted Containers:\n[0-9a-f]{64}/)
+  t.regex(pruned, /Deleted Networks:\ngone/)
+  t.is(await c.ok('ps', '-aq'), '')
+  t.regex(
+    await c.ok('builder', 'prune', '-f', '-a', '--filter', 'until=1h', '--keep-storage', '1GB'),
+    /Total reclaimed space|Total:/i,
+  )
+})
+
+walk.step('the other flags that are ranked must', async (t, c, w) => {
+  mkdirSync(`${scratch}/bind`, { recursive: true })
+  const only = (flag: string): string[] => (c.isNew ? [flag] : [])
+  await c.ok(
+    ...['create', ...only('-q'), '-a', 'stdout', '-i', '--name', 'full', '--rm', '--restart', 'no', '--privileged'],
+    ...['--cpus', '0.5', '-m', '64m', '-e', 'A=b', '-l', 'k=v', '-u', '0:0', '-w', '/tmp', '--entrypoint', 'sh'],
+    ...['--health-cmd', 'true', '--health-interval', '1s', '--health-retries', '2', '--health-timeout', '3s'],
+    ...[
+      '--mount',
+      'type=tmpfs,target=/m',
+      '-v',
+      `${scratch}/bind:/bind:ro`,
+      '--network',
+      'bridge',
+      '-p',
+      '8085:80',
+      '-P',
+    ],
+    ...[image, '-c', 'grep -c -e " /m " -e " /bind " /proc/mounts; pwd; exit 5'],
+  )
+  const full = JSON.parse(await c.ok('inspect', 'full'))[0]
+  t.like(full.HostConfig, {
+    AutoRemove: true,
+    Privileged: true,
+    NanoCpus: 5e8,
+    Memory: 64 * 1024 * 1024,
+    PublishAllPorts: true,
+  })
+  t.like(full.Config, { User: '0:0', WorkingDir: '/tmp', Entrypoint: ['sh'], Labels: { k: 'v' } })
+  t.like(full.Config.Healthcheck, { Test: ['CMD-SHELL', 'true'], Interval: 1e9, Timeout: 3e9, Retries: 2 })
+  t.like(await c.run(['start', '-a', 'full']), { status: 5, stdout: '2\n/tmp\n' })
+  t.is(
+    await c.ok(
+      'run',
+      ...only('-q'),
+      '--rm',
+      '-a',
+      'stdout',
+      '--entrypoint',
+      'id',
+      '-u',
+      '1:2',
+      '--privileged',
+      image,
+      '-g',
+    ),
+    '2',
+  )
+  for (const word of ['create', 'run'])
+    t.regex(await c.ok(word, '--help'), /^Usage: +docker (container )?(create|run) /m)
+
+  await c.ok(
+    'run',
+    '-d',
+    '--name',
+    'signals',
+    image,
+    'sh',
+    '-c',
+    'trap "echo one; exit 0" USR1; while :; do sleep 0.05; done',
+  )
+  const bySignal = async (...args: string[]): Promise<unknown> => (c.isNew ? c.ok(...args) : null)
+  await bySignal('restart', '-s', 'USR1', '-t', '20', 'signals')
+  await bySignal('stop', '-s', 'USR1', '-t', '20', 'signals')
+  if (c.isNew) t.is((await c.ok('logs', 'signals')).split('\n').length, 2)
+  await c.ok('rm', '-f', 'signals')
+
+  await c.ok('network', 'create', '--attachable', 'wn2')
+  t.is(await c.ok('network', 'inspect', '-v', '-f', '{{.Attachable}}', 'wn2'), 'true')
+  await c.ok('network', 'rm', ...only('-f'), 'wn2')
+  t.is((await c.run(['network', 'rm', ...only('-f'), 'wn2'])).status, c.isNew ? 0 : 1)
+  t.regex(await c.ok('system', 'df', '--format', '{{.Type}} {{.TotalCount}}'), /^Images 1$/m)
+  // Everything that no container uses, on the host that needs none.
+  await w.ok('pull', image)
+  t.regex(await w.ok('image', 'prune', '-a', '-f'), /untagged: /)
+  await w.ok('pull', image)
+  t.regex(await w.ok('system', 'prune', '-a', '-f'), /untagged: /)
+  t.is(await w.ok('image', 'ls', '-q'), '')
+})
+
+walk.checkRows((row) => !/^(swarm|node|service|stack|secret|config) /.test(row), {
+  'image build': 'there is no builder yet',
+  'builder build': 'there is no builder yet',
+})
+walk.checkAnswers(200)

@@ -21,10 +21,10 @@ export interface Violation {
   readonly message: string
 }
 
-/** Paths end in an image's name, which has slashes, or in one segment. */
+/** Names of images and plugins have slashes; all else in a path is one segment. */
 const pattern = (template: string): RegExp =>
   new RegExp(
-    `^${template.replace(/[.*+?^$()|[\]\\]/g, '\\$&').replace(/\{(\w+)\}/g, template.startsWith('/images/') || template.startsWith('/distribution/') ? '(.+)' : '([^/]+)')}$`,
+    `^${template.replace(/[.*+?^$()|[\]\\]/g, '\\$&').replace(/\{(\w+)\}/g, ['/images/', '/distribution/', '/plugins/'].some((p) => template.startsWith(p)) ? '(.+)' : '([^/]+)')}$`,
   )
 
 /** What is marked with x-nullable may be null. */

@@ -1,6 +1,7 @@
 import { rfc3339, ZERO_TIME } from '../../common/index.js'
 import type { ContainerView } from '../../engine/index.js'
 import type { PortPublication } from '../../overlay/index.js'
+import { atLeast } from '../streams.js'
 import { hostConfigJson } from './host-config.js'
 
 const time = (ms: number): string => (ms > 0 ? rfc3339(ms) : ZERO_TIME)
@@ -131,8 +132,19 @@ export function containerSummary(c: ContainerView, nowMs: number): Record<string
   }
 }
 
+/** Up to API 1.44 the short id stands among the aliases of networks that users made; from then on in DNSNames alone. */
+function olderAliases(c: ContainerView): Record<string, object> {
+  const builtIn = ['bridge', 'host', 'none', 'default']
+  return Object.fromEntries(
+    Object.entries(networks(c)).map(([name, e]) => {
+      const aliases = (e as { Aliases: string[] | null }).Aliases ?? []
+      return [name, builtIn.includes(name) ? e : { ...e, Aliases: [...new Set([...aliases, c.id.slice(0, 12)])] }]
+    }),
+  )
+}
+
 /** GET /containers/{id}/json. */
-export function containerInspect(c: ContainerView): Record<string, unknown> {
+export function containerInspect(c: ContainerView, apiVersion: string): Record<string, unknown> {
   const s = c.state
   const running = s.status === 'running' || s.status === 'paused'
   const first = [...c.endpoints.entries()].find(([name]) => name === 'bridge')?.[1].record
@@ -206,7 +218,7 @@ export function containerInspect(c: ContainerView): Record<string, unknown> {
       IPPrefixLen: first?.ipv4PrefixLength ?? 0,
       IPv6Gateway: first?.ipv6Gateway ?? '',
       MacAddress: first?.macAddress ?? '',
-      Networks: networks(c),
+      Networks: atLeast(apiVersion, '1.45') ? networks(c) : olderAliases(c),
     },
   }
 }

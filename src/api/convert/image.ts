@@ -72,7 +72,7 @@ export function imageInspect(i: Image, apiVersion: string): object {
     GraphDriver: { Name: 'overlay2', Data: null },
     RootFS: { Type: 'layers', Layers: i.config.rootfs.diff_ids },
     Metadata: { LastTagTime: i.lastTaggedMs ? rfc3339(i.lastTaggedMs) : '0001-01-01T00:00:00Z' },
-    ...(i.manifest ? { Descriptor: i.manifest } : {}),
+    ...(i.manifest && atLeast(apiVersion, '1.48') ? { Descriptor: i.manifest } : {}),
   }
 }
 

@@ -13,6 +13,7 @@ import type {
 import { CONTAINER_BODY, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
+import { createBodyOf } from '../convert/older.js'
 import { statsJson } from '../convert/stats.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
 import {
@@ -74,7 +75,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.post('/containers/create', async (request, reply) => {
     const q = request.query as Query
-    const body = object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container')
+    const body = createBodyOf(
+      object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container'),
+      request.apiVersion,
+    )
     await admitNetworks(m, networksOf(body))
     const made = await containers.create(body, { name: text(q, 'name'), platform: text(q, 'platform') || undefined })
     reply.code(201)
@@ -83,9 +87,9 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.get<{ Params: Params }>('/containers/:id/json', async (request) => {
     const c = containers.get(request.params.id)
-    if (!bool(request.query as Query, 'size')) return containerInspect(c)
+    if (!bool(request.query as Query, 'size')) return containerInspect(c, request.apiVersion)
     const size = await containers.size(c.id)
-    return { ...containerInspect(c), SizeRw: size.rw, SizeRootFs: size.rootFs }
+    return { ...containerInspect(c, request.apiVersion), SizeRw: size.rw, SizeRootFs: size.rootFs }
   })
 
   app.get<{ Params: Params }>('/containers/:id/top', async (request) => {

@@ -249,7 +249,7 @@ const keepStreams =
  * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer;
  * later failures go into the stream, since its status has been sent.
  */
-async function progress(
+export async function progress(
   request: FastifyRequest,
   reply: FastifyReply,
   run: (onProgress: (p: ProgressMessage) => void, signal: AbortSignal) => Promise<unknown>,

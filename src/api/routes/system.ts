@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { notFound, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
-import type { EngineEvent } from '../../engine/index.js'
+import type { FastifyInstance } from 'fastify'
+import { rfc3339, unauthorized, unimplemented } from '../../common/index.js'
+import { LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
+import { eventJson, eventMatches } from '../convert/event.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
@@ -51,7 +52,6 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   app.options('/*', async (_q, reply) => {
     reply.code(200).send()
   })
-  registerPlugins(app)
   for (const path of ['/session', '/grpc'])
     app.post(path, async () => {
       throw unimplemented(
@@ -135,72 +135,6 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   })
 }
 
-/** The engine has no plugins: none are listed, none are found, and none can be brought in. */
-function registerPlugins(app: FastifyInstance): void {
-  app.get('/plugins', async (request) => {
-    Filters.parse(request.query as Query, ['capability', 'enable'])
-    return []
-  })
-  const missing = async (request: FastifyRequest<{ Params: { name: string } }>): Promise<never> => {
-    throw notFound('noSuchPlugin', `plugin "${request.params.name}" not found`)
-  }
-  app.get('/plugins/:name/json', missing)
-  app.delete('/plugins/:name', missing)
-  for (const verb of ['enable', 'disable', 'upgrade', 'push', 'set']) app.post(`/plugins/:name/${verb}`, missing)
-  const refused = async (): Promise<never> => {
-    throw unimplemented('plugins', 'plugins are not supported: volumes, networks and logs have their drivers built in')
-  }
-  app.get('/plugins/privileges', refused)
-  app.post('/plugins/pull', refused)
-  app.post('/plugins/create', refused)
-}
-
-export function eventJson(e: EngineEvent): object {
-  const image = e.attributes.image
-  return {
-    ...(e.type === 'container' || e.type === 'image'
-      ? { status: e.action, id: e.actorId, ...(e.type === 'container' && image ? { from: image } : {}) }
-      : {}),
-    Type: e.type,
-    Action: e.action,
-    Actor: { ID: e.actorId, Attributes: e.attributes },
-    scope: e.scope,
-    time: Math.floor(e.timeMs / 1000),
-    timeNano: Number(BigInt(Math.floor(e.timeMs)) * 1_000_000n + BigInt(Math.floor((e.timeMs % 1) * 1e6))),
-  }
-}
-
-function eventMatches(f: Filters, e: EngineEvent): boolean {
-  if (!f.exact('type', e.type) || !f.exact('scope', e.scope)) return false
-  if (f.has('event') && !f.values('event').some((v) => e.action === v || e.action.startsWith(`${v}:`))) return false
-  for (const type of [
-    'config',
-    'container',
-    'daemon',
-    'image',
-    'network',
-    'node',
-    'plugin',
-    'secret',
-    'service',
-    'volume',
-  ] as const) {
-    if (!f.has(type)) continue
-    const wanted = f.values(type)
-    const names = [
-      e.actorId,
-      e.attributes.name ?? '',
-      e.type === 'container' && type === 'image' ? (e.attributes.image ?? '') : '',
-    ]
-    const applies =
-      e.type === type ||
-      (type === 'image' && e.type === 'container') ||
-      (type === 'container' && e.attributes.container !== undefined)
-    if (!applies || !wanted.some((w) => names.includes(w) || (w.length >= 4 && e.actorId.startsWith(w)))) return false
-  }
-  return f.labels('label', e.attributes)
-}
-
 function version(m: ApiModules): object {
   const f = m.facts
   const details = {
@@ -264,10 +198,10 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
       ['Native Overlay Diff', 'true'],
     ],
     Plugins: {
-      Volume: ['local'],
+      Volume: await engine.volumes.drivers(),
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: LOG_DRIVERS,
     },
     MemoryLimit: true,
     SwapLimit: true,

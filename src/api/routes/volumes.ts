@@ -10,14 +10,15 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
 
   app.get('/volumes', async (request) => {
     const f = Filters.parse(request.query as Query, ['dangling', 'driver', 'label', 'name'])
-    const all = (await volumes.list()).filter(
+    const warnings: string[] = []
+    const all = (await volumes.list((w) => warnings.push(w))).filter(
       (v) =>
         f.contains('name', v.name) &&
         f.exact('driver', v.driver) &&
         f.labels('label', v.labels) &&
         (!f.has('dangling') || f.bool('dangling', false) === (volumes.users(v.name).length === 0)),
     )
-    return { Volumes: all.map(volumeJson), Warnings: null }
+    return { Volumes: all.map(volumeJson), Warnings: warnings.length > 0 ? warnings : null }
   })
 
   app.post('/volumes/create', async (request, reply) => {
@@ -27,7 +28,7 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
       DriverOpts?: Record<string, string> | null
       Labels?: Record<string, string> | null
     }>(request.body ?? {}, { Name: 'string', Driver: 'string', DriverOpts: 'map', Labels: 'map' }, 'volume')
-    const known = b.Name ? (await volumes.list()).some((v) => v.name === b.Name) : false
+    const known = b.Name ? await volumes.has(b.Name) : false
     const v = await volumes.create({
       name: b.Name || undefined,
       driver: b.Driver || undefined,
@@ -57,14 +58,15 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
   app.delete<{ Params: { name: string } }>('/volumes/:name', async (request, reply) => {
     const force = bool(request.query as Query, 'force')
     const { name } = request.params
-    await volumes.remove(name, { force })
-    events.publish({
-      type: 'volume',
-      action: 'destroy',
-      actorId: name,
-      attributes: { driver: 'local' },
-      scope: 'local',
-    })
+    const removed = await volumes.remove(name, { force })
+    if (removed)
+      events.publish({
+        type: 'volume',
+        action: 'destroy',
+        actorId: name,
+        attributes: { driver: removed.driver },
+        scope: 'local',
+      })
     return reply.code(204).send()
   })
 
@@ -75,6 +77,8 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
     const deleted: string[] = []
     let reclaimed = 0
     for (const v of await volumes.list()) {
+      // What plugins keep is not pruned, as with dockerd.
+      if (v.driver !== 'local') continue
       if (volumes.users(v.name).length > 0 || (!all && !v.anonymous)) continue
       if (!f.labels('label', v.labels) || !f.notLabels('label!', v.labels)) continue
       const size = await volumes.usage(v.name)

@@ -249,6 +249,16 @@ async function copyIn(api: Api, from: string, to: { container: string; path: str
   return count.bytes
 }
 
+/** A directory's content as a tar stream; what cannot be read ends it with the error. */
+export function packDirectory(path: string): Readable {
+  const tar = pack()
+  packPath(tar, resolve(path), '', { bytes: 0 }).then(
+    () => tar.finalize(),
+    (e: Error) => tar.destroy(e),
+  )
+  return tar.pipe(new PassThrough())
+}
+
 async function packPath(tar: Pack, path: string, name: string, count: { bytes: number }): Promise<void> {
   const s = lstatSync(path)
   const header = {

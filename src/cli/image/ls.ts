@@ -42,6 +42,8 @@ export function registerImageLs(parent: Command, cli: Cli, name: string, aliases
         const rows = [...images]
           .sort((a, b) => b.Created - a.Created)
           .flatMap((i) => {
+            // docker tells it only when it was asked for, in JSON as well.
+            const showsDigest = f.digests || f.format?.includes('{{.Digest}}')
             const digests = new Map(
               (i.RepoDigests ?? []).map((d) => [d.slice(0, d.indexOf('@')), d.slice(d.indexOf('@') + 1)]),
             )
@@ -52,7 +54,7 @@ export function registerImageLs(parent: Command, cli: Cli, name: string, aliases
             return (tags.length > 0 ? tags : [{ repository: '<none>', tag: '<none>' }]).map((t) => ({
               Repository: t.repository,
               Tag: t.tag,
-              Digest: digests.get(t.repository) ?? '<none>',
+              Digest: (showsDigest && digests.get(t.repository)) || '<none>',
               ID: f.trunc ? i.Id.replace('sha256:', '').slice(0, 12) : i.Id,
               CreatedSince: i.Created > 0 ? ago(Date.now() - i.Created * 1000) : 'N/A',
               CreatedAt: goTime(i.Created * 1000),

@@ -5,6 +5,7 @@ import {
   IPAMOptions,
   Network,
   NetworkSpec,
+  type Task,
   TaskState,
   type UpdateRequest,
 } from '#proto'
@@ -82,10 +83,16 @@ export class NetworkControl {
             : `network ${id} is in use by ${user}`,
           { network: id },
         )
-      tx.remove('network', id)
+      // Tasks of services that are gone still use it: it goes with the last of them, and nobody sees it meanwhile.
+      if (tx.tasksUsingNetwork(id).some(mayUse)) tx.update('network', { ...network, pendingDelete: true })
+      else tx.remove('network', id)
     })
   }
 }
+
+const mayUse = (task: Task): boolean =>
+  (task.desiredState <= TaskState.TASK_RUNNING || task.desiredState === TaskState.TASK_REMOVE) &&
+  (task.status?.state ?? 0) <= TaskState.TASK_RUNNING
 
 /** Who keeps the network from being removed: "service X" or "task Y". */
 function userOf(view: ReadView, network: Network): string | null {
@@ -97,12 +104,10 @@ function userOf(view: ReadView, network: Network): string | null {
       .find((s) => !s.pendingDelete && s.spec?.endpoint?.ports.some((p) => p.publishMode === 0))
     if (service) return `service ${service.id}`
   }
-  for (const task of view.tasksUsingNetwork(network.id))
-    if (
-      (task.desiredState <= TaskState.TASK_RUNNING || task.desiredState === TaskState.TASK_REMOVE) &&
-      (task.status?.state ?? 0) <= TaskState.TASK_RUNNING
-    )
-      return `task ${task.id}`
+  // A task whose service was removed is about to end: `stack rm` removes services and, at once, their network.
+  const isLeaving = (task: Task): boolean =>
+    task.serviceId !== '' && (view.get('service', task.serviceId)?.pendingDelete ?? true)
+  for (const task of view.tasksUsingNetwork(network.id)) if (mayUse(task) && !isLeaving(task)) return `task ${task.id}`
   return null
 }
 

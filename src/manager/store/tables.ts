@@ -41,8 +41,9 @@ export const key = {
 const named = (object: { spec: { annotations: { name: string } | null } | null }): string | null =>
   object.spec?.annotations?.name || null
 
-/** A service told to go gives its name free at once: it may be created anew while its tasks still stop. */
+/** A service or network told to go gives its name free at once: it may be created anew while tasks still stop. */
 const nameOfService = (service: Service): string | null => (service.pendingDelete ? null : named(service))
+const nameOfNetwork = (network: Network): string | null => (network.pendingDelete ? null : named(network))
 
 const byName = (object: { spec: { annotations: { name: string } | null } | null }): readonly string[] => {
   const name = named(object)
@@ -92,7 +93,11 @@ export const TABLES: { readonly [K in Kind]: Table<Tables[K]> } = {
   },
   service: { codec: Service, uniqueName: nameOfService, keys: serviceKeys },
   task: { codec: Task, uniqueName: () => null, keys: taskKeys },
-  network: { codec: Network, uniqueName: named, keys: byName },
+  network: {
+    codec: Network,
+    uniqueName: nameOfNetwork,
+    keys: (network) => (network.pendingDelete ? [] : byName(network)),
+  },
   secret: { codec: Secret, uniqueName: named, keys: byName },
   config: { codec: Config, uniqueName: named, keys: byName },
   volume: { codec: Volume, uniqueName: named, keys: byName },

@@ -15,10 +15,16 @@ import { type ImageEvent, ImageStore } from './store.js'
 /** The image service, with the store that the snapshot service stands on. */
 export interface LocalImageService extends ImageService {
   readonly store: ImageStore
+  /** Holds for transfers that begin from now on. */
+  reconfigure(options: { readonly insecureRegistries: readonly string[]; readonly mirrors: readonly string[] }): void
 }
 
 class Service implements LocalImageService {
   constructor(readonly store: ImageStore) {}
+
+  reconfigure(options: Parameters<LocalImageService['reconfigure']>[0]): void {
+    Object.assign(this.store.options, options)
+  }
 
   start(): Promise<void> {
     return this.store.open()

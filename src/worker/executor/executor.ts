@@ -3,7 +3,7 @@ import { cpus, hostname, totalmem } from 'node:os'
 import type { ClusterMembers, GenericResource, Network, NetworkUpdate, Node, NodeDescription, Task } from '#proto'
 import { isKind } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
-import type { Engine } from '../../engine/index.js'
+import { type Engine, LOG_DRIVERS } from '../../engine/index.js'
 import type { Dependencies, Executor, TaskController } from '../contract.js'
 import { TASK_LABEL } from './container-plan.js'
 import { ContainerController } from './controller.js'
@@ -53,8 +53,8 @@ export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Ex
       engineLabels: { ...options.labels },
       plugins: [
         ...['bridge', 'host', 'macvlan', 'null', 'overlay'].map((name) => ({ type: 'Network', name })),
-        ...['json-file', 'none'].map((name) => ({ type: 'Log', name })),
-        { type: 'Volume', name: 'local' },
+        ...LOG_DRIVERS.map((name) => ({ type: 'Log', name })),
+        ...(await m.engine.volumes.drivers()).map((name) => ({ type: 'Volume', name })),
       ],
       trustRoot: Buffer.from(membership?.ca ?? ''),
       certIssuerSubject: issuer?.subject ?? new Uint8Array(0),

@@ -163,6 +163,28 @@ test('service statuses count running, wanted and completed', async (t) => {
   )
 })
 
+test('a network goes with the last task of a service that was removed, and its name is free at once', async (t) => {
+  const lab = await ControlLab.create()
+  const make = () => lab.create({ network: NetworkSpec.create({ annotations: named('n') }) })
+  const n = (await make()).object!.network!
+  const { service } = (await lab.create({ service: spec({ annotations: named('web') }) })).object!
+  await lab.task(
+    Task.create({
+      id: 'ends',
+      serviceId: service!.id,
+      desiredState: TaskState.TASK_RUNNING,
+      status: TaskStatus.create({ state: TaskState.TASK_RUNNING }),
+      networks: [NetworkAttachment.create({ network: n })],
+    }),
+  )
+  await t.throwsAsync(lab.remove(KIND_NETWORK, n.id), { message: `network ${n.id} is in use by task ends` })
+  await lab.remove(KIND_SERVICE, service!.id)
+  await lab.remove(KIND_NETWORK, n.id)
+  t.true(lab.store.view().get('network', n.id)?.pendingDelete, 'the task still needs it')
+  await t.throwsAsync(lab.remove(KIND_NETWORK, n.id), { message: /not found/ })
+  t.not((await make()).object!.network!.id, n.id)
+})
+
 test('networks: one mesh, known options, in use, predefined', async (t) => {
   const lab = await ControlLab.create()
   const make = (fields: Partial<NetworkSpec>) =>

@@ -1,0 +1,107 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { invalid, ShoalError } from '../common/index.js'
+import { checkLogDriver } from '../engine/index.js'
+import { splitHostPort } from './addresses.js'
+import type { DaemonOptions } from './options.js'
+
+/** One --host, taken apart. */
+export type ListenAddress =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  /** Sockets that systemd hands over; "" or "*": all, else the one of this number or name. */
+  | { readonly kind: 'fd'; readonly which: string }
+
+/** Throws invalid. `tls`: 2376 is the port where none is named; without it a port must be. */
+export function parseHost(text: string, tls: boolean): ListenAddress {
+  const m = /^(?:([a-z]+):\/\/)?(.*)$/.exec(text)!
+  const scheme = m[1] ?? (text.startsWith('/') ? 'unix' : 'tcp')
+  const rest = m[2]!
+  switch (scheme) {
+    case 'unix':
+      if (!rest.startsWith('/')) throw invalid('badHost', `--host "${text}": the path must be absolute`)
+      return { kind: 'unix', path: rest }
+    case 'fd':
+      return { kind: 'fd', which: rest }
+    case 'tcp': {
+      if (!tls && !/:\d+$/.test(rest))
+        throw invalid(
+          'badHost',
+          `--host "${text}": without TLS the port must be named (tcp://127.0.0.1:2375); with --tlsverify it is 2376`,
+        )
+      const { host, port } = splitHostPort(rest, 2376, '--host')
+      return { kind: 'tcp', host, port }
+    }
+    default:
+      throw invalid('badHost', `--host "${text}": use unix://PATH, tcp://ADDRESS:PORT or fd://`)
+  }
+}
+
+const CIDR4 = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/
+
+/** Everything that is wrong with settings whose types are right; pure but for the files that they name. */
+export function mistakesOf(o: DaemonOptions): string[] {
+  const mistakes: string[] = []
+  const attempt = (check: () => void): void => {
+    try {
+      check()
+    } catch (caught) {
+      mistakes.push(ShoalError.from(caught).message)
+    }
+  }
+  for (const host of o.hosts) attempt(() => parseHost(host, o.tls))
+  for (const label of o.labels) if (!/^[^=\s]+=.*$/s.test(label)) mistakes.push(`label "${label}": use KEY=VALUE`)
+  for (const [name, count] of countBy(o.labels.filter((l) => l.includes('=')).map((l) => l.split('=')[0]!)))
+    if (count > 1) mistakes.push(`label "${name}" is given ${count} times: conflict labels for ${name}`)
+  for (const mirror of o.registryMirrors)
+    if (!/^https?:\/\/[^/?#@]+\/?$/.test(mirror))
+      mistakes.push(`registry mirror "${mirror}": use http://HOST[:PORT] or https://HOST[:PORT], without path or user`)
+  for (const registry of o.insecureRegistries)
+    if (!CIDR4.test(registry) && !/^[A-Za-z0-9.\-[\]:]+$/.test(registry))
+      mistakes.push(`insecure registry "${registry}": use HOST[:PORT] or a CIDR, without a scheme`)
+  for (const address of o.dns) if (isIP(address) === 0) mistakes.push(`dns "${address}" is no IP address`)
+  if (o.bip !== '') {
+    const m = CIDR4.exec(o.bip)
+    if (!m || isIP(m[1]!) === 0 || Number(m[2]) > 30)
+      mistakes.push(`bip "${o.bip}": use ADDRESS/BITS, e.g. 172.17.0.1/16`)
+  }
+  for (const { base, size } of o.defaultAddressPools) {
+    const m = CIDR4.exec(base)
+    if (!m || isIP(m[1]!) === 0 || Number(m[2]) > size || size > 30)
+      mistakes.push(`default address pool ${base} of size ${size}: use base=10.10.0.0/16,size=24`)
+  }
+  if (o.mtu !== 0 && (o.mtu < 68 || o.mtu > 65535)) mistakes.push(`mtu ${o.mtu}: use 68 to 65535, or 0 for the host's`)
+  attempt(() => checkLogDriver(o.logDriver, o.logOptions))
+  if (o.defaultRuntime !== 'shoal' && !(o.defaultRuntime in o.runtimes))
+    mistakes.push(
+      `default runtime "${o.defaultRuntime}" is not known; add it with --add-runtime ${o.defaultRuntime}=PATH`,
+    )
+  if (o.tls) {
+    const files: (readonly [string, string])[] = [
+      ['tlscert', o.tlsCert],
+      ['tlskey', o.tlsKey],
+      ...(o.tlsVerify ? [['tlscacert', o.tlsCaCert] as const] : []),
+    ]
+    for (const [flag, path] of files) {
+      if (path === '') mistakes.push(`${flag} is needed with TLS; make a bundle with: node certs/make.mjs --out DIR`)
+      else if (!existsSync(path)) mistakes.push(`${flag} ${path}: there is no such file`)
+    }
+  }
+  if (o.group !== 'docker' && groupId(o.group) === null) mistakes.push(`group "${o.group}": there is no such group`)
+  return mistakes
+}
+
+function countBy(names: readonly string[]): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const n of names) counts.set(n, (counts.get(n) ?? 0) + 1)
+  return counts
+}
+
+/** Numeric ids are taken as they are; null when the name is unknown. */
+export function groupId(name: string): number | null {
+  if (/^\d+$/.test(name)) return Number(name)
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((l) => l.startsWith(`${name}:`))
+  return line ? Number(line.split(':')[2]) : null
+}

@@ -1,0 +1,145 @@
+// Settings from flags and file: conflicts, mistakes, and what a reload may change.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { type DaemonOptions, parseOptions } from '../../src/daemon/options.js'
+import { planReload } from '../../src/daemon/reload.js'
+
+const dir = mkdtempSync(join(tmpdir(), 'shoal-options-'))
+test.after.always(() => rmSync(dir, { recursive: true, force: true }))
+
+let files = 0
+function file(content: unknown): string {
+  const path = join(dir, `${++files}.json`)
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content))
+  return path
+}
+const parse = (content: unknown, ...flags: string[]): DaemonOptions =>
+  parseOptions(['--config-file', file(content), ...flags], '1.0').options
+const mistakes = (content: unknown, ...flags: string[]): string => {
+  try {
+    parse(content, ...flags)
+  } catch (e) {
+    return (e as Error).message
+  }
+  return ''
+}
+
+test('flags, file and defaults are put together', (t) => {
+  const o = parse(
+    {
+      labels: ['a=b'],
+      'log-opts': { 'max-size': '5m' },
+      'default-ulimits': { nofile: { Soft: 1, Hard: 2 } },
+      debug: true,
+    },
+    '--shutdown-timeout',
+    '7',
+  )
+  t.like(o, {
+    labels: ['a=b'],
+    logOptions: { 'max-size': '5m' },
+    defaultUlimits: [{ Name: 'nofile', Soft: 1, Hard: 2 }],
+    logLevel: 'debug',
+    shutdownTimeoutSeconds: 7,
+    hosts: ['unix:///var/run/shoal/shoal.sock'],
+  })
+  t.is(parse('').logDriver, 'json-file', 'an empty file is an empty object')
+})
+
+test('a directive in both places is refused, lists as well', (t) => {
+  const text = mistakes(
+    { debug: true, labels: ['c=d'], runtimes: { x: { path: '/x' } }, hosts: ['unix:///a'] },
+    '--debug',
+    '--label',
+    'a=b',
+    '--add-runtime',
+    'y=/y',
+    '-H',
+    'unix:///b',
+  )
+  t.regex(text, /specified both as a flag and in the configuration file: /)
+  t.regex(text, /debug: \(from flag: true, from file: true\)/)
+  t.regex(text, /labels: \(from flag: \[a=b\], from file: \[c=d\]\)/)
+  t.regex(text, /runtimes: \(from flag: {"y":"\/y"}, from file: {"x":{"path":"\/x"}}\)/)
+  t.regex(text, /hosts: \(from flag: \[unix:\/\/\/b\], from file: \[unix:\/\/\/a\]\)/)
+})
+
+test('all mistakes of a file and of the flags are named at once', (t) => {
+  const text = mistakes(
+    {
+      nonsense: 1,
+      debug: 'yes',
+      labels: ['novalue'],
+      'log-level': 'loud',
+      'registry-mirrors': ['ftp://x'],
+      'insecure-registries': ['http://r:5000'],
+      dns: ['not-an-address'],
+      mtu: 5,
+      'log-driver': 'gelf',
+      'default-runtime': 'fast',
+      hosts: ['tcp://0.0.0.0', 'ftp://x', 'unix://relative'],
+      tlsverify: true,
+    },
+    '--bip',
+    '10.0.0.1',
+    '--group',
+    'no-such-group-here',
+  )
+  for (const expected of [
+    /"nonsense" doesn't match any configuration option/,
+    /debug must be boolean, not yes/,
+    /log-level must be equal to one of the allowed values \(debug, .*\), not loud/,
+    /label "novalue": use KEY=VALUE/,
+    /registry mirror "ftp:\/\/x"/,
+    /insecure registry "http:\/\/r:5000": use HOST\[:PORT\]/,
+    /dns "not-an-address" is no IP address/,
+    /mtu 5: use 68 to 65535/,
+    /no log driver named 'gelf' is registered/,
+    /default runtime "fast" is not known/,
+    /--host "ftp:\/\/x": use unix:/,
+    /--host "unix:\/\/relative": the path must be absolute/,
+    /bip "10.0.0.1": use ADDRESS\/BITS/,
+    /group "no-such-group-here": there is no such group/,
+    /tlscert is needed with TLS/,
+    /tlscacert is needed with TLS/,
+  ])
+    t.regex(text, expected)
+  t.notRegex(text, /0\.0\.0\.0/, 'with TLS the port need not be named')
+  t.regex(text, /^the configuration has 17 mistakes:\n/)
+})
+
+test('TCP without TLS must name its port', (t) => {
+  t.regex(
+    mistakes({}, '-H', 'tcp://127.0.0.1'),
+    /^--host "tcp:\/\/127.0.0.1": without TLS the port must be named \(tcp:\/\/127.0.0.1:2375\)/,
+  )
+  t.is(mistakes({}, '-H', 'tcp://127.0.0.1:2375'), '')
+})
+
+test('a file that is no JSON object, or is not there though named, is one mistake', (t) => {
+  t.regex(mistakes('{"debug": tru}'), /^the configuration file .* is not valid JSON: /)
+  t.regex(mistakes('[]'), /must hold a JSON object/)
+  t.throws(() => parseOptions(['--config-file', join(dir, 'none')], '1'), {
+    message: /unable to read the configuration file .*none/,
+  })
+})
+
+test('a reload takes over what may change and names what needs a restart', (t) => {
+  const now = parse({ labels: ['a=b'] })
+  const next = parse({
+    labels: ['c=d'],
+    debug: true,
+    'live-restore': true,
+    'registry-mirrors': ['https://m'],
+    'data-root': '/elsewhere',
+    mtu: 1400,
+  })
+  const plan = planReload(now, next)
+  t.deepEqual([...plan.changed].sort(), ['debug', 'labels', 'live-restore', 'log-level', 'registry-mirrors'])
+  t.deepEqual([...plan.needRestart].sort(), ['dataRoot', 'mtu'])
+  t.like(plan.options, { labels: ['c=d'], debug: true, liveRestore: true, dataRoot: now.dataRoot, mtu: 0 })
+  t.like(plan.attributes, { labels: '["c=d"]', debug: 'true', 'live-restore': 'true', 'shutdown-timeout': '15' })
+  t.deepEqual(planReload(now, now).changed, [])
+})
