@@ -89,7 +89,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   })
   app.setErrorHandler((error, request, reply) => {
     const status = httpStatus(error)
-    if (status >= 500 && status !== 503)
+    // A client that went in the middle of its request is no failure of ours.
+    if (status >= 500 && status !== 503 && !request.raw.destroyed)
       modules.logger.error('request failed', {
         method: request.method,
         url: request.originalUrl,

@@ -67,13 +67,26 @@ export function checkResources(host: HostConfig): string[] {
     ['cpus', host.CpusetCpus],
     ['memory nodes', host.CpusetMems],
   ] as const)
-    if (value && !/^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$/.test(value)) refuse(`Invalid value ${value} for cpuset ${field}`)
+    if (value && !/^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$/.test(value))
+      refuse(`Invalid value ${value} for cpuset ${field}`)
   for (const [name, value, available] of [
     ['CPUs', host.CpusetCpus, online('cpu')],
     ['memory nodes', host.CpusetMems, online('node')],
   ] as const)
     if (value && available && ![...indices(value)].every((n) => indices(available).has(n)))
       refuse(`Requested ${name} are not available - requested ${value}, available: ${available}`)
+  for (const [field, list] of Object.entries({
+    BlkioWeightDevice: host.BlkioWeightDevice,
+    BlkioDeviceReadBps: host.BlkioDeviceReadBps,
+    BlkioDeviceWriteBps: host.BlkioDeviceWriteBps,
+    BlkioDeviceReadIOps: host.BlkioDeviceReadIOps,
+    BlkioDeviceWriteIOps: host.BlkioDeviceWriteIOps,
+  }))
+    for (const { Path } of list ?? []) {
+      if (typeof Path !== 'string' || !Path.startsWith('/'))
+        refuse(`${field}: Path must be the absolute path of a device, not ${JSON.stringify(Path) ?? 'missing'}`)
+      deviceNumber(Path)
+    }
   if (host.PidsLimit != null && host.PidsLimit < -1)
     refuse(`Invalid value: ${host.PidsLimit}, pids limit is -1 or more`)
   if (host.OomKillDisable && !host.Memory)
@@ -167,18 +180,6 @@ export function checkConfig(
     )
   for (const r of host.DeviceRequests ?? [])
     refuse(`could not select device driver "${r.Driver ?? ''}" with capabilities: ${goLists(r.Capabilities)}`)
-  for (const [field, list] of Object.entries({
-    BlkioWeightDevice: host.BlkioWeightDevice,
-    BlkioDeviceReadBps: host.BlkioDeviceReadBps,
-    BlkioDeviceWriteBps: host.BlkioDeviceWriteBps,
-    BlkioDeviceReadIOps: host.BlkioDeviceReadIOps,
-    BlkioDeviceWriteIOps: host.BlkioDeviceWriteIOps,
-  }))
-    for (const { Path } of list ?? []) {
-      if (typeof Path !== 'string' || !Path.startsWith('/'))
-        refuse(`${field}: Path must be the absolute path of a device, not ${JSON.stringify(Path) ?? 'missing'}`)
-      deviceNumber(Path)
-    }
   checkLog(host)
   const runtime = host.Runtime || options.defaultRuntime
   if (
