@@ -144,6 +144,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
         : createServer(options)
       server.on('request', handler!)
       server.on('upgrade', (req: UpgradedMessage, socket: Duplex, head: Buffer) => {
+        // Node has taken its own listener away: a client that goes before its answer must not end the daemon.
+        socket.on('error', () => socket.destroy())
         collectBody(req, socket, head).then(
           () => {
             const res = new ServerResponse(req)
