@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PATH_SHOWN_MAX 4096
+
 /* Length of the UTF-8 sequence at s, 0 when it is none (RFC 3629: no surrogates, no overlong forms). */
 static int utf8_length(const unsigned char *s)
 {
@@ -49,7 +51,10 @@ _Noreturn void report_fail(int errnum, const char *path, const char *fmt, ...)
 		report_string(stderr, strerror(errnum));
 	}
 	fputs("\",\"path\":\"", stderr);
-	report_string(stderr, path ? path : "");
+	/* A tar may name a file with a megabyte, and whoever reads this line bounds it. */
+	char shown[PATH_SHOWN_MAX + 1];
+	snprintf(shown, sizeof shown, "%s", path ? path : "");
+	report_string(stderr, shown);
 	const char *name = errnum ? strerrorname_np(errnum) : NULL;
 	fprintf(stderr, "\",\"errno\":\"%s\"}\n", name ? name : "");
 	exit(1);

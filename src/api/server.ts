@@ -90,7 +90,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   })
   app.setErrorHandler((error, request, reply) => {
     const status = httpStatus(error)
-    if (status >= 500 && status !== 503)
+    // A client that went in the middle of its request is no failure of ours.
+    if (status >= 500 && status !== 503 && !request.raw.destroyed)
       modules.logger.error('request failed', {
         method: request.method,
         url: request.originalUrl,
@@ -148,6 +149,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
         : createServer(options)
       server.on('request', handler!)
       server.on('upgrade', (req: UpgradedMessage, socket: Duplex, head: Buffer) => {
+        // Node has taken its own listener away: a client that goes before its answer must not end the daemon.
+        socket.on('error', () => socket.destroy())
         collectBody(req, socket, head).then(
           () => {
             const res = new ServerResponse(req)

@@ -107,6 +107,8 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
     const none = (): void => {}
     socket.on('data', none).off('data', none)
   }
+  // From here on nobody else listens: a client that is gone already must not end the daemon.
+  socket.on('error', () => socket.destroy())
   const extra = Object.entries(reply.getHeaders())
     .map(([k, v]) => `${k}: ${String(v)}\r\n`)
     .join('')

@@ -88,13 +88,15 @@ const missing = (container: Container, path: string, cause: unknown): Error =>
 
 async function statPlace(container: Container, place: Place, path: string): Promise<PathStat> {
   let stats: Awaited<ReturnType<typeof lstat>>
+  let target = ''
   try {
-    stats = await lstat(place.path)
+    // The root of a live container is a link in /proc.
+    stats = await (place.path === place.root ? stat(place.path) : lstat(place.path))
+    if (stats.isSymbolicLink()) target = await readlink(place.path)
   } catch (cause) {
-    throw missing(container, path, cause)
+    throw missing(container, path, cause) // or the container ended meanwhile
   }
   const isLink = stats.isSymbolicLink()
-  const target = isLink ? await readlink(place.path) : ''
   return {
     name: nameOf(path),
     size: stats.size,

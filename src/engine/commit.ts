@@ -22,6 +22,7 @@ export async function commitContainer(
         container: container.id,
         image: record.image,
         config,
+        command: [record.config.Cmd ?? []].flat().join(' '),
         ...(options.reference ? { reference: options.reference } : {}),
         ...(options.comment ? { comment: options.comment } : {}),
         ...(options.author ? { author: options.author } : {}),

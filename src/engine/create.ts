@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { invalid, newHexId, notFound, shortId } from '../common/index.js'
+import { invalid, isKind, newHexId, notFound, shortId } from '../common/index.js'
 import { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
@@ -37,7 +37,7 @@ export async function createContainer(
   const host = withDefaults(HostConfig ?? {}, ctx.options, ctx.facts.cgroupVersion)
   const config = mergeConfig(userConfig, image.config.config)
   if (config.NetworkDisabled) host.NetworkMode = 'none'
-  const warnings = checkConfig(config, host, ctx.options)
+  const warnings = checkConfig(config, host, ctx.options, userConfig)
   parseSecurity(host)
   const [path, ...args] = commandOf(config)
   if (path === undefined || path === '') throw invalid('noCommand', 'no command specified', { image: reference })
@@ -125,14 +125,24 @@ function checkJoined(ctx: EngineContext, host: HostConfig): void {
     const other = ctx.registry.find(mode.slice('container:'.length))
     host[field] = `container:${other.id}`
   }
-  for (const link of host.Links ?? []) ctx.registry.find(link.split(':')[0]!)
+  for (const link of host.Links ?? [])
+    named(() => ctx.registry.find(link.split(':')[0]!), `could not get container for ${link.split(':')[0]}: `)
+}
+
+/** A missing container is a wrong parameter here: on "not found" the docker command would pull the image. */
+function named<T>(find: () => T, prefix = ''): T {
+  try {
+    return find()
+  } catch (caught) {
+    if (isKind(caught, 'notFound')) throw invalid('noSuchContainer', `${prefix}${(caught as Error).message}`)
+    throw caught
+  }
 }
 
 function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMount[] {
   return (host.VolumesFrom ?? []).flatMap((text) => {
     const { container, rw } = parseVolumesFrom(text)
-    return ctx.registry
-      .find(container)
+    return named(() => ctx.registry.find(container))
       .record.mounts.filter((m) => m.type !== 'tmpfs')
       .map(
         (m): WantedMount => ({

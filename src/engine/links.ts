@@ -1,4 +1,4 @@
-import { conflict } from '../common/index.js'
+import { conflict, shortId } from '../common/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 
@@ -29,13 +29,13 @@ function linksOf(ctx: EngineContext, container: Container): Link[] {
 
 /** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
 export function linkHosts(ctx: EngineContext, container: Container): string[] {
-  return linksOf(ctx, container).map(({ reference, alias, other, address }) => {
-    if (!address)
+  return linksOf(ctx, container).flatMap(({ reference, alias, other, address }) => {
+    if (!other || !address)
       throw conflict(
         'linkNotRunning',
         `Cannot link to a non running container: /${other?.name ?? reference} AS /${container.name}/${alias}`,
       )
-    return `${alias}:${address}`
+    return [...new Set([alias, shortId(other.id), other.name])].map((name) => `${name}:${address}`)
   })
 }
 

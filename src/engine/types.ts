@@ -129,7 +129,7 @@ export interface HostConfig {
   CpusetMems?: string
   Devices?: DeviceMapping[] | null
   DeviceCgroupRules?: string[] | null
-  DeviceRequests?: object[] | null
+  DeviceRequests?: { Driver?: string; Capabilities?: unknown }[] | null
   MemoryReservation?: number
   MemorySwap?: number
   MemorySwappiness?: number | null

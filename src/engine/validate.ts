@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
+import { deviceNumber } from './host.js'
 import { checkLogDriver } from './logs/drivers.js'
 import { parsePortKey } from './ports.js'
 import { parseSignal } from './signals.js'
@@ -23,6 +24,9 @@ export function checkName(name: string): string {
   return bare
 }
 
+/** [[gpu] [a b]], as Go prints lists of lists. */
+const goLists = (lists: unknown): string =>
+  `[${(Array.isArray(lists) ? lists : []).map((l) => `[${Array.isArray(l) ? l.join(' ') : l}]`).join(' ')}]`
 const RESTART_POLICIES = ['', 'no', 'always', 'unless-stopped', 'on-failure']
 
 /** CPUs of the host; they do not change while it runs. */
@@ -62,13 +66,26 @@ export function checkResources(host: HostConfig): string[] {
     ['cpus', host.CpusetCpus],
     ['memory nodes', host.CpusetMems],
   ] as const)
-    if (value && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(value)) refuse(`Invalid value ${value} for cpuset ${field}`)
+    if (value && !/^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$/.test(value))
+      refuse(`Invalid value ${value} for cpuset ${field}`)
   for (const [name, value, available] of [
     ['CPUs', host.CpusetCpus, online('cpu')],
     ['memory nodes', host.CpusetMems, online('node')],
   ] as const)
     if (value && available && ![...indices(value)].every((n) => indices(available).has(n)))
       refuse(`Requested ${name} are not available - requested ${value}, available: ${available}`)
+  for (const [field, list] of Object.entries({
+    BlkioWeightDevice: host.BlkioWeightDevice,
+    BlkioDeviceReadBps: host.BlkioDeviceReadBps,
+    BlkioDeviceWriteBps: host.BlkioDeviceWriteBps,
+    BlkioDeviceReadIOps: host.BlkioDeviceReadIOps,
+    BlkioDeviceWriteIOps: host.BlkioDeviceWriteIOps,
+  }))
+    for (const { Path } of list ?? []) {
+      if (typeof Path !== 'string' || !Path.startsWith('/'))
+        refuse(`${field}: Path must be the absolute path of a device, not ${JSON.stringify(Path) ?? 'missing'}`)
+      deviceNumber(Path)
+    }
   if (host.PidsLimit != null && host.PidsLimit < -1)
     refuse(`Invalid value: ${host.PidsLimit}, pids limit is -1 or more`)
   if (host.OomKillDisable && !host.Memory)
@@ -110,7 +127,13 @@ export function checkRestartPolicy(host: HostConfig): void {
 }
 
 /** Everything about a creation that can be said without looking at the machine. Returns warnings. */
-export function checkConfig(config: ContainerConfig, host: HostConfig, options: EngineOptions): string[] {
+export function checkConfig(
+  config: ContainerConfig,
+  host: HostConfig,
+  options: EngineOptions,
+  /** What the user wrote, without what the image adds to it. */
+  own: ContainerConfig = config,
+): string[] {
   const warnings = checkResources(host)
   checkRestartPolicy(host)
   if (config.WorkingDir && !config.WorkingDir.startsWith('/'))
@@ -145,7 +168,17 @@ export function checkConfig(config: ContainerConfig, host: HostConfig, options: 
   }))
     if (value && value < 1_000_000) refuse(`${field} in Healthcheck cannot be less than 1ms`)
   if (health?.Retries != null && health.Retries < 0) refuse('Retries in Healthcheck cannot be negative')
-  checkNamespaceModes(config, host)
+  checkNamespaceModes(own, host)
+  if (host.NetworkMode === 'host' && (Object.keys(host.PortBindings ?? {}).length > 0 || host.PublishAllPorts))
+    warnings.push('Published ports are discarded when using host network mode')
+  if (host.Isolation && host.Isolation !== 'default')
+    refuse(`Invalid isolation: "${host.Isolation}" - linux only supports 'default'`)
+  if (host.StorageOpt && Object.keys(host.StorageOpt).length > 0)
+    refuse(
+      `--storage-opt is not supported: container layers have no quota here (${Object.keys(host.StorageOpt)[0]} was asked for)`,
+    )
+  for (const r of host.DeviceRequests ?? [])
+    refuse(`could not select device driver "${r.Driver ?? ''}" with capabilities: ${goLists(r.Capabilities)}`)
   // Only what the container asks for itself: the daemon's own was checked when it started.
   if (host.LogConfig?.Type || Object.keys(host.LogConfig?.Config ?? {}).length > 0)
     checkLogDriver(host.LogConfig?.Type || options.logDriver, host.LogConfig?.Config ?? {})

@@ -8,6 +8,7 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { resolveInRoot } from './in-root.js'
 import type { WantedMount } from './mount-spec.js'
+import { checkPropagation } from './propagation.js'
 import type { MountRecord } from './record.js'
 import type { SpecMount } from './spec/mounts.js'
 import type { UndoList } from './undo.js'
@@ -142,7 +143,10 @@ export async function mountAll(ctx: EngineContext, container: Container): Promis
         },
         scope: 'local',
       })
-    } else if (mount.type === 'bind') await makeBindSource(mount)
+    } else if (mount.type === 'bind') {
+      await makeBindSource(mount)
+      await checkPropagation(mount)
+    }
     specs.push({ ...mount, source })
   }
   return specs

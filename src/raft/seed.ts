@@ -46,7 +46,7 @@ export async function seedRaftState(
   try {
     const writer = await log.createSnapshot(term, index)
     for (const piece of state.pieces) await writer.write(piece)
-    const digest = await writer.commit()
+    const digest = await log.receiveSnapshot(writer)
     const ids = (learner: boolean): RaftId[] => state.members.filter((m) => m.learner === learner).map((m) => m.raftId)
     const confState = {
       voters: ids(false),
@@ -58,7 +58,7 @@ export async function seedRaftState(
     await log.installSnapshot(
       { index, term, confState },
       { members, removed: state.removed },
-      { ...digest, epoch: writer.epoch },
+      digest,
       { term, vote: 0, commit: index },
     )
     await forceNewCluster(log, { raftId, nodeId, address }, modules.logger)

@@ -175,6 +175,8 @@ export interface ImageService {
     readonly container: string
     readonly image: Digest
     readonly config: ImageConfig['config']
+    /** What ran in the container, for the history. */
+    readonly command: string
     readonly reference?: string
     readonly comment?: string
     readonly author?: string

@@ -9,6 +9,7 @@ import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
 import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
 import { publications } from '../../src/engine/ports.js'
+import { parseMounts } from '../../src/engine/propagation.js'
 import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
 import { parseSignal } from '../../src/engine/signals.js'
 import { parseBlkio, parseIoStat, parseProcStat } from '../../src/engine/stats/parse.js'
@@ -117,6 +118,15 @@ test('binds are told from volumes, and one place has one mount', (t) => {
   )
 })
 
+test('whether a mount of the host is shared is read from mountinfo, blanks in its path too', (t) => {
+  const line = (point: string, optional: string): string => `22 1 0:5 / ${point} rw ${optional}- ext4 /dev/vda rw\n`
+  t.deepEqual(parseMounts(line('/', '') + line('/a\\040b', 'shared:3 master:1 ') + line('/c', 'master:7 ')), [
+    { point: '/', isShared: false, isSlave: false },
+    { point: '/a b', isShared: true, isSlave: true },
+    { point: '/c', isShared: false, isSlave: true },
+  ])
+})
+
 test('health: failures count after the start period, a success ends it', (t) => {
   const plan = healthPlan({ Test: ['CMD-SHELL', 'x'], Retries: 2, StartPeriod: 60e9, Interval: 10e9 }, null)!
   t.deepEqual(plan.command, ['/bin/sh', '-c', 'x'])
@@ -150,6 +160,26 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   t.regex(refused({}, { LogConfig: { Type: 'gelf' } }), /no log driver named 'gelf'/)
   t.regex(refused({}, { NanoCpus: 1e9, CpuQuota: 5000 }), /Conflicting options/)
   t.regex(refused({ StopSignal: 'SIGX' }, {}), /invalid signal/)
+  t.regex(refused({}, { CpusetCpus: '9999' }), /^Requested CPUs are not available - requested 9999, available: \d/)
+  t.is(refused({}, { CpusetCpus: 'a-b' }), 'Invalid value a-b for cpuset cpus')
+  t.is(refused({}, { Isolation: 'hyperv' }), `Invalid isolation: "hyperv" - linux only supports 'default'`)
+  t.is(
+    refused({}, { DeviceRequests: [{ Driver: '', Capabilities: [['gpu']] }] }),
+    'could not select device driver "" with capabilities: [[gpu]]',
+  )
+  t.regex(refused({}, { StorageOpt: { size: '1G' } }), /--storage-opt is not supported/)
+  t.is(
+    refused({}, { BlkioDeviceReadBps: [{ Rate: 1 }] }),
+    'BlkioDeviceReadBps: Path must be the absolute path of a device, not missing',
+  )
+  t.regex(
+    refused({ ExposedPorts: { '80/tcp': {} } }, { NetworkMode: 'container:x' }),
+    /port exposing and the container type network mode/,
+  )
+  t.notThrows(
+    () => checkConfig({ ExposedPorts: { '80/tcp': {} } }, { NetworkMode: 'container:x' }, options, {}),
+    'ports that the image exposes are no conflict',
+  )
   t.is(checkName('/abc'), 'abc')
   for (const bad of ['a', '-ab', 'a/b', '']) t.throws(() => checkName(bad), { code: 'invalidName' } as never, bad)
 })

@@ -40,7 +40,13 @@ async function twoImages(host: Host): Promise<{ base: string; made: string }> {
   )
   await host.snapshots.prepare('c', base.id)
   await host.snapshots.withMounted('c', async (root) => writeFileSync(join(root, 'd/b'), 'bb'))
-  const made = await host.images.commit({ container: 'c', image: base.id, config: { Cmd: ['x'] }, reference: 'made:1' })
+  const made = await host.images.commit({
+    container: 'c',
+    image: base.id,
+    config: { Cmd: ['x'] },
+    command: 'x',
+    reference: 'made:1',
+  })
   await host.snapshots.remove('c')
   return { base: base.id, made: made.id }
 }
@@ -396,7 +402,12 @@ test('an image without layers can be prepared', async (t) => {
   t.is(plan.lower.length, 2)
   // A commit without a change adds no layer.
   await host.snapshots.prepare('e', (await host.images.get('scratch:1')).id)
-  const same = await host.images.commit({ container: 'e', image: (await host.images.get('scratch:1')).id, config: {} })
+  const same = await host.images.commit({
+    container: 'e',
+    image: (await host.images.get('scratch:1')).id,
+    config: {},
+    command: '',
+  })
   t.deepEqual(same.config.rootfs.diff_ids, [])
   t.true(same.config.history?.at(-1)?.empty_layer)
 })

@@ -422,6 +422,7 @@ test('an image with the same layer twice, and one with more layers than download
     await a.snapshots.withMounted(`c${i}`, async (root) => writeFileSync(join(root, `f${i}`), noise(1000, i)))
     image = await a.images.commit({
       container: `c${i}`,
+      command: 'sh',
       image: image.id,
       config: {},
       reference: `${registry.host}/many`,

@@ -24,7 +24,7 @@ import {
   words,
 } from './task-spec.js'
 
-const RESOURCES: Shape = { NanoCPUs: 'number', MemoryBytes: 'number', Pids: 'number', GenericResources: 'array' }
+const RESOURCES: Shape = { NanoCPUs: 'number', MemoryBytes: 'number', Pids: 'number', GenericResources: 'objects' }
 const UPDATE: Shape = {
   Parallelism: 'number',
   Delay: 'number',
@@ -52,7 +52,7 @@ export const SERVICE_BODY: Shape = {
       TTY: 'boolean',
       OpenStdin: 'boolean',
       ReadOnly: 'boolean',
-      Mounts: 'array',
+      Mounts: 'objects',
       StopSignal: 'string',
       StopGracePeriod: 'number',
       Healthcheck: {
@@ -65,22 +65,22 @@ export const SERVICE_BODY: Shape = {
       },
       Hosts: 'string[]',
       DNSConfig: { Nameservers: 'string[]', Search: 'string[]', Options: 'string[]' },
-      Secrets: 'array',
-      Configs: 'array',
+      Secrets: 'objects',
+      Configs: 'objects',
       Isolation: 'string',
       Init: 'boolean',
       Sysctls: 'map',
       CapabilityAdd: 'string[]',
       CapabilityDrop: 'string[]',
-      Ulimits: 'array',
+      Ulimits: 'objects',
       OomScoreAdj: 'number',
     },
     Resources: { Limits: RESOURCES, Reservations: RESOURCES, SwapBytes: 'number', MemorySwappiness: 'number' },
     RestartPolicy: { Condition: 'string', Delay: 'number', MaxAttempts: 'number', Window: 'number' },
-    Placement: { Constraints: 'string[]', Preferences: 'array', MaxReplicas: 'number', Platforms: 'array' },
+    Placement: { Constraints: 'string[]', Preferences: 'objects', MaxReplicas: 'number', Platforms: 'objects' },
     ForceUpdate: 'number',
     Runtime: 'string',
-    Networks: 'array',
+    Networks: 'objects',
     LogDriver: { Name: 'string', Options: 'map' },
   },
   Mode: {
@@ -91,8 +91,8 @@ export const SERVICE_BODY: Shape = {
   },
   UpdateConfig: UPDATE,
   RollbackConfig: UPDATE,
-  Networks: 'array',
-  EndpointSpec: { Mode: 'string', Ports: 'array' },
+  Networks: 'objects',
+  EndpointSpec: { Mode: 'string', Ports: 'objects' },
 }
 
 const failureActions = words<UpdateFailureAction>('failure action', {

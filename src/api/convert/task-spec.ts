@@ -36,10 +36,13 @@ export function words<E extends number>(
   return {
     from(word, absent) {
       if (word === undefined || word === null || word === '') return absent
-      const v = table[word.toLowerCase()]
-      if (v === undefined)
-        throw invalid('badWord', `invalid ${what} "${word}": use one of ${Object.keys(table).join(', ')}`)
-      return v
+      const key = typeof word === 'string' ? word.toLowerCase() : ''
+      if (!Object.hasOwn(table, key))
+        throw invalid(
+          'badWord',
+          `invalid ${what} ${JSON.stringify(word).slice(0, 80)}: use one of ${Object.keys(table).join(', ')}`,
+        )
+      return table[key]!
     },
     to: (value) => Object.keys(table).find((k) => table[k] === value) ?? '',
   }

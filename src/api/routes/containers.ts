@@ -304,6 +304,7 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   const path = (q: Query): string => {
     const p = text(q, 'path')
     if (p === '') throw invalid('pathMissing', 'missing path: name the file with ?path=')
+    if (p.includes('\0')) throw invalid('badPath', 'path: a path cannot have a NUL byte in it')
     return p
   }
   app.head<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {

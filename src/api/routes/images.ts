@@ -208,7 +208,7 @@ function split(path: string, verbs: readonly string[]): { name: string; verb: st
   const i = path.lastIndexOf('/')
   const verb = path.slice(i + 1)
   if (i <= 0 || !verbs.includes(verb)) throw new ShoalError('notFound', 'noSuchPage', 'page not found')
-  return { name: decodeURIComponent(path.slice(0, i)), verb }
+  return { name: path.slice(0, i), verb }
 }
 
 export function registryAuth(request: FastifyRequest): RegistryAuth | undefined {

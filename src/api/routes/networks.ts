@@ -111,7 +111,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.get<{ Params: { id: string } }>('/networks/:id', async (request) => {
-    const n = await find(decodeURIComponent(request.params.id), text(request.query as Query, 'scope'))
+    const n = await find(request.params.id, text(request.query as Query, 'scope'))
     return networkJson(n, networks, containers.list(), true)
   })
 
@@ -154,7 +154,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.delete<{ Params: { id: string } }>('/networks/:id', async (request, reply) => {
-    const n = await find(decodeURIComponent(request.params.id), '')
+    const n = await find(request.params.id, '')
     if (PREDEFINED.has(n.name) && n.scope === 'local')
       throw forbidden('predefinedNetwork', `${n.name} is a pre-defined network and cannot be removed`)
     if (n.scope === 'swarm') await m.cluster.control().remove({ kind: ObjectKind.KIND_NETWORK, id: n.id, force: false })
@@ -178,7 +178,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       { Container: 'string', EndpointConfig: 'object' },
       'connect',
     )
-    const reference = decodeURIComponent(request.params.id)
+    const reference = request.params.id
     await admitNetworks(m, [reference])
     const n = await find(reference, '')
     await containers.connect(b.Container ?? '', n.id, b.EndpointConfig ?? null)
@@ -191,7 +191,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       { Container: 'string', Force: 'boolean' },
       'disconnect',
     )
-    const n = await find(decodeURIComponent(request.params.id), '')
+    const n = await find(request.params.id, '')
     await containers.disconnect(b.Container ?? '', n.id, b.Force ?? false)
     return reply.code(200).send()
   })

@@ -18,9 +18,9 @@ type P = { Params: { id: string } }
 export function registerServices(app: FastifyInstance, m: ApiModules): void {
   const control = () => m.cluster.control()
   const service = async (reference: string): Promise<Service> =>
-    (await control().get({ kind: ObjectKind.KIND_SERVICE, reference: decodeURIComponent(reference) })).object!.service!
+    (await control().get({ kind: ObjectKind.KIND_SERVICE, reference: reference })).object!.service!
   const task = async (reference: string): Promise<Task> =>
-    (await control().get({ kind: ObjectKind.KIND_TASK, reference: decodeURIComponent(reference) })).object!.task!
+    (await control().get({ kind: ObjectKind.KIND_TASK, reference: reference })).object!.task!
   const statuses = async (ids: string[]) => {
     const { statuses: found } = await control().serviceStatuses({ serviceIds: ids })
     return new Map(found.map((s) => [s.serviceId, s]))

@@ -245,7 +245,7 @@ function crud(app: FastifyInstance, m: ApiModules, r: Resource): void {
     const { objects } = await control().list({ kind: r.kind, filters: toListFilters(filters) })
     return objects.map(r.json)
   })
-  app.get<P>(`/${r.path}/:id`, async (request) => r.json(await resolve(decodeURIComponent(request.params.id))))
+  app.get<P>(`/${r.path}/:id`, async (request) => r.json(await resolve(request.params.id)))
   app.post<P>(`/${r.path}/:id/update`, async (request, reply) => {
     const found = await resolve(request.params.id)
     await control().update(update(r.kind, idOf(found), request.query as Query, r.spec(request.body)))

@@ -106,7 +106,7 @@ export function generateSpec(input: SpecInput): OciSpec {
         shm: host.IpcMode === 'none' || input.shmSource ? null : { bytes: shmBytes(host) },
         mqueue: input.namespaces.ipc !== 'host' ? 'own' : input.hostHasMqueue ? 'host' : 'none',
       }),
-      input.files ? fileMounts(input.files) : [],
+      input.files ? fileMounts({ ...input.files, readonly: host.ReadonlyRootfs === true }) : [],
       mounts,
     ),
     annotations: host.Annotations ?? {},

@@ -86,8 +86,11 @@ export function fileMounts(files: {
   readonly hosts: string
   readonly hostname: string
   readonly resolvConf: string
+  /** As the root is. */
+  readonly readonly: boolean
 }): OciMount[] {
-  const bind = (source: string, destination: string): OciMount => m(destination, 'bind', source, ['rbind', 'rprivate'])
+  const bind = (source: string, destination: string): OciMount =>
+    m(destination, 'bind', source, ['rbind', 'rprivate', ...(files.readonly ? ['ro'] : [])])
   return [
     bind(files.resolvConf, '/etc/resolv.conf'),
     bind(files.hostname, '/etc/hostname'),

@@ -66,5 +66,8 @@ export function editHosts(text: string, remove: readonly HostsEntry[], add: read
 }
 
 /** How a container's own address is named. */
-export const ownNames = (hostname: string, domainname: string): string[] =>
-  domainname === '' ? [hostname] : [`${hostname}.${domainname}`, hostname]
+export function ownNames(hostname: string, domainname: string): string[] {
+  const full = domainname === '' ? hostname : `${hostname}.${domainname}`
+  const bare = full.split('.', 1)[0]!
+  return bare === full ? [full] : [full, bare]
+}

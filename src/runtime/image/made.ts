@@ -145,6 +145,7 @@ export interface CommitOptions {
   readonly container: string
   readonly image: Digest
   readonly config: ImageConfig['config']
+  readonly command: string
   readonly reference?: string
   readonly comment?: string
   readonly author?: string
@@ -184,7 +185,7 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
           ...(baseConfig.history ?? []),
           {
             created,
-            created_by: (o.config?.Cmd ?? []).join(' '),
+            created_by: o.command,
             ...(o.author ? { author: o.author } : {}),
             ...(o.comment ? { comment: o.comment } : {}),
             ...(isEmpty ? { empty_layer: true } : {}),

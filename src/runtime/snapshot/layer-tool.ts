@@ -42,6 +42,9 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
   ELOOP: 'invalid',
   ENAMETOOLONG: 'invalid',
   ENOENT: 'notFound',
+  // A mount point, or what somebody writes into meanwhile.
+  ENOTEMPTY: 'conflict',
+  EBUSY: 'conflict',
   ENOSPC: 'unavailable',
   EDQUOT: 'unavailable',
 }
