@@ -287,7 +287,7 @@ async function idleShim() {
       tty: false,
       stdin: false,
       log: { driver: 'json-file', path: join(b, 'c.log'), maxFiles: 1, mode: 'blocking', bufferBytes: 1 << 20 },
-      cgroup: `/native-bench/${id}`,
+      cgroup: `/native-bench-${id}`,
       seccomp: null,
       initPath: null,
       runtime: null,

@@ -1,8 +1,8 @@
 // The same bundle by shoal-runtime, crun and runc, looked at from inside.
-import { chmodSync, existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Change, hookTrace } from './bundles.js'
-import { bin, exec, makeConfig, makeImage } from './kit.js'
+import { bin, cgroupFolders, exec, makeConfig, makeImage } from './kit.js'
 
 /** What a bundle's settings look like from inside. A line "== NAME" begins each part. */
 const probe = `
@@ -136,6 +136,10 @@ export async function disagreement(base: string, change: Change): Promise<Disagr
       dir.replaceAll(id, 'ID'),
       existsSync(trace) ? readFileSync(trace, 'utf8') : '',
     )
+    // crun leaves an empty group in the named hierarchy. Of shoal-runtime nothing may be left.
+    const left = cgroupFolders(`/native-ag-${id}`)
+    for (const folder of left) rmdirSync(folder)
+    if (program === 'shoal' && left.length) throw new Error(`shoal-runtime left ${left.join(' ')}`)
     if (!results[program].has('end')) refused[program] = `${r.code} ${r.stderr.trim()}`
   }
   const unwilling = Object.keys(refused)
