@@ -55,12 +55,11 @@ export async function seedRaftState(
       learnersNext: [],
       autoLeave: false,
     }
-    await log.installSnapshot(
-      { index, term, confState },
-      { members, removed: state.removed },
-      digest,
-      { term, vote: 0, commit: index },
-    )
+    await log.installSnapshot({ index, term, confState }, { members, removed: state.removed }, digest, {
+      term,
+      vote: 0,
+      commit: index,
+    })
     await forceNewCluster(log, { raftId, nodeId, address }, modules.logger)
   } finally {
     await log.close()
