@@ -25,7 +25,7 @@ export interface Dependencies {
 
 /**
  * One task's container, as the task's state machine drives it. Calls never overlap, but for `status` and `logs`. An error that says the task can
- * never run (bad mount, no such image) is a ShoalError with fields {rejected: true}; others mean FAILED.
+ * never run (bad mount, no such image) is a ShoalError with fields {rejected: true}. Others mean REJECTED in `prepare`, else FAILED.
  */
 export interface TaskController {
   /**

@@ -1,5 +1,6 @@
 import test from 'ava'
 import { serviceSpecFrom, serviceSpecJson } from '../../src/api/convert/service.js'
+import { withServiceDefaults } from '../../src/api/convert/service-defaults.js'
 import type { ServiceSpecJson } from '../../src/api/convert/service-json.js'
 
 const FULL: ServiceSpecJson = {
@@ -130,4 +131,20 @@ test('an unknown word names itself and the known ones', (t) => {
   t.throws(() => serviceSpecFrom(body, ''), {
     message: /restart condition "sometimes": use one of any, none, on-failure/,
   })
+})
+
+test('defaults are shown where nothing was said, and nothing that was said is lost', (t) => {
+  const bare = withServiceDefaults({
+    TaskTemplate: { ContainerSpec: { Image: 'a' } },
+    Mode: { Replicated: { Replicas: 1 } },
+  })
+  t.deepEqual(bare.TaskTemplate?.RestartPolicy, { Condition: 'any', Delay: 5e9, MaxAttempts: 0 })
+  t.is(bare.TaskTemplate?.ContainerSpec?.StopGracePeriod, 10e9)
+  t.like(bare.UpdateConfig, { Parallelism: 1, FailureAction: 'pause', Monitor: 5e9, Order: 'stop-first' })
+  t.deepEqual(bare.RollbackConfig, bare.UpdateConfig)
+  const said = { Parallelism: 3, FailureAction: 'rollback', Order: 'start-first' }
+  const own = withServiceDefaults({ ...FULL, UpdateConfig: said })
+  t.deepEqual(own.UpdateConfig, { Monitor: 5e9, MaxFailureRatio: 0, ...said })
+  t.like(own.TaskTemplate, FULL.TaskTemplate!)
+  t.false('UpdateConfig' in withServiceDefaults({ Mode: { GlobalJob: {} } }))
 })

@@ -186,7 +186,7 @@ export function serviceSpecFrom(s: ServiceSpecJson, registryAuth: string): Servi
   }
 }
 
-export function serviceSpecJson(s: ServiceSpec): object {
+export function serviceSpecJson(s: ServiceSpec): ServiceSpecJson {
   return {
     ...annotationsJson(s.annotations),
     TaskTemplate: s.task ? taskSpecJson(s.task) : {},
@@ -205,7 +205,10 @@ export function serviceSpecJson(s: ServiceSpec): object {
   }
 }
 
-export function serviceJson(s: Service, status?: ServiceStatus): object {
+export function serviceJson(
+  s: Service,
+  status?: ServiceStatus,
+): { readonly Spec: ServiceSpecJson; readonly [field: string]: unknown } {
   const e = s.endpoint
   const u = s.updateStatus
   return {

@@ -6,6 +6,7 @@ import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { timeJson } from '../convert/proto.js'
 import { SERVICE_BODY, serviceJson, serviceSpecFrom } from '../convert/service.js'
+import { withServiceDefaults } from '../convert/service-defaults.js'
 import type { ServiceSpecJson } from '../convert/service-json.js'
 import { taskJson } from '../convert/task.js'
 import { bool, Filters, type Query, text } from '../query.js'
@@ -35,7 +36,10 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
     return services.map((s) => serviceJson(s, status?.get(s.id)))
   })
 
-  app.get<P>('/services/:id', async (request) => serviceJson(await service(request.params.id)))
+  app.get<P>('/services/:id', async (request) => {
+    const json = serviceJson(await service(request.params.id))
+    return bool(request.query as Query, 'insertDefaults') ? { ...json, Spec: withServiceDefaults(json.Spec) } : json
+  })
 
   app.post('/services/create', async (request, reply) => {
     const body = object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service')

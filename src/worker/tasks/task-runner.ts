@@ -207,7 +207,9 @@ export class TaskRunner {
       await this.controller.shutdown().catch((e: unknown) => {
         logger.warn('the container of a failed task did not stop', { taskId: this.#task.id, error: String(e) })
       })
-    const state = error.fields.rejected === true ? TaskState.TASK_REJECTED : TaskState.TASK_FAILED
+    // As in Swarm: what never came to a start is rejected.
+    const isRejected = this.observed < TaskState.TASK_STARTING || error.fields.rejected === true
+    const state = isRejected ? TaskState.TASK_REJECTED : TaskState.TASK_FAILED
     await this.#reach(state, { ...seen, err: error.message })
   }
 

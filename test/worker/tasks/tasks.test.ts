@@ -72,7 +72,7 @@ test("a container that ends with another code makes the task failed, with docker
   t.is(last('t1')!.container!.exitCode, 3)
 })
 
-test('an error that says never makes the task rejected, any other failed', async (t) => {
+test('a task that cannot be prepared is rejected, one that cannot be started has failed', async (t) => {
   const { set, executor, states, last } = await setup(t)
   executor.scripts.set('none', {
     prepare: async () => {
@@ -84,7 +84,15 @@ test('an error that says never makes the task rejected, any other failed', async
       throw new Error('cannot start')
     },
   })
-  await set.apply(full(task('t1', { image: 'none' }), task('t2', { image: 'broken' })))
+  executor.scripts.set('unreached', {
+    prepare: async () => {
+      throw new ShoalError('unavailable', 'registry', 'the registry does not answer')
+    },
+  })
+  await set.apply(
+    full(task('t1', { image: 'none' }), task('t2', { image: 'broken' }), task('t3', { image: 'unreached' })),
+  )
+  await until('rejected', () => states('t3').includes(S.TASK_REJECTED))
   await until('both ended', () => states('t1').includes(S.TASK_REJECTED) && states('t2').includes(S.TASK_FAILED))
   t.is(last('t1')!.err, 'No such image: none')
   t.is(last('t2')!.err, 'cannot start')
