@@ -115,6 +115,25 @@ bad('names that are not there: the value is in the line, exit status 1, HTTP 404
   }
 })
 
+bad('a client that is gone before it is told that its command cannot be run does not end the daemon', async (t) => {
+  const pid = l.daemonPid(m1)
+  await ok(m1, 'run', '-d', '--name', 'leaver', image, 'sleep', '1000')
+  for (let i = 0; i < 60; i++) {
+    const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/leaver/exec', {
+      body: { Cmd: ['nosuch'], AttachStdout: true },
+    })
+    for (const headers of ['', 'Connection: Upgrade\r\nUpgrade: tcp\r\n'])
+      await raw(
+        m1.socket,
+        `POST /exec/${Id}/start HTTP/1.1\r\nHost: h\r\n${headers}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`,
+        { timeoutMs: i % 12 },
+      )
+  }
+  await call(m1.socket, 'GET', '/_ping')
+  expect(t, l.isUp(m1) && l.daemonPid(m1) === pid, 'the daemon ended')
+  await ok(m1, 'rm', '-f', 'leaver')
+})
+
 bad('a container that cannot start: 127, 126, 125, one line, and nothing of it stays', async (t) => {
   for (const rm of [['--rm'], []]) {
     await refused(t, m1, ['run', ...rm, image, 'nosuch'], 127, /"nosuch": executable file not found in \$PATH/)
@@ -500,23 +519,4 @@ test.serial('a daemon that is stopped leaves no control group of its own', async
   )
   for (const root of readdirSync('/sys/fs/cgroup'))
     t.false(existsSync(join('/sys/fs/cgroup', root, m1.cgroup, 'containers')), root)
-})
-
-bad('a client that is gone before it is told that its command cannot be run does not end the daemon', async (t) => {
-  const pid = l.daemonPid(m1)
-  await ok(m1, 'run', '-d', '--name', 'leaver', image, 'sleep', '1000')
-  for (let i = 0; i < 60; i++) {
-    const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/leaver/exec', {
-      body: { Cmd: ['nosuch'], AttachStdout: true },
-    })
-    for (const headers of ['', 'Connection: Upgrade\r\nUpgrade: tcp\r\n'])
-      await raw(
-        m1.socket,
-        `POST /exec/${Id}/start HTTP/1.1\r\nHost: h\r\n${headers}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}`,
-        { timeoutMs: i % 12 },
-      )
-  }
-  await call(m1.socket, 'GET', '/_ping')
-  expect(t, l.isUp(m1) && l.daemonPid(m1) === pid, 'the daemon ended')
-  await ok(m1, 'rm', '-f', 'leaver')
 })

@@ -92,7 +92,7 @@ test('an image of two layers is committed from a container, and only its new lay
   t.is(await a.snapshots.usage('c1'), 6)
   const made = await a.images.commit({
     container: 'c1',
-    command: 'sh',
+    command: '/bin/sh -c x',
     image: base.id,
     config: { Cmd: ['/bin/sh', '-c', 'x'] },
     reference: `${registry.host}/made:2`,

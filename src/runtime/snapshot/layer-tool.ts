@@ -43,6 +43,7 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
   ENAMETOOLONG: 'invalid',
   ENOENT: 'notFound',
   // A mount point, or what somebody writes into meanwhile.
+  EEXIST: 'conflict',
   ENOTEMPTY: 'conflict',
   EBUSY: 'conflict',
   ENOSPC: 'unavailable',
