@@ -468,8 +468,8 @@ test.serial('a full disk: one clear line each, nothing left, and all works again
   } catch {
     // Full, as wanted.
   }
-  // Managers look at their disk every 5 s. A write of the raft log that meets the full disk before that stops the member
-  // until its daemon is started again, which is not what this test is about.
+  // Managers look at their disk every 5 s. What a write of the raft log does that meets the full disk before that is in
+  // full-disk.test.ts.
   await until('the manager saw that its disk is full', 15, async () =>
     readFileSync(w1.log, 'utf8').includes('too little disk space left for the raft log'),
   )
