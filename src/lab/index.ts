@@ -1,3 +1,3 @@
 export { call } from './docker.js'
-export { Lab, type LabHost, type LabOptions, type LabPlan, planLab, SHOALD } from './lab.js'
+export { Lab, type LabHost, type LabOptions, type LabPlan, labDir, planLab, SHOALD } from './lab.js'
 export { BUSYBOX, WEB_CHANGES, webRootfs } from './web-image.js'

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { systemClock } from '../../src/common/index.js'
-import { call, Lab, type LabHost, SHOALD, WEB_CHANGES, webRootfs } from '../../src/lab/index.js'
+import { call, Lab, type LabHost, labDir, SHOALD, WEB_CHANGES, webRootfs } from '../../src/lab/index.js'
 
 export { call, Lab, type LabHost, SHOALD }
 export const clock = systemClock
@@ -48,7 +48,9 @@ export async function ok(host: LabHost, ...args: string[]): Promise<string> {
   return r.stdout.trim()
 }
 
-export function lab(name: string, subnet: string, managers: number, workers: number): Promise<Lab> {
+/** A lab of this test's own. What a run that was cut short left under its name goes first. */
+export async function lab(name: string, subnet: string, managers: number, workers: number): Promise<Lab> {
+  if (existsSync(labDir(name))) await Lab.open(name, clock).down()
   return Lab.up({ name, subnet, managers, workers, engine: SHOALD, engineFlags: [] }, clock, () => {})
 }
 
