@@ -96,5 +96,9 @@ main(process.argv.slice(2), cli)
     if (error.message) process.stderr.write(`${error.message}\n`)
     process.exitCode = e instanceof Exit || e instanceof UsageError ? e.status : 1
   })
-  // Open connections and an unread standard input must not keep the program; output to pipes and files is written by now.
-  .finally(() => process.exit())
+  // Open connections and an unread standard input must not keep the program, but a slow reader of its output does.
+  .finally(async () => {
+    for (const stream of [process.stdout, process.stderr])
+      await new Promise<void>((resolve) => stream.write('', () => resolve()))
+    process.exit()
+  })
