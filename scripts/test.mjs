@@ -21,7 +21,7 @@ class Results {
   byFile = new Map()
 
   of(file) {
-    if (!this.byFile.has(file)) this.byFile.set(file, { passed: 0, failed: 0, skipped: 0, ms: 0, failures: [] })
+    if (!this.byFile.has(file)) this.byFile.set(file, { passed: 0, failed: 0, skipped: 0, failures: [] })
     return this.byFile.get(file)
   }
 
@@ -48,7 +48,6 @@ function fileOf(title, list) {
 async function ava(list, concurrency) {
   const results = new Results()
   if (list.length === 0) return results
-  let since = performance.now()
   await new Promise((resolve) => {
     const p = spawn(
       process.execPath,
@@ -70,8 +69,6 @@ async function ava(list, concurrency) {
           const file = fileOf(m[2], list)
           last = file
           detail = false
-          results.of(file).ms += performance.now() - since
-          since = performance.now()
           if (m[3]) {
             results.of(file).skipped++
             console.log(`skipped: ${m[2]}`)
@@ -120,16 +117,17 @@ async function mainJob(total) {
 
 const started = performance.now()
 const total = new Results()
-// Whole daemons, namespaces and clusters want the machine for themselves; the rest runs two files at a time.
-const heavy = files.filter((f) => /build\/test\/(integration|simulation|cli)\//.test(f))
+// Two files at a time; what looks at how soon a cluster is well again has the machine for itself.
+const alone = files.filter((f) => /integration\/(cluster|managers|kill)\.test/.test(f))
+const heavy = files.filter((f) => /build\/test\/(integration|simulation|cli)\//.test(f) && !alone.includes(f))
 for (const [list, concurrency] of [
-  [files.filter((f) => !heavy.includes(f)), 2],
-  [heavy, 1],
+  [files.filter((f) => !heavy.includes(f) && !alone.includes(f)), 2],
+  [heavy, 2],
+  [alone, 1],
 ]) {
   for (const [file, r] of (await ava(list, concurrency)).byFile) total.byFile.set(file, r)
+  console.log(`${list.length} files after ${Math.round((performance.now() - started) / 1000)} s`)
 }
-const slow = heavy.map((f) => [total.of(f).ms, f]).sort(([a], [b]) => b - a)
-for (const [ms, f] of slow.slice(0, 8)) if (ms > 0) console.log(`${Math.round(ms / 1000)} s: ${f}`)
 for (const [file, first] of [...total.byFile]) {
   if (first.failed === 0 || !files.includes(file)) continue
   console.log(`again, alone: ${file}`)
