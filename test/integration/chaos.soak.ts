@@ -108,7 +108,11 @@ async function fillDisk(h: LabHost): Promise<boolean> {
   const before = linesAbout(h, FULL)
   try {
     const free = statfsSync(h.dataRoot)
-    writeFileSync(file, Buffer.alloc(free.bavail * free.bsize))
+    try {
+      writeFileSync(file, Buffer.alloc(free.bavail * free.bsize))
+    } catch {
+      // The daemon wrote meanwhile: full all the same.
+    }
     await sleep(3000 + rng.random() * 5000)
     return linesAbout(h, FULL) > before
   } finally {
