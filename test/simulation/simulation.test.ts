@@ -27,6 +27,7 @@ const SOAK_REGRESSIONS: readonly (readonly [seed: number, members: number])[] = 
   [1587, 3],
   [2313, 3],
   [2880, 3],
+  [8976, 3],
 ]
 
 interface Range {

@@ -591,11 +591,14 @@ class World {
       case 'bitFlip':
         // One at a time: a cluster cannot survive the loss of a majority of its disks.
         if (this.machines.some((m) => m.flipped !== null || m.state !== 'up')) break
-        // And not at all with two voters, of which each is needed, nor when a removal under way may leave two.
+        // And not at all with two voters, of which each is needed, nor when a removal under way may leave two. Every member has to
+        // know the third: one that does not yet cannot go on without the victim.
         if (
-          (this.#leader()
-            ?.member?.status()
-            .members.filter((m) => !m.learner && !this.#removing.has(m.raftId)).length ?? 0) < 3
+          this.machines.some(
+            (machine) =>
+              (machine.member?.status().members.filter((m) => !m.learner && !this.#removing.has(m.raftId)).length ??
+                0) < 3,
+          )
         )
           break
         this.#crash(victim, false)
