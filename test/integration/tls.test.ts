@@ -111,7 +111,7 @@ for (const path of DOCKERS)
         '--since',
         '1',
         '--until',
-        String(Math.floor(Date.now() / 1000)),
+        String(Date.now() / 1000),
         '-f',
         'event=die',
         '--format',
