@@ -650,8 +650,11 @@ export class Member implements RaftNode {
         deadline.cancel()
         again.cancel()
         off()
-        if (error) reject(error)
-        else resolve()
+        if (error) {
+          // Whoever did not take it does not hold up proposals any longer.
+          if (this.#role === 'leader') this.#core.transferLeader(own)
+          reject(error)
+        } else resolve()
       }
       const again = this.modules.clock.every(electionMs * TRANSFER_ORDER_ELECTIONS, order)
       const deadline = this.modules.clock.after(electionMs * 2, () =>
