@@ -659,7 +659,10 @@ export class Member implements RaftNode {
       const again = this.modules.clock.every(electionMs * TRANSFER_ORDER_ELECTIONS, order)
       const deadline = this.modules.clock.after(electionMs * 2, () =>
         settle(
-          unavailable('transferFailed', `told to lead, ${told.join(', ')} did not within two election timeouts; try again`),
+          unavailable(
+            'transferFailed',
+            `told to lead, ${told.join(', ')} did not within two election timeouts; try again`,
+          ),
         ),
       )
       const off = this.#turned.on(() => {

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { seededRng } from '../../src/common/index.js'
-import { ELECTION_MS, TICK_MS } from './plan.js'
 import { Cluster, type Place } from './cluster.js'
+import { ELECTION_MS, TICK_MS } from './plan.js'
 
 const SEEDS = 100
 
@@ -194,7 +194,10 @@ test('a leader that nobody relieves goes on: what it is asked for is written at 
   })
   await c.until('the call ends', () => error !== null)
   t.is((error as { code: string }).code, 'transferFailed')
-  t.true([first, second].every((p) => (error as Error).message.includes(String(p.id))), String(error))
+  t.true(
+    [first, second].every((p) => (error as Error).message.includes(String(p.id))),
+    String(error),
+  )
   t.true((await c.untilWritten([leader])) < 20)
 })
 
