@@ -26,6 +26,7 @@ import {
 } from './core/index.js'
 import { type Disk, DurableLog } from './log/index.js'
 import { forceNewCluster, initialLog } from './node-bootstrap.js'
+import { Campaigns, type Standing } from './node-campaigns.js'
 import { Changes } from './node-changes.js'
 import { Members } from './node-membership.js'
 import { Proposals } from './node-proposals.js'
@@ -43,7 +44,9 @@ import {
   INFLIGHT_BYTES,
   INFLIGHT_MESSAGES,
   NO_LEADER_GRACE_MS,
+  QUIET_HEARTBEATS,
   READ_RETRY_FACTOR,
+  TRANSFER_ORDER_ELECTIONS,
   UNCOMMITTED_BYTES_MAX,
 } from './options.js'
 import { messageBytes } from './transport/wire.js'
@@ -73,6 +76,7 @@ export class Member implements RaftNode {
   #appends!: AppendWorker
   #snapshots!: Snapshots
   #changes!: Changes
+  #campaigns!: Campaigns
 
   #inbox: Message[] = []
   #inboxBytes = 0
@@ -94,6 +98,9 @@ export class Member implements RaftNode {
   #diskFull = false
   #removedTold = false
   readonly #reachableSince = new Map<RaftId, number>()
+  /** Ticks so far, and at which of them each other member was heard of last. */
+  #tickCount = 0
+  readonly #heardAtTick = new Map<RaftId, number>()
 
   readonly #leadership = new Emitter<LeadershipEvent>()
   readonly #removed = new Emitter<void>()
@@ -188,6 +195,13 @@ export class Member implements RaftNode {
       transferLeadership: () => this.transferLeadership(),
       proposed: () => this.#wake(),
     })
+    this.#campaigns = new Campaigns({
+      clock,
+      rng: modules.rng,
+      tickMs: options.tickMs,
+      maxMs: options.tickMs * options.electionTick,
+      due: () => this.#wake(),
+    })
     this.#snapshots = new Snapshots({
       log,
       members: this.#members,
@@ -241,7 +255,7 @@ export class Member implements RaftNode {
 
   async stop(): Promise<void> {
     if (this.#state !== 'running') return
-    if (this.#announced && this.#members.confState.voters.length > 1)
+    if (this.#role === 'leader' && this.#members.confState.voters.length > 1)
       // A courtesy that saves the others an election timeout; without a fit successor they hold one.
       await this.transferLeadership().catch((e) =>
         this.#logger.info('leadership not handed over', { error: String(e) }),
@@ -254,6 +268,7 @@ export class Member implements RaftNode {
     this.#state = 'stopped'
     for (const t of this.#timers) t.cancel()
     this.#timers = []
+    this.#campaigns.cancel()
     if (this.#announced) {
       this.#announced = false
       this.#leadership.emit({ leading: false, term: this.#term })
@@ -321,20 +336,35 @@ export class Member implements RaftNode {
     const inbox = this.#inbox
     this.#inbox = []
     this.#inboxBytes = 0
-    for (const m of inbox) this.#step(m)
+    for (const m of inbox) {
+      this.#heardAtTick.set(m.from, this.#tickCount)
+      this.#campaigns.hear(m, this.#role, this.#term)
+      this.#step(m)
+    }
     for (const id of this.#unreachable) core.reportUnreachable(id)
     this.#unreachable.clear()
     const ticks = this.#ticks
     this.#ticks = 0
+    this.#tickCount += ticks
     for (let i = 0; i < ticks; i++) core.tick()
     this.#drain()
     if (ticks > 0) this.#everyTick(ticks)
     this.#offer()
     this.#reads.ask(this.#lead, (context) => core.readIndex(context))
     this.#drain()
+    if (this.#campaigns.look(this.#standing())) {
+      core.campaign()
+      this.#drain()
+    }
     this.#snapshots.maybeTake()
     this.#turned.emit()
     this.#tellStatus()
+  }
+
+  #standing(): Standing {
+    const { voters } = this.#members.confState
+    const amongVoters = voters.length > 1 && this.#members.isVoter(this.#log.raftId)
+    return { role: this.#role, lead: this.#lead, term: this.#term, amongVoters }
   }
 
   #step(m: Message): void {
@@ -593,44 +623,69 @@ export class Member implements RaftNode {
         `only the leader hands leadership over; it is at ${this.leaderAddress() ?? 'no known address'}`,
       )
     const own = this.#log.raftId
-    const target = to ?? this.#successor()
-    if (target === null || !this.#members.isVoter(target))
+    const target = to ?? this.#successors()[0]
+    if (target === undefined || !this.#members.isVoter(target))
       throw unavailable(
         'noSuccessor',
         `leadership cannot be handed over: ${to === undefined ? 'no other voter is reachable' : `member ${to} is no voter`}`,
       )
     if (target === own) return
-    this.#core.transferLeader(target)
-    this.#wake()
     const { tickMs, electionTick } = this.options
+    const electionMs = tickMs * electionTick
+    const told: RaftId[] = []
+    const order = (): void => {
+      // The last one has its time as well: the core ends a hand-over after an election timeout.
+      if (this.#role !== 'leader' || told.length * TRANSFER_ORDER_ELECTIONS >= 1) return
+      const fit = to === undefined ? this.#successors() : [to]
+      const next = fit.find((id) => !told.includes(id)) ?? fit[0]
+      if (next === undefined) return
+      // The core sends no second order to the same member; one to this member itself ends the first.
+      this.#core.transferLeader(own)
+      this.#core.transferLeader(next)
+      told.push(next)
+      this.#wake()
+    }
     await new Promise<void>((resolve, reject) => {
       const settle = (error: ShoalError | null): void => {
-        timer.cancel()
+        deadline.cancel()
+        again.cancel()
         off()
-        if (error) reject(error)
-        else resolve()
+        if (error) {
+          // Whoever did not take it does not hold up proposals any longer.
+          if (this.#role === 'leader') this.#core.transferLeader(own)
+          reject(error)
+        } else resolve()
       }
-      const timer = this.modules.clock.after(tickMs * electionTick * 2, () =>
-        settle(unavailable('transferFailed', `member ${target} did not take leadership within two election timeouts`)),
+      const again = this.modules.clock.every(electionMs * TRANSFER_ORDER_ELECTIONS, order)
+      const deadline = this.modules.clock.after(electionMs * 2, () =>
+        settle(
+          unavailable(
+            'transferFailed',
+            `told to lead, ${told.join(', ')} did not within two election timeouts; try again`,
+          ),
+        ),
       )
       const off = this.#turned.on(() => {
         if (this.#state !== 'running') settle(unavailable('raftStopped', 'this raft member stopped'))
         else if (this.#role !== 'leader' && this.#lead !== NONE && this.#lead !== own) settle(null)
       })
+      order()
     })
   }
 
-  /** The voter that was reachable the longest. */
-  #successor(): RaftId | null {
-    let best: RaftId | null = null
-    let since = Number.POSITIVE_INFINITY
-    for (const id of this.#members.confState.voters) {
-      const s = this.#reachableSince.get(id)
-      if (id === this.#log.raftId || s === undefined || s >= since || !this.#transport.reachable(id)) continue
-      best = id
-      since = s
-    }
-    return best
+  /**
+   * Who may be told to lead, the fittest first: heard of lately (the transport takes seconds to notice a host without power),
+   * not in need of a snapshot or of a look where its log ends, and then the one that was reachable the longest.
+   */
+  #successors(): RaftId[] {
+    const { progress } = this.#core.status()
+    const quietTicks = QUIET_HEARTBEATS * this.options.heartbeatTick
+    const quiet = (id: RaftId): boolean => this.#tickCount - (this.#heardAtTick.get(id) ?? -1) > quietTicks
+    return this.#members.confState.voters
+      .filter((id) => id !== this.#log.raftId && this.#reachableSince.has(id) && this.#transport.reachable(id))
+      .map((id) => ({ id, unfit: (quiet(id) ? 2 : 0) + (progress.get(id)?.state === 'replicate' ? 0 : 1) }))
+      .sort((a, b) => a.unfit - b.unfit || this.#reachableSince.get(a.id)! - this.#reachableSince.get(b.id)!)
+      .map(({ id }) => id)
   }
 
   rotateKek(kek: Uint8Array | null): Promise<void> {

@@ -39,6 +39,14 @@ export const NO_LEADER_GRACE_MS = 10_000
 /** A read round without an answer is asked again after this many election timeouts' ticks. */
 export const READ_RETRY_FACTOR = 1
 
+/**
+ * Share of an election timeout after which an order to take leadership is given again, to the next fit member: far more than the
+ * round trip and the two fsyncs that it takes.
+ */
+export const TRANSFER_ORDER_ELECTIONS = 0.3
+/** A member that let so many heartbeats pass in silence is not told to lead while there is another one. */
+export const QUIET_HEARTBEATS = 3
+
 /** A membership change that is not applied after so many election timeouts is given up; it may still happen. */
 export const CHANGE_DEADLINE_ELECTIONS = 10
 
