@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
 import { systemClock } from '../build/src/common/index.js'
-import { processesIn } from '../build/src/lab/kernel.js'
 import { call, Lab, SHOALD, WEB_CHANGES, webRootfs } from '../build/src/lab/index.js'
+import { processesIn } from '../build/src/lab/kernel.js'
 
 export const DOCKER = process.env.DOCKER ?? 'docker'
 export const DOCKERD = ['/usr/sbin/dockerd', '/usr/bin/dockerd'].find((p) => existsSync(p)) ?? null
