@@ -1,10 +1,11 @@
 // What the benchmarks share: engines on labs of their own, driven by the stock docker command, so that both are measured
 // through one client.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { cpus, loadavg, release } from 'node:os'
 import { systemClock } from '../build/src/common/index.js'
 import { call, Lab, SHOALD, WEB_CHANGES, webRootfs } from '../build/src/lab/index.js'
+import { processesIn } from '../build/src/lab/kernel.js'
 
 export const DOCKER = process.env.DOCKER ?? 'docker'
 export const DOCKERD = ['/usr/sbin/dockerd', '/usr/bin/dockerd'].find((p) => existsSync(p)) ?? null
@@ -45,6 +46,24 @@ export function timed(host, ...args) {
   const begun = performance.now()
   docker(host, ...args)
   return performance.now() - begun
+}
+
+/** Seconds of processor time that an engine's processes have used, those that ended included; not its containers. */
+export function cpuSeconds(host) {
+  const containers = new Set(processesIn(`${host.cgroup}/containers`))
+  let ticks = 0
+  for (const pid of processesIn(host.cgroup)) {
+    if (containers.has(pid)) continue
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      // proc(5): utime, stime, cutime, cstime.
+      const times = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      ticks += times.slice(11, 15).reduce((sum, t) => sum + Number(t), 0)
+    } catch {
+      // Ended meanwhile; its parent has its times.
+    }
+  }
+  return ticks / 100
 }
 
 export async function withLab(options, fn) {

@@ -1,31 +1,10 @@
 // npm run bench -- stats [CONTAINERS] [N]: resource figures of running containers; ours and dockerd in turn.
-import { readFileSync } from 'node:fs'
-import { processesIn } from '../build/src/lab/kernel.js'
-import { call, clock, docker, header, image, row, withEngines } from './lib.mjs'
+import { call, clock, cpuSeconds, docker, header, image, row, withEngines } from './lib.mjs'
 
 const count = Number(process.argv[2] ?? 20)
 const n = Number(process.argv[3] ?? 15)
 const STREAM_SECONDS = 10
 header(`stats of ${count} running containers, ${n} pairs in turn`)
-
-/** Seconds of processor time that an engine's own processes have used. */
-function cpuSeconds(host) {
-  let ticks = 0
-  for (const pid of engineProcesses(host)) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-      const f = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-      ticks += Number(f[11]) + Number(f[12])
-    } catch {
-      // Ended meanwhile.
-    }
-  }
-  return ticks / 100
-}
-function engineProcesses(host) {
-  const theirs = new Set(processesIn(`${host.cgroup}/containers`))
-  return processesIn(host.cgroup).filter((p) => !theirs.has(p))
-}
 
 await withEngines({ managers: 1, workers: 0 }, async (engines) => {
   for (const e of engines) {

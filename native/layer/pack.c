@@ -136,6 +136,13 @@ static void write_data(struct pack *p, int fd, const struct stat *st, const char
 	p->size_bytes += (uint64_t)st->st_size;
 }
 
+/* Whole seconds, as dockerd: an extended header for each file would be a kilobyte of tar. Nanoseconds, set here, would be written
+ * for those entries only that need an extended header for something else. */
+static void set_time(struct archive_entry *e, const struct stat *st)
+{
+	archive_entry_set_mtime(e, st->st_mtim.tv_sec, 0);
+}
+
 static void write_whiteout(struct pack *p, const char *dir, const char *hidden, const struct stat *st)
 {
 	char *path = xasprintf("%s%s.wh.%s", dir, *dir ? "/" : "", hidden);
@@ -144,7 +151,7 @@ static void write_whiteout(struct pack *p, const char *dir, const char *hidden, 
 	archive_entry_set_filetype(e, AE_IFREG);
 	archive_entry_set_perm(e, 0);
 	archive_entry_set_size(e, 0);
-	archive_entry_set_mtime(e, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	set_time(e, st);
 	write_header(p, e, path);
 	archive_entry_free(e);
 	free(path);
@@ -195,7 +202,7 @@ static void fill_entry(struct archive_entry *e, const char *path, const struct s
 	archive_entry_set_perm(e, st->st_mode & 07777);
 	archive_entry_set_uid(e, st->st_uid);
 	archive_entry_set_gid(e, st->st_gid);
-	archive_entry_set_mtime(e, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	set_time(e, st);
 	archive_entry_set_size(e, S_ISREG(st->st_mode) ? st->st_size : 0);
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		archive_entry_set_rdev(e, st->st_rdev);

@@ -37,12 +37,13 @@ char *xasprintf(const char *fmt, ...) {
   return p;
 }
 
-static void buf_room(struct buf *b, size_t n) {
-  if (b->len + n + 1 <= b->cap) return;
+char *buf_room(struct buf *b, size_t n) {
+  if (b->len + n + 1 <= b->cap) return b->p + b->len;
   size_t cap = b->cap ? b->cap : 256;
   while (cap < b->len + n + 1) cap *= 2;
   b->p = xrealloc(b->p, cap);
   b->cap = cap;
+  return b->p + b->len;
 }
 
 void buf_add(struct buf *b, const void *data, size_t n) {

@@ -62,6 +62,7 @@ struct buf {
   char *p;
   size_t len, cap;
 };
+char *buf_room(struct buf *b, size_t n);  // where n bytes and a NUL can be written; the caller adds to len
 void buf_add(struct buf *b, const void *data, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -13,6 +13,7 @@ enum {
   CLIENT_QUEUE = 1 << 20,   // bytes kept for a client; what a process leaves in its pipes at its end fits above CLIENT_HOLD
   LOG_LINE = 16384,         // bytes of one log line
   LOG_BATCH = 1 << 16,      // formatted lines are written when they are this many bytes, or when there is nothing more to read
+  SECOND_TEXT = 19,         // 2006-01-02T15:04:05
   DRAIN_MS = 2000,          // how long a stray process may hold the output pipes
   LINGER_MS = 5000,         // how long the last bytes wait for their reader
 };
@@ -63,7 +64,7 @@ struct logger {
   struct buf partial[2];  // stdout, stderr: the line so far
   struct buf batch;       // formatted lines of one log_write; empty between calls, its memory is kept
   time_t second;          // of second_text
-  char second_text[24];
+  char second_text[SECOND_TEXT + 1];
 };
 int log_open(struct logger *l, const struct json *conf, struct err *e);
 bool log_write(struct logger *l, int stream, const char *data, size_t n);  // false: stop reading for now

@@ -1,3 +1,4 @@
+import { Agent, type AgentOptions } from 'node:http'
 import type { Duplex, Readable } from 'node:stream'
 import { PassThrough } from 'node:stream'
 import Modem from 'docker-modem'
@@ -149,7 +150,8 @@ function modemFor(target: Target): Modem {
 
 function modemOptions(t: Target): Modem.ConstructorOptions {
   const unix = /^unix:\/\/(.*)$/.exec(t.host)
-  if (unix) return { socketPath: unix[1] }
+  // A socket has no name for TLS; that it is none is found with a regular expression, whose compilation takes 2 ms.
+  if (unix) return { socketPath: unix[1], agent: new Agent({ keepAlive: true, servername: '' } as AgentOptions) }
   if (t.host.startsWith('ssh://'))
     throw new ApiError(
       `docker host "${t.host}": ssh:// is not built in: forward the socket (ssh -L /tmp/shoal.sock:/var/run/shoal/shoal.sock HOST) and use unix:///tmp/shoal.sock`,

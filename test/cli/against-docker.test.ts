@@ -28,7 +28,7 @@ const reason =
       ? 'there is no docker command of version 28'
       : !existsSync(BUSYBOX)
         ? `${BUSYBOX} is missing`
-        : !existsSync('build/cli/main.mjs')
+        : !existsSync('build/cli/shoal.cjs')
           ? 'the command is not bundled: npm run build'
           : null
 if (reason) console.log(`skipped: ${reason}`)

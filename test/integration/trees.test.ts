@@ -49,7 +49,7 @@ def see(path):
     first=ino.setdefault((st.st_dev,st.st_ino),rel)
     holes=stat.S_ISREG(st.st_mode) and st.st_blocks*512 < st.st_size
     attrs=sorted((k,os.getxattr(path,k,follow_symlinks=False)) for k in os.listxattr(path,follow_symlinks=False) if k.startswith(('user.','security.cap')))
-    # Whole seconds: a tar keeps the rest only where an entry has an extended header for another reason, as docker's layers do.
+    # Whole seconds: the tars that are made here have no more, as dockerd's.
     time=int(st.st_mtime) if rel!=b'.' else 0
     print(rel,oct(st.st_mode),st.st_uid,st.st_gid,st.st_size if stat.S_ISREG(st.st_mode) else 0,st.st_rdev,first,holes,time,data,attrs)
 see(root)

@@ -412,6 +412,19 @@ run('bytes that are not UTF-8 and control characters stay valid JSON', async (t)
   t.is(c.log(), 'a\ufffdb\u0001"\\\n')
 })
 
+run('every byte, at any place of a line, comes back as it was', async (t) => {
+  const text = Buffer.concat(
+    [0, 7, 8].flatMap((before) =>
+      Array.from({ length: 256 }, (_, byte) =>
+        Buffer.concat([Buffer.alloc(before, 'é'), Buffer.from([byte]), Buffer.from('tail € \u{1f600}\n')]),
+      ),
+    ),
+  )
+  const c = container(sh(`printf '${[...text].map((b) => `\\${b.toString(8).padStart(3, '0')}`).join('')}'`))
+  await c.run()
+  t.is(c.log(), text.toString('utf8'))
+})
+
 run('SIGKILL of the parent leaves the container running, and a new parent finds everything', async (t) => {
   const c = container(sh('read x; echo got $x; exit 4'), { stdin: true })
   const script = `

@@ -123,6 +123,17 @@ test('packing what was unpacked and unpacking it again gives the same bytes a se
   t.deepEqual(xattrsOf(join(second.root, 'cap')), xattrsOf(join(root, 'cap')))
 })
 
+test('packed times are whole seconds, as dockerd writes them, also where an entry has an extended header', async (t) => {
+  const { root, dir } = await apply(t, tarOf(RICH))
+  await tool.packLayer(root, join(dir, 'layer.gz'))
+  const again = await apply(t, readFileSync(join(dir, 'layer.gz')))
+  // "dir" has attributes, and with them an extended header; the others have none.
+  for (const name of ['dir', 'dir/file', 'abs']) {
+    const [before, after] = [root, again.root].map((r) => lstatSync(join(r, name), { bigint: true }).mtimeNs)
+    t.is(after, before! - (before! % 1_000_000_000n), name)
+  }
+})
+
 test('digests are of the tar and of the stream as it came, whatever the compression', async (t) => {
   const tar = tarOf([{ name: 'a', data: noise(300_000) }])
   const packed = gzipSync(tar)
