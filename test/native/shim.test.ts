@@ -161,7 +161,7 @@ run('masked and read-only paths hold, and standard devices work', async (t) => {
 
 run('limits are in the cgroup, seen from both sides', async (t) => {
   const c = container(
-    sh('cat /proc/self/cgroup; read x', (c) => {
+    sh('cat /proc/self/cgroup; echo end:/; read x', (c) => {
       c['linux'].resources.memory = { limit: 50 << 20, swap: 60 << 20, reservation: 10 << 20 }
       c['linux'].resources.cpu = { shares: 512, quota: 20000, period: 50000, cpus: '0' }
       c['linux'].resources.pids = { limit: 33 }
@@ -186,6 +186,7 @@ run('limits are in the cgroup, seen from both sides', async (t) => {
   t.true(answer['ok'])
   t.is(read('pids', 'pids.max', 'pids.max'), '44')
   t.is(read('memory', 'memory.limit_in_bytes', 'memory.max'), String(40 << 20))
+  await eventually(() => c.log().includes('end:/'), 'the end of the list')
   await s.ask({ op: 'signal', signal: 9, all: true })
   await c.ended()
   for (const line of c.log().trim().split('\n')) t.regex(line, /:\/$/) // the cgroup namespace's root is the container's group
