@@ -20,6 +20,7 @@ import {
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
 import { ClusterNode } from './cluster-node.js'
+import { warnWhenFull } from './disk-space.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
 import type { DaemonOptions } from './options.js'
@@ -60,6 +61,7 @@ export class Daemon {
     const images = createImageService(
       {
         root: join(o.dataRoot, 'image'),
+        scratchDir: o.execRoot,
         insecureRegistries: o.insecureRegistries,
         mirrors: o.registryMirrors,
         layerTool: join(nativeDir, 'shoal-layer'),
@@ -75,6 +77,7 @@ export class Daemon {
       modules('plugin'),
     )
     const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, { ...modules('volume'), plugins })
+    await warnWhenFull(o.dataRoot, logger)
     await images.start()
     await volumes.start()
     const hostNetworks = createNetworkService(
@@ -209,11 +212,16 @@ export class Daemon {
 
   /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
-    await this.api.close()
-    await this.cluster.stop()
-    await this.engine.stop()
-    await this.plugins.stop()
-    await this.images.stop()
+    const { logger } = this.running
+    const { api, cluster, engine, plugins, images } = this
+    const parts = { api: () => api.close(), cluster, engine, plugins, images }
+    const ms: Record<string, number> = {}
+    for (const [name, part] of Object.entries(parts)) {
+      const begun = performance.now()
+      await (typeof part === 'function' ? part() : part.stop())
+      ms[name] = Math.round(performance.now() - begun)
+    }
+    logger.info('stopped', { ms })
   }
 }
 

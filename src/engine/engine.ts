@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ShoalError } from '../common/index.js'
+import { isOutOfSpace, ShoalError } from '../common/index.js'
 import {
   type ContainerRuntime,
   type ExitRecord,
@@ -18,7 +18,7 @@ import { EventHub } from './events.js'
 import { readHostFacts } from './host.js'
 import { prepareRootDir } from './launch.js'
 import { finishRemoval, handleExit, resumeRestart, startWithDaemon, stopContainer, watch } from './lifecycle.js'
-import { RecordStore } from './record.js'
+import { type ContainerRecord, RecordStore } from './record.js'
 import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
 import { type CompileSeccomp, SeccompFilters } from './seccomp.js'
@@ -49,7 +49,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     logger,
     options,
     runtime: parts.runtime,
-    store: new RecordStore(join(options.dataRoot, 'engine')),
+    store: new RecordStore({ path: join(options.dataRoot, 'engine'), scratchDir: options.execRoot }),
     registry: new Registry(),
     hub,
     facts: readHostFacts(),
@@ -75,7 +75,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
         mkdir(join(options.dataRoot, 'containers'), { recursive: true, mode: 0o710 }),
         prepareRootDir(options.execRoot),
       ])
-      await ctx.store.open()
+      const records = await ctx.store.open()
       offImages = modules.images.onEvent(({ action, id, name }) =>
         hub.publish({
           type: 'image',
@@ -85,7 +85,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
           scope: 'local',
         }),
       )
-      await recover(ctx)
+      await recover(ctx, records)
     },
 
     async stop() {
@@ -112,9 +112,8 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
  * Makes records, shims, networks, layers and directories agree again, whatever instant the last daemon died at. Order:
  * what lives is known before networks are cleaned, and all ends are recorded before anything is started.
  */
-async function recover(ctx: EngineContext): Promise<void> {
+async function recover(ctx: EngineContext, records: readonly ContainerRecord[]): Promise<void> {
   const { logger } = ctx
-  const records = await ctx.store.all()
   const ids = new Set(records.map((r) => r.id))
   const live = new Map<string, LiveContainer>()
   const exits = new Map<string, ExitRecord>()
@@ -243,7 +242,11 @@ async function removeStrays(ctx: EngineContext, ids: ReadonlySet<string>): Promi
   const dir = join(ctx.options.dataRoot, 'containers')
   const isOurs = (name: string): boolean => /^[0-9a-f]{64}$/.test(name) && !ids.has(name)
   const [layers, dirs] = await Promise.all([ctx.snapshots.list(), readdir(dir)])
-  await forEach(layers.filter(isOurs), (id) => ctx.snapshots.remove(id))
+  await forEach(layers.filter(isOurs), (id) =>
+    ctx.snapshots.remove(id).catch((caught) => {
+      if (!isOutOfSpace(caught)) throw caught // its files are gone, and the next start tries its record again
+    }),
+  )
   await forEach(dirs.filter(isOurs), (id) => rm(join(dir, id), { recursive: true, force: true }))
 }
 

@@ -263,7 +263,8 @@ export async function progress(
     await run(send, clientGone(request))
   } catch (e) {
     if (out === null) throw e
-    send({ errorDetail: { message: (e as Error).message }, error: (e as Error).message })
+    const { message } = request.server.explained(e) as Error
+    send({ errorDetail: { message }, error: message })
   }
   const started = out as ReturnType<typeof startStream> | null
   if (started) started.end()
