@@ -85,9 +85,7 @@ export class RecordDatabase<V> {
   /** All or nothing. `sync`: survives a power failure once it resolved; otherwise the end of this process. */
   write(changes: readonly RecordChange<V>[], sync: boolean): Promise<void> {
     const written = new Promise<void>((done, failed) => this.#waiting.push({ changes, sync, done, failed }))
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = null
-    })
+    this.#writing ??= this.#writeAll()
     return written
   }
 
@@ -115,6 +113,7 @@ export class RecordDatabase<V> {
       }
       await this.#fillReserve()
     }
+    this.#writing = null // in the same turn as the look: who comes after finds nobody writing
   }
 
   async #writeOnce(

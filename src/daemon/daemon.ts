@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, type SystemFacts } from '../api/index.js'
-import { invalid, systemClock, systemRng } from '../common/index.js'
+import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { RootLogger } from '../common/log.js'
 import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
@@ -93,8 +93,10 @@ export class Daemon {
     )
     // The engine starts before the node takes its place in the swarm up: until then no manager can be asked.
     let attachments: ClusterNode['attachments'] = () => null
+    const stopping = new AbortController()
     const networks = AttachedNetworks.wrap(join(o.dataRoot, 'network'), hostNetworks, {
       ...modules('networks'),
+      stopping: stopping.signal,
       managers: () => attachments(),
       container: (id) => {
         const c = engine.containers.list().find((x) => x.id === id)
@@ -172,7 +174,7 @@ export class Daemon {
     })
     await cluster.start()
     await listenAll(api, o, logger)
-    return new Daemon(engine, managed, cluster, api, images, { o, logger, facts, engineOptions, executorOptions })
+    return new Daemon(engine, managed, cluster, api, images, { o, logger, facts, engineOptions, executorOptions, stopping })
   }
 
   /** What SIGHUP brings: who reads these settings reads them anew each time. */
@@ -212,7 +214,8 @@ export class Daemon {
 
   /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
-    const { logger } = this.running
+    const { logger, stopping } = this.running
+    stopping.abort(unavailable('stopping', 'this daemon is stopping'))
     const { api, cluster, engine, plugins, images } = this
     const parts = { api: () => api.close(), cluster, engine, plugins, images }
     const ms: Record<string, number> = {}
@@ -234,6 +237,7 @@ interface Running {
   readonly facts: Mutable<SystemFacts>
   readonly engineOptions: Mutable<EngineOptions>
   readonly executorOptions: { labels: Readonly<Record<string, string>> }
+  readonly stopping: AbortController
 }
 
 const labelMap = (labels: readonly string[]): Record<string, string> =>

@@ -17,7 +17,7 @@ import { containerDir } from './create.js'
 import { EventHub } from './events.js'
 import { readHostFacts } from './host.js'
 import { prepareRootDir } from './launch.js'
-import { finishRemoval, handleExit, resumeRestart, startWithDaemon, stopContainer, watch } from './lifecycle.js'
+import { DEFAULT_STOP_TIMEOUT_SECONDS, finishRemoval, handleExit, resumeRestart, startWithDaemon, stopContainer, watch } from './lifecycle.js'
 import { type ContainerRecord, RecordStore } from './record.js'
 import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
@@ -250,18 +250,20 @@ async function removeStrays(ctx: EngineContext, ids: ReadonlySet<string>): Promi
   await forEach(dirs.filter(isOurs), (id) => rm(join(dir, id), { recursive: true, force: true }))
 }
 
-/** Each container by its own stop signal and time-out, all within the daemon's. */
+/** All at once, each by its own stop signal and time-out, and within the daemon's. */
 async function stopAll(ctx: EngineContext): Promise<void> {
-  const running = ctx.registry.all().filter((c) => c.isRunning)
+  const all = ctx.registry.all()
   const most = ctx.options.shutdownTimeoutSeconds
   await forEach(
-    running,
+    all,
     async (container) => {
-      const own = container.record.config.StopTimeout ?? most
+      // A start under way comes to its end first: what it started would outlive us.
+      await container.lock.run(async () => {})
+      if (!container.isRunning) return
       try {
         await stopContainer(ctx, container, {
           byHand: false,
-          timeoutSeconds: most < 0 ? own : Math.min(own < 0 ? most : own, most),
+          timeoutSeconds: shutdownSeconds(container.record.config.StopTimeout ?? DEFAULT_STOP_TIMEOUT_SECONDS, most),
         })
       } catch (caught) {
         const error = ShoalError.from(caught)
@@ -269,9 +271,13 @@ async function stopAll(ctx: EngineContext): Promise<void> {
           ctx.logger.error('a container could not be stopped', { containerId: container.id, error: error.message })
       }
     },
-    running.length,
+    all.length,
   )
 }
+
+/** Negative: without end. */
+export const shutdownSeconds = (own: number, most: number): number =>
+  most < 0 ? own : Math.min(own < 0 ? most : own, most)
 
 async function forEach<T>(items: readonly T[], fn: (item: T) => Promise<unknown>, parallel = PARALLEL): Promise<void> {
   const queue = [...items]
