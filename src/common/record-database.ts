@@ -41,7 +41,8 @@ export class RecordDatabase<V> {
   #isClosed = false
   /** What `writeState` could not write: goes with the next write. */
   readonly #unwritten = new Map<string, V>()
-  #waiting: { changes: readonly RecordChange<V>[]; sync: boolean; done: () => void; failed: (e: unknown) => void }[] = []
+  #waiting: { changes: readonly RecordChange<V>[]; sync: boolean; done: () => void; failed: (e: unknown) => void }[] =
+    []
   #writing: Promise<void> | null = null
 
   constructor(private readonly options: RecordDatabaseOptions) {

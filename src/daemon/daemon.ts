@@ -174,7 +174,14 @@ export class Daemon {
     })
     await cluster.start()
     await listenAll(api, o, logger)
-    return new Daemon(engine, managed, cluster, api, images, { o, logger, facts, engineOptions, executorOptions, stopping })
+    return new Daemon(engine, managed, cluster, api, images, {
+      o,
+      logger,
+      facts,
+      engineOptions,
+      executorOptions,
+      stopping,
+    })
   }
 
   /** What SIGHUP brings: who reads these settings reads them anew each time. */

@@ -1,4 +1,4 @@
-import { isOutOfSpace, type Clock, type Rng, ShoalError } from '../common/index.js'
+import { type Clock, isOutOfSpace, type Rng, ShoalError } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Manager, ManagerModules, ManagerOptions, NodeIdentity } from '../manager/index.js'
 import { type ClusterEvent, followCluster } from './cluster-events.js'

@@ -17,7 +17,15 @@ import { containerDir } from './create.js'
 import { EventHub } from './events.js'
 import { readHostFacts } from './host.js'
 import { prepareRootDir } from './launch.js'
-import { DEFAULT_STOP_TIMEOUT_SECONDS, finishRemoval, handleExit, resumeRestart, startWithDaemon, stopContainer, watch } from './lifecycle.js'
+import {
+  DEFAULT_STOP_TIMEOUT_SECONDS,
+  finishRemoval,
+  handleExit,
+  resumeRestart,
+  startWithDaemon,
+  stopContainer,
+  watch,
+} from './lifecycle.js'
 import { type ContainerRecord, RecordStore } from './record.js'
 import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'

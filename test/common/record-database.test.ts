@@ -38,48 +38,57 @@ test('records are there after a reopening, and those that were removed are not',
   }
 })
 
-run('what is acknowledged after a write that met a full disk stays, and states that found no room follow', async (t) => {
-  const root = dir()
-  const scratchDir = dir()
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'small', root])
-  try {
-    const place = { path: join(root, 'db'), scratchDir }
-    const database = new RecordDatabase<string>(place)
-    await database.open()
-    const acknowledged: string[] = []
-    // The reserve takes the first of these; then something is refused in the middle of a record.
-    for (let refused = 0, n = 0; refused < 3; n++) {
-      fill(join(root, `filler${n}`))
-      const key = `k${String(n).padStart(4, '0')}`
-      try {
-        await database.write([{ key, value: 'x'.repeat(3000 + 777 * n) }], true)
-        acknowledged.push(key)
-      } catch (caught) {
-        t.true(isOutOfSpace(caught), String(caught))
-        refused++
+run(
+  'what is acknowledged after a write that met a full disk stays, and states that found no room follow',
+  async (t) => {
+    const root = dir()
+    const scratchDir = dir()
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'small', root])
+    try {
+      const place = { path: join(root, 'db'), scratchDir }
+      const database = new RecordDatabase<string>(place)
+      await database.open()
+      const acknowledged: string[] = []
+      // The reserve takes the first of these; then something is refused in the middle of a record.
+      for (let refused = 0, n = 0; refused < 3; n++) {
+        fill(join(root, `filler${n}`))
+        const key = `k${String(n).padStart(4, '0')}`
+        try {
+          await database.write([{ key, value: 'x'.repeat(3000 + 777 * n) }], true)
+          acknowledged.push(key)
+        } catch (caught) {
+          t.true(isOutOfSpace(caught), String(caught))
+          refused++
+        }
       }
+      await database.writeState('state', 'kept', true)
+      const full = new RecordDatabase<string>({ ...place, scratchDir })
+      await database.close()
+      const known = (await full.open()).map(([key]) => key)
+      t.deepEqual(
+        acknowledged.filter((key) => !known.includes(key)),
+        [],
+      )
+      await full.writeState('state', 'kept', true)
+      await t.throwsAsync(full.write([{ key: 'no', value: 'room' }], true))
+      for (let n = 0; n < 200; n++) rmSync(join(root, `filler${n}`), { force: true })
+      for (let n = 0; n < 50; n++) {
+        await full.write([{ key: `later${n}`, value: 'x'.repeat(1000) }], true)
+        acknowledged.push(`later${n}`)
+      }
+      await full.close()
+      const last = new RecordDatabase<string>(place)
+      const entries = new Map(await last.open())
+      await last.close()
+      t.deepEqual(
+        acknowledged.filter((key) => !entries.has(key)),
+        [],
+      )
+      t.is(entries.get('state'), 'kept')
+    } finally {
+      execFileSync('umount', [root])
+      rmSync(root, { recursive: true })
+      rmSync(scratchDir, { recursive: true })
     }
-    await database.writeState('state', 'kept', true)
-    const full = new RecordDatabase<string>({ ...place, scratchDir })
-    await database.close()
-    const known = (await full.open()).map(([key]) => key)
-    t.deepEqual(acknowledged.filter((key) => !known.includes(key)), [])
-    await full.writeState('state', 'kept', true)
-    await t.throwsAsync(full.write([{ key: 'no', value: 'room' }], true))
-    for (let n = 0; n < 200; n++) rmSync(join(root, `filler${n}`), { force: true })
-    for (let n = 0; n < 50; n++) {
-      await full.write([{ key: `later${n}`, value: 'x'.repeat(1000) }], true)
-      acknowledged.push(`later${n}`)
-    }
-    await full.close()
-    const last = new RecordDatabase<string>(place)
-    const entries = new Map(await last.open())
-    await last.close()
-    t.deepEqual(acknowledged.filter((key) => !entries.has(key)), [])
-    t.is(entries.get('state'), 'kept')
-  } finally {
-    execFileSync('umount', [root])
-    rmSync(root, { recursive: true })
-    rmSync(scratchDir, { recursive: true })
-  }
-})
+  },
+)

@@ -88,7 +88,11 @@ test.serial('on a full disk the daemon starts, lists, stops and removes, and ref
   t.regex((await docker(h, ['rm', 'made-a'])).stderr, /no space left on device at \/.*; free space there/)
   t.deepEqual(
     await names(),
-    before.map((x) => x.replace('lives running', 'lives exited')).filter((x) => !x.startsWith('made-a')).concat('made-a dead').sort(),
+    before
+      .map((x) => x.replace('lives running', 'lives exited'))
+      .filter((x) => !x.startsWith('made-a'))
+      .concat('made-a dead')
+      .sort(),
   )
   await ok(h, 'rm', 'big')
   await ok(h, 'rm', 'made-a')
@@ -109,7 +113,9 @@ test.serial('on a full disk the daemon starts, lists, stops and removes, and ref
   t.is(await ok(h, 'ps', '-aq'), '')
   t.is(await ok(h, 'images', '-aq'), '')
   t.is(await ok(h, 'volume', 'ls', '-q'), '')
-  t.false((await ok(h, 'network', 'ls', '--format', '{{.Name}}')).split('\n').some((x) => x.startsWith('n')&& x !== 'none'))
+  t.false(
+    (await ok(h, 'network', 'ls', '--format', '{{.Name}}')).split('\n').some((x) => x.startsWith('n') && x !== 'none'),
+  )
   await until('directories of containers are gone', 10, async () => directories().length === 0)
   t.deepEqual(readdirSync(join(h.dataRoot, 'volumes')), [])
 

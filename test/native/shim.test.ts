@@ -412,7 +412,15 @@ run('a log of one file is replaced, not cut short: who reads the old one reads i
   const path = join(base, 'one.log')
   const c = container(sh('echo first; read x; for i in $(seq 300); do echo line $i; done'), {
     stdin: true,
-    log: { driver: 'json-file', path, maxSizeBytes: 4000, maxFiles: 1, mode: 'blocking', bufferBytes: 1024, extra: null },
+    log: {
+      driver: 'json-file',
+      path,
+      maxSizeBytes: 4000,
+      maxFiles: 1,
+      mode: 'blocking',
+      bufferBytes: 1024,
+      extra: null,
+    },
   })
   await c.start()
   await eventually(() => existsSync(path) && readFileSync(path, 'utf8').includes('first'), 'the first line')
@@ -440,7 +448,15 @@ run('a disk that takes no new file stops the rotation before anything moves, and
     writeFileSync(`${path}.1`, 'newer\n')
     writeFileSync(`${path}.2`, 'older\n')
     const c = container(sh('for i in $(seq 300); do echo line $i; done'), {
-      log: { driver: 'json-file', path, maxSizeBytes: 2000, maxFiles: 3, mode: 'blocking', bufferBytes: 1024, extra: null },
+      log: {
+        driver: 'json-file',
+        path,
+        maxSizeBytes: 2000,
+        maxFiles: 3,
+        mode: 'blocking',
+        bufferBytes: 1024,
+        extra: null,
+      },
     })
     await c.run()
     t.is(readFileSync(`${path}.1`, 'utf8'), 'newer\n')

@@ -71,7 +71,9 @@ export async function* readLog(
         const newer = await openNewer(path, maxFiles, last)
         files.push(...newer.files)
         if (last && !newer.isFound && newer.files.length > 0)
-          logger.warn('a reader of a log fell behind its rotation: lines that were removed unread are skipped', { path })
+          logger.warn('a reader of a log fell behind its rotation: lines that were removed unread are skipped', {
+            path,
+          })
       }
       for (;;) {
         const file = files[0]

@@ -101,9 +101,7 @@ export class ImageDatabase {
     if (changes.length === 0) return
     await this.#database.write(
       changes.map((c) =>
-        'put' in c
-          ? { key: `${c.put}!${keyOf(c.put, c.record)}`, value: c.record }
-          : { key: `${c.delete}!${c.key}` },
+        'put' in c ? { key: `${c.put}!${keyOf(c.put, c.record)}`, value: c.record } : { key: `${c.delete}!${c.key}` },
       ),
       true,
     )
