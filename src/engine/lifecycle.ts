@@ -4,6 +4,7 @@ import type { ExitRecord, LiveContainer } from '../runtime/index.js'
 import type { Container, Ending } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
+import { whileRunning } from './exec.js'
 import { startHealth } from './health.js'
 import { launch } from './launch.js'
 import { disconnectNetworks } from './network.js'
@@ -331,13 +332,19 @@ export async function restartContainer(
   container.isRestarting = true
   try {
     if (container.isRunning || container.record.status === 'restarting')
-      await stopContainer(ctx, container, { ...options, byHand: false })
-    await startContainer(ctx, container)
+      await unlessDone(stopContainer(ctx, container, { ...options, byHand: false }))
+    await unlessDone(startContainer(ctx, container))
     containerEvent(ctx, container, 'restart')
   } finally {
     container.isRestarting = false
   }
 }
+
+/** Somebody else did it, or it ended by itself: it is as it was wanted. */
+const unlessDone = (step: Promise<void>): Promise<void> =>
+  step.catch((caught: unknown) => {
+    if (!isKind(caught, 'notModified')) throw caught
+  })
 
 export async function pauseContainer(ctx: EngineContext, container: Container, pause: boolean): Promise<void> {
   await container.locked(async () => {
@@ -345,7 +352,7 @@ export async function pauseContainer(ctx: EngineContext, container: Container, p
     if (!pause && record.status !== 'paused') throw conflict('notPaused', `Container ${container.id} is not paused`)
     if (!live || !container.isRunning) throw conflict('notRunning', `Container ${container.id} is not running`)
     if (pause && record.status === 'paused') throw conflict('paused', `Container ${container.id} is already paused`)
-    await (pause ? live.pause() : live.resume())
+    await whileRunning(container, pause ? live.pause() : live.resume())
     record.status = pause ? 'paused' : 'running'
     await ctx.store.putSoon(record)
     container.health?.setPaused(pause)

@@ -298,6 +298,34 @@ run('a rotating log is followed through all its files without losing a line', as
   await rm(id)
 })
 
+run('calls that race on one container do what they say, or say that it does not run', async (t) => {
+  const { id } = await lab.call('create', sh('exec sleep 600', { StopTimeout: 0 }), { name: 'raced' })
+  for (let round = 0; round < 15; round++) {
+    await lab.call('start', id).catch(() => {})
+    const calls = [
+      ['restart', id, { timeoutSeconds: 0 }],
+      ['kill', id, 'SIGKILL'],
+      ['commit', id, { pause: true, changes: [], config: {} }],
+      ['restart', id, { timeoutSeconds: 0 }],
+      ['kill', id, 'SIGKILL'],
+      ['pause', id],
+      ['top', id, ''],
+      ['unpause', id],
+      ['update', id, { CpuShares: 300 + round }],
+    ] as const
+    const shift = round % calls.length
+    const turned = [...calls.slice(shift), ...calls.slice(0, shift)]
+    const ends = await Promise.allSettled(turned.map(([op, ...args]) => lab.call(op, ...args)))
+    for (const [index, end] of ends.entries())
+      if (end.status === 'rejected') {
+        const [op] = turned[index]!
+        t.like(end.reason, { kind: 'conflict' }, `${op}: ${end.reason}`)
+        t.not(op, 'commit', String(end.reason))
+      }
+  }
+  await rm(id)
+})
+
 run('binds, volumes with the image content, volumes-from, tmpfs and a read-only root', async (t) => {
   const dir = join(lab.root, 'bound')
   mkdirSync(dir)

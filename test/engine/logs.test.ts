@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { systemClock } from '../../src/common/index.js'
 import type { LogQuery } from '../../src/engine/contract.js'
+import { LogFile } from '../../src/engine/logs/files.js'
 import { readLog } from '../../src/engine/logs/reader.js'
 
 const ALL: LogQuery = { stdout: true, stderr: true, follow: false, sinceMs: null, untilMs: null, tail: null }
@@ -203,4 +204,65 @@ test('a log whose file comes later is followed from its start', async (t) => {
   t.is(await first, '1')
   log.end()
   t.deepEqual(await reader.rest(), ['2'])
+})
+
+test.serial('rotations while the files are looked through neither hide nor repeat nor misplace one', async (t) => {
+  t.timeout(60_000)
+  const { open } = LogFile
+  t.teardown(() => {
+    LogFile.open = open
+  })
+  for (const rotations of [1, 2, 3, 5])
+    for (let after = 1; after <= 6; after++) {
+      const log = new StepLog(t, 20)
+      log.write('1')
+      const expected = ['1']
+      const rotate = (times: number): void => {
+        for (let n = 0; n < times; n++) {
+          expected.push(String(expected.length + 1))
+          log.rotate(expected.at(-1)!)
+        }
+      }
+      rotate(4)
+      const reader = log.read(FOLLOW)
+      t.is(await reader.next(), '1')
+      for (let n = 0; n < 2; n++) {
+        rotate(3)
+        let opened = 0
+        LogFile.open = async (path) => {
+          const file = await open.call(LogFile, path)
+          if (++opened === after) rotate(rotations)
+          return file
+        }
+        const before = expected.length
+        const texts: string[] = []
+        // As far as what was there before the look; the look itself comes in between.
+        while (texts.at(-1) !== String(before)) texts.push((await reader.next())!)
+        t.deepEqual(texts, expected.slice(Number(texts[0]) - 1, before), `${rotations} after ${after}`)
+      }
+      LogFile.open = open
+      log.end()
+      const rest = await reader.rest()
+      t.deepEqual(rest, expected.slice(expected.length - rest.length))
+      t.deepEqual(log.warnings, [])
+
+      const all = new StepLog(t, 30)
+      all.write('1')
+      for (const text of ['2', '3', '4', '5']) all.rotate(text)
+      let opened = 0
+      let next = 6
+      LogFile.open = async (path) => {
+        const file = await open.call(LogFile, path)
+        if (++opened === after) for (let n = 0; n < rotations; n++) all.rotate(String(next++))
+        return file
+      }
+      const found = await all.read(ALL).rest()
+      LogFile.open = open
+      t.deepEqual(
+        found,
+        Array.from({ length: found.length }, (_, n) => String(n + 1)),
+        `${rotations} after ${after}`,
+      )
+      t.true(found.length >= 5)
+    }
 })

@@ -54,28 +54,58 @@ export class LogFile {
   }
 }
 
+/** A log that rotates faster than its files are looked through is looked through so often. */
+const LOOKS_MAX = 20
+
 /**
  * The files of a log that are newer than `than` (all of them without one), oldest first; `isFound`: `than` itself is among
- * them still. The writer may rotate at the same time. A file only ever moves to higher numbers, so that a look from `path`
- * upwards meets each that stays, some twice, and `than` before any that is older. A number without a file is a rotation seen
- * half-way, not the end.
+ * them still. The writer may rotate at the same time; a look during which a new file took the current one's place is
+ * made again, and what an earlier look saw and the last one does not was removed, as the oldest.
  */
 export async function openNewer(
   path: string,
   maxFiles: number,
   than: LogFile | null,
 ): Promise<{ readonly files: LogFile[]; readonly isFound: boolean }> {
+  let removed: LogFile[] = []
+  for (let look = 1; ; look++) {
+    const seen = await lookThrough(path, maxFiles, than).catch(async (caught) => {
+      for (const file of removed) await file.close()
+      throw caught
+    })
+    const isNew = (file: LogFile): boolean => !seen.files.some((f) => f.isSame(file))
+    for (const file of removed) if (!isNew(file)) await file.close()
+    const files = [...removed.filter(isNew), ...seen.files]
+    if (seen.isSteady || look === LOOKS_MAX) return { files, isFound: seen.isFound }
+    removed = files
+  }
+}
+
+/**
+ * From `path` upwards. A file only ever moves to higher numbers, the oldest first, so that this meets each that stays, some
+ * twice, and `than` before any that is older. A number without a file is a rotation seen half-way, not the end. Only a file
+ * that was begun meanwhile may come in the wrong place: not `isSteady`.
+ */
+async function lookThrough(
+  path: string,
+  maxFiles: number,
+  than: LogFile | null,
+): Promise<{ readonly files: LogFile[]; readonly isFound: boolean; readonly isSteady: boolean }> {
   const files: LogFile[] = []
+  let current: LogFile | null = null
+  let isFound = false
   try {
-    for (let n = 0; n < maxFiles; n++) {
+    for (let n = 0; n < maxFiles && !isFound; n++) {
       const file = await LogFile.open(n === 0 ? path : `${path}.${n}`)
+      if (n === 0) current = file
       if (!file) continue
-      const isFound = than?.isSame(file) === true
-      if (isFound || files[0]?.isSame(file)) await file.close()
+      isFound = than?.isSame(file) === true
+      if (isFound || files.some((f) => f.isSame(file))) await file.close()
       else files.unshift(file)
-      if (isFound) return { files, isFound }
     }
-    return { files, isFound: false }
+    const there = await stat(path, { bigint: true }).catch(nullWhenGone)
+    // Gone: half-way, and nothing new is there yet.
+    return { files, isFound, isSteady: !there || current?.isSame(there) === true }
   } catch (caught) {
     for (const file of files) await file.close()
     throw caught
