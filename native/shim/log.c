@@ -37,19 +37,27 @@ int log_open(struct logger *l, const struct json *conf, struct err *e) {
   return 0;
 }
 
+// The next file is made before anything moves: without room for it all stays as it is, the file goes on growing, and the
+// next line tries again. Files move to higher numbers only, the oldest first, and the last step puts the new file in the
+// place of the old, so that a reader who looks from the current file upwards meets each (src/engine/logs). With one file
+// the old is replaced, not cut short: who reads it reads it out.
 static void rotate(struct logger *l) {
-  if (l->max_files <= 1) {
-    if (ftruncate(l->fd, 0) == 0) l->size = 0;
-    return;
-  }
+  autofree char *next = xasprintf("%s.next", l->path);
+  int fd = (int)RETRY(open(next, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
+  if (fd < 0) return;
   for (int i = l->max_files - 1; i >= 1; i--) {
     autofree char *to = xasprintf("%s.%d", l->path, i);
     autofree char *from = i == 1 ? xstrdup(l->path) : xasprintf("%s.%d", l->path, i - 1);
-    if (rename(from, to) < 0 && errno != ENOENT) return;  // the file goes on growing; the next line tries again
+    if (rename(from, to) < 0 && errno != ENOENT) goto keep;
   }
-  int old = l->fd;
-  if (open_file(l) < 0) l->fd = old;
-  else close(old);
+  if (rename(next, l->path) < 0) goto keep;
+  close(l->fd);
+  l->fd = fd;
+  l->size = 0;
+  return;
+keep:
+  (void)unlink(next);
+  close(fd);
 }
 
 // Go's RFC3339Nano: nanoseconds without trailing zeros. The part down to the second is made once a second.

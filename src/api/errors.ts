@@ -1,4 +1,4 @@
-import { type ErrorKind, ShoalError } from '../common/index.js'
+import { type ErrorKind, isOutOfSpace, ShoalError, unavailable } from '../common/index.js'
 
 const STATUS: Record<ErrorKind, number> = {
   notFound: 404,
@@ -32,3 +32,34 @@ export function httpStatus(caught: unknown): number {
 export const errorBody = (caught: unknown): { message: string } => ({
   message: isOutOfSequence(caught) ? OUT_OF_SEQUENCE : caught instanceof Error ? caught.message : String(caught),
 })
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** What was caught, as the client is told it: `explainFull` for this daemon's data root. */
+    explained(caught: unknown): unknown
+  }
+}
+
+/** An error for want of space says where it is wanted, and what to do; others stay as they are. */
+export function explainFull(caught: unknown, dataRoot: string): unknown {
+  if (!isOutOfSpace(caught) || (caught instanceof ShoalError && caught.code === 'diskFull')) return caught
+  const path = pathOf(caught) ?? dataRoot
+  const message = chainOf(caught).find((e) => /space|quota/i.test(e.message))?.message ?? (caught as Error).message
+  return unavailable(
+    'diskFull',
+    `no space left on device at ${path}: ${message}; free space there: remove containers, images and volumes that are not needed (docker system prune), or enlarge the disk`,
+    { path },
+    { cause: caught },
+  )
+}
+
+function pathOf(caught: unknown): string | null {
+  for (const e of chainOf(caught)) {
+    const path = e instanceof ShoalError ? e.fields.path : (e as NodeJS.ErrnoException).path
+    if (typeof path === 'string' && path.startsWith('/')) return path
+  }
+  return null
+}
+
+/** An error and its causes. */
+const chainOf = (caught: unknown): Error[] => (caught instanceof Error ? [caught, ...chainOf(caught.cause)] : [])

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
-import { errorBody, httpStatus } from './errors.js'
+import { errorBody, explainFull, httpStatus } from './errors.js'
 import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
@@ -88,7 +88,9 @@ export async function createApi(modules: ApiModules): Promise<Api> {
     if (reply.getHeader('content-type') === 'application/json; charset=utf-8') reply.header('content-type', JSON_TYPE)
     return payload
   })
-  app.setErrorHandler((error, request, reply) => {
+  app.decorate('explained', (caught: unknown) => explainFull(caught, modules.facts.dataRoot))
+  app.setErrorHandler((caught, request, reply) => {
+    const error = app.explained(caught)
     const status = httpStatus(error)
     // A client that went in the middle of its request is no failure of ours.
     if (status >= 500 && status !== 503 && !request.raw.destroyed)

@@ -70,3 +70,13 @@ export function invariant(condition: unknown, message: string): asserts conditio
 export class InvariantError extends Error {
   override readonly name = 'InvariantError'
 }
+
+/** Did a write fail for want of space or quota? LevelDB's errors have no code, only the system's words. */
+export function isOutOfSpace(caught: unknown): boolean {
+  for (let e = caught; e instanceof Error; e = e.cause) {
+    const { code } = e as NodeJS.ErrnoException
+    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'diskFull') return true
+    if (/No space left on device|Disk quota exceeded/i.test(e.message)) return true
+  }
+  return false
+}

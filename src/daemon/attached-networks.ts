@@ -13,6 +13,8 @@ const DETACH_MAX_MS = 30_000
 export interface AttachedNetworksModules {
   readonly clock: Clock
   readonly logger: Logger
+  /** Aborted as the daemon begins to stop: no answer of a manager is waited for any more. */
+  readonly stopping: AbortSignal
   /** Null while this node is in no swarm. */
   readonly managers: () => { readonly client: AttachmentClient; readonly nodeId: string } | null
   /** Of the container that has the sandbox: tasks bring their addresses along. */
@@ -93,18 +95,18 @@ export class AttachedNetworks {
     const managers = this.m.managers()
     if (!managers)
       throw unavailable('notInSwarm', `network ${network.name} belongs to a swarm, which this node is not part of`)
-    const { taskId, attachment } = await managers.client
-      .attach({
-        network: network.id,
-        containerId: sandboxId,
-        nodeId: managers.nodeId,
-        addresses: [request.ipv4Address, request.ipv6Address].filter((a): a is string => a !== undefined),
-        aliases: [...new Set([container.name, ...(request.aliases ?? [])])],
-      })
-      .catch((caught: unknown) => {
-        if (isKind(caught, 'forbidden')) throw notAttachable(network.name)
-        throw caught
-      })
+    this.m.stopping.throwIfAborted()
+    const asked = managers.client.attach({
+      network: network.id,
+      containerId: sandboxId,
+      nodeId: managers.nodeId,
+      addresses: [request.ipv4Address, request.ipv6Address].filter((a): a is string => a !== undefined),
+      aliases: [...new Set([container.name, ...(request.aliases ?? [])])],
+    })
+    const { taskId, attachment } = await unlessAborted(asked, this.m.stopping).catch((caught: unknown) => {
+      if (isKind(caught, 'forbidden')) throw notAttachable(network.name)
+      throw caught
+    })
     const key = keyOf(sandboxId, networkId)
     this.#held.set(key, taskId)
     try {
@@ -174,3 +176,17 @@ export class AttachedNetworks {
 }
 
 const keyOf = (sandboxId: string, networkId: string): string => `${sandboxId} ${networkId}`
+
+/** Rejects with the signal's reason, and lets what was begun come to its end unheard. */
+async function unlessAborted<T>(running: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop = (): void => {}
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason)
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    return await Promise.race([running, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}

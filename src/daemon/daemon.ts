@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, type SystemFacts } from '../api/index.js'
-import { invalid, systemClock, systemRng } from '../common/index.js'
+import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { RootLogger } from '../common/log.js'
 import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
@@ -20,6 +20,7 @@ import {
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
 import { ClusterNode } from './cluster-node.js'
+import { warnWhenFull } from './disk-space.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
 import type { DaemonOptions } from './options.js'
@@ -60,6 +61,7 @@ export class Daemon {
     const images = createImageService(
       {
         root: join(o.dataRoot, 'image'),
+        scratchDir: o.execRoot,
         insecureRegistries: o.insecureRegistries,
         mirrors: o.registryMirrors,
         layerTool: join(nativeDir, 'shoal-layer'),
@@ -75,6 +77,7 @@ export class Daemon {
       modules('plugin'),
     )
     const volumes = createVolumeService({ root: join(o.dataRoot, 'volumes') }, { ...modules('volume'), plugins })
+    await warnWhenFull(o.dataRoot, logger)
     await images.start()
     await volumes.start()
     const hostNetworks = createNetworkService(
@@ -90,8 +93,10 @@ export class Daemon {
     )
     // The engine starts before the node takes its place in the swarm up: until then no manager can be asked.
     let attachments: ClusterNode['attachments'] = () => null
+    const stopping = new AbortController()
     const networks = AttachedNetworks.wrap(join(o.dataRoot, 'network'), hostNetworks, {
       ...modules('networks'),
+      stopping: stopping.signal,
       managers: () => attachments(),
       container: (id) => {
         const c = engine.containers.list().find((x) => x.id === id)
@@ -169,7 +174,14 @@ export class Daemon {
     })
     await cluster.start()
     await listenAll(api, o, logger)
-    return new Daemon(engine, managed, cluster, api, images, { o, logger, facts, engineOptions, executorOptions })
+    return new Daemon(engine, managed, cluster, api, images, {
+      o,
+      logger,
+      facts,
+      engineOptions,
+      executorOptions,
+      stopping,
+    })
   }
 
   /** What SIGHUP brings: who reads these settings reads them anew each time. */
@@ -209,11 +221,17 @@ export class Daemon {
 
   /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
-    await this.api.close()
-    await this.cluster.stop()
-    await this.engine.stop()
-    await this.plugins.stop()
-    await this.images.stop()
+    const { logger, stopping } = this.running
+    stopping.abort(unavailable('stopping', 'this daemon is stopping'))
+    const { api, cluster, engine, plugins, images } = this
+    const parts = { api: () => api.close(), cluster, engine, plugins, images }
+    const ms: Record<string, number> = {}
+    for (const [name, part] of Object.entries(parts)) {
+      const begun = performance.now()
+      await (typeof part === 'function' ? part() : part.stop())
+      ms[name] = Math.round(performance.now() - begun)
+    }
+    logger.info('stopped', { ms })
   }
 }
 
@@ -226,6 +244,7 @@ interface Running {
   readonly facts: Mutable<SystemFacts>
   readonly engineOptions: Mutable<EngineOptions>
   readonly executorOptions: { labels: Readonly<Record<string, string>> }
+  readonly stopping: AbortController
 }
 
 const labelMap = (labels: readonly string[]): Record<string, string> =>

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type ShoalError, unavailable } from '../common/index.js'
+import type { Logger } from '../common/log.js'
 import { FREE_BYTES_FLOOR } from '../raft/index.js'
 
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`
@@ -14,16 +15,6 @@ export async function freeBytesAt(path: string): Promise<number> {
     if ((e as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw e
     return freeBytesAt(dirname(path))
   }
-}
-
-/** Did a write fail for want of space or quota? LevelDB's errors have no code, only the system's words. */
-export function isOutOfSpace(caught: unknown): boolean {
-  for (let e = caught; e instanceof Error; e = e.cause) {
-    const { code } = e as NodeJS.ErrnoException
-    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'diskFull') return true
-    if (/No space left on device|Disk quota exceeded/i.test(e.message)) return true
-  }
-  return false
 }
 
 /** Throws unavailable `diskFull`: a manager whose log has less room than this takes no writes. */
@@ -45,4 +36,17 @@ const diskFull = (dir: string, free: number): ShoalError =>
 export async function waitsForSpace(dir: string): Promise<string> {
   const free = await freeBytesAt(dir)
   return `no space left on device: this manager's log at ${dir} could not be written (${mebibytes(free)} free, ${mebibytes(FREE_BYTES_FLOOR)} needed); free space there, and the manager starts again by itself`
+}
+
+/** Less than this, and next to nothing can be written. */
+const FULL_BYTES = 1 << 20
+
+/** One warning, as the daemon starts. */
+export async function warnWhenFull(dataRoot: string, logger: Logger): Promise<void> {
+  const freeBytes = await freeBytesAt(dataRoot)
+  if (freeBytes < FULL_BYTES)
+    logger.warn(
+      'the disk of the data root is full: containers can be listed, stopped and removed, images removed; what needs space fails until some is free (shoal system prune, or remove what is not needed)',
+      { dataRoot, freeBytes },
+    )
 }

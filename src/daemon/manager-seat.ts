@@ -1,8 +1,8 @@
-import { type Clock, type Rng, ShoalError } from '../common/index.js'
+import { type Clock, isOutOfSpace, type Rng, ShoalError } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Manager, ManagerModules, ManagerOptions, NodeIdentity } from '../manager/index.js'
 import { type ClusterEvent, followCluster } from './cluster-events.js'
-import { hasLogSpace, isOutOfSpace, waitsForSpace } from './disk-space.js'
+import { hasLogSpace, waitsForSpace } from './disk-space.js'
 import { removeTree } from './durable.js'
 
 /** Between two looks at a disk that was full. */

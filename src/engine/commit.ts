@@ -4,6 +4,7 @@ import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import type { ContainerService } from './contract.js'
+import { hasEnded } from './exec.js'
 import type { ContainerConfig } from './types.js'
 
 /** A new image from a container's writable layer; a running one stands still meanwhile, if `pause`. */
@@ -16,7 +17,7 @@ export async function commitContainer(
     const { record, live } = container
     const config = applyChanges(imageConfig({ ...record.config, ...options.config }), options.changes)
     const pauses = options.pause && live !== null && record.status === 'running'
-    if (pauses) await live.pause()
+    if (pauses) await unlessGone(live.pause())
     try {
       const image = await ctx.images.commit({
         container: container.id,
@@ -34,10 +35,16 @@ export async function commitContainer(
       })
       return image.id
     } finally {
-      if (pauses) await live.resume()
+      if (pauses) await unlessGone(live.resume())
     }
   })
 }
+
+/** One that has just ended stands still by itself. */
+const unlessGone = (asked: Promise<void>): Promise<void> =>
+  asked.catch((caught: unknown) => {
+    if (!hasEnded(caught)) throw caught
+  })
 
 /** What of a container's configuration belongs to an image. */
 function imageConfig(config: ContainerConfig): NonNullable<ImageConfig['config']> {

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ShoalError } from '../common/index.js'
+import { isOutOfSpace, ShoalError } from '../common/index.js'
 import {
   type ContainerRuntime,
   type ExitRecord,
@@ -17,8 +17,16 @@ import { containerDir } from './create.js'
 import { EventHub } from './events.js'
 import { readHostFacts } from './host.js'
 import { prepareRootDir } from './launch.js'
-import { finishRemoval, handleExit, resumeRestart, startWithDaemon, stopContainer, watch } from './lifecycle.js'
-import { RecordStore } from './record.js'
+import {
+  DEFAULT_STOP_TIMEOUT_SECONDS,
+  finishRemoval,
+  handleExit,
+  resumeRestart,
+  startWithDaemon,
+  stopContainer,
+  watch,
+} from './lifecycle.js'
+import { type ContainerRecord, RecordStore } from './record.js'
 import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
 import { type CompileSeccomp, SeccompFilters } from './seccomp.js'
@@ -49,7 +57,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
     logger,
     options,
     runtime: parts.runtime,
-    store: new RecordStore(join(options.dataRoot, 'engine')),
+    store: new RecordStore({ path: join(options.dataRoot, 'engine'), scratchDir: options.execRoot }),
     registry: new Registry(),
     hub,
     facts: readHostFacts(),
@@ -75,7 +83,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
         mkdir(join(options.dataRoot, 'containers'), { recursive: true, mode: 0o710 }),
         prepareRootDir(options.execRoot),
       ])
-      await ctx.store.open()
+      const records = await ctx.store.open()
       offImages = modules.images.onEvent(({ action, id, name }) =>
         hub.publish({
           type: 'image',
@@ -85,7 +93,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
           scope: 'local',
         }),
       )
-      await recover(ctx)
+      await recover(ctx, records)
     },
 
     async stop() {
@@ -112,9 +120,8 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
  * Makes records, shims, networks, layers and directories agree again, whatever instant the last daemon died at. Order:
  * what lives is known before networks are cleaned, and all ends are recorded before anything is started.
  */
-async function recover(ctx: EngineContext): Promise<void> {
+async function recover(ctx: EngineContext, records: readonly ContainerRecord[]): Promise<void> {
   const { logger } = ctx
-  const records = await ctx.store.all()
   const ids = new Set(records.map((r) => r.id))
   const live = new Map<string, LiveContainer>()
   const exits = new Map<string, ExitRecord>()
@@ -243,22 +250,28 @@ async function removeStrays(ctx: EngineContext, ids: ReadonlySet<string>): Promi
   const dir = join(ctx.options.dataRoot, 'containers')
   const isOurs = (name: string): boolean => /^[0-9a-f]{64}$/.test(name) && !ids.has(name)
   const [layers, dirs] = await Promise.all([ctx.snapshots.list(), readdir(dir)])
-  await forEach(layers.filter(isOurs), (id) => ctx.snapshots.remove(id))
+  await forEach(layers.filter(isOurs), (id) =>
+    ctx.snapshots.remove(id).catch((caught) => {
+      if (!isOutOfSpace(caught)) throw caught // its files are gone, and the next start tries its record again
+    }),
+  )
   await forEach(dirs.filter(isOurs), (id) => rm(join(dir, id), { recursive: true, force: true }))
 }
 
-/** Each container by its own stop signal and time-out, all within the daemon's. */
+/** All at once, each by its own stop signal and time-out, and within the daemon's. */
 async function stopAll(ctx: EngineContext): Promise<void> {
-  const running = ctx.registry.all().filter((c) => c.isRunning)
+  const all = ctx.registry.all()
   const most = ctx.options.shutdownTimeoutSeconds
   await forEach(
-    running,
+    all,
     async (container) => {
-      const own = container.record.config.StopTimeout ?? most
+      // A start under way comes to its end first: what it started would outlive us.
+      await container.lock.run(async () => {})
+      if (!container.isRunning) return
       try {
         await stopContainer(ctx, container, {
           byHand: false,
-          timeoutSeconds: most < 0 ? own : Math.min(own < 0 ? most : own, most),
+          timeoutSeconds: shutdownSeconds(container.record.config.StopTimeout ?? DEFAULT_STOP_TIMEOUT_SECONDS, most),
         })
       } catch (caught) {
         const error = ShoalError.from(caught)
@@ -266,9 +279,13 @@ async function stopAll(ctx: EngineContext): Promise<void> {
           ctx.logger.error('a container could not be stopped', { containerId: container.id, error: error.message })
       }
     },
-    running.length,
+    all.length,
   )
 }
+
+/** Negative: without end. */
+export const shutdownSeconds = (own: number, most: number): number =>
+  most < 0 ? own : Math.min(own < 0 ? most : own, most)
 
 async function forEach<T>(items: readonly T[], fn: (item: T) => Promise<unknown>, parallel = PARALLEL): Promise<void> {
   const queue = [...items]

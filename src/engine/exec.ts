@@ -1,4 +1,4 @@
-import { conflict, newHexId, notFound } from '../common/index.js'
+import { conflict, newHexId, notFound, ShoalError } from '../common/index.js'
 import type { AttachedStreams, ExecHandle } from '../runtime/index.js'
 import { makeAttachment } from './attachment.js'
 import type { Container } from './container.js'
@@ -144,12 +144,15 @@ export class Execs {
 
   async #prepare(exec: ExecInstance): Promise<ExecHandle> {
     const { container, config } = exec
-    return container.live!.exec({
-      id: exec.id,
-      tty: config.tty,
-      stdin: config.attachStdin,
-      process: await execProcess(this.ctx, container, config),
-    })
+    return whileRunning(
+      container,
+      container.live!.exec({
+        id: exec.id,
+        tty: config.tty,
+        stdin: config.attachStdin,
+        process: await execProcess(this.ctx, container, config),
+      }),
+    )
   }
 
   #whenEnded(exec: ExecInstance, exitCode: number): void {
@@ -170,6 +173,18 @@ export class Execs {
     for (const id of container.execs.keys()) this.#byId.delete(id)
     container.execs.clear()
   }
+}
+
+/** A call found no shim or no process any more: the container has just ended, and its end is on the way. */
+export const hasEnded = (caught: unknown): boolean =>
+  caught instanceof ShoalError && (caught.code === 'shimGone' || caught.fields.errno === 'ESRCH')
+
+/** Rejects with conflict where the container has just ended. */
+export function whileRunning<T>(container: Container, asked: Promise<T>): Promise<T> {
+  return asked.catch((caught: unknown) => {
+    if (!hasEnded(caught)) throw caught
+    throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id }, { cause: caught })
+  })
 }
 
 export function checkRunning(container: Container): void {

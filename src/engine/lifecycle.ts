@@ -1,9 +1,10 @@
 import { rm } from 'node:fs/promises'
-import { conflict, internal, isKind, ShoalError } from '../common/index.js'
+import { conflict, internal, isKind, isOutOfSpace, ShoalError } from '../common/index.js'
 import type { ExitRecord, LiveContainer } from '../runtime/index.js'
 import type { Container, Ending } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
+import { whileRunning } from './exec.js'
 import { startHealth } from './health.js'
 import { launch } from './launch.js'
 import { disconnectNetworks } from './network.js'
@@ -56,7 +57,7 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
       record.finishedAtMs = ctx.clock.now()
     }
     record.pid = 0
-    await ctx.store.put(record)
+    await ctx.store.putState(record)
     for (const pending of container.pendingAttachments) pending.cancel()
     container.pendingAttachments.clear()
     // Whoever asked for the start is told why; those who wait would only say it a second time.
@@ -72,7 +73,7 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
   record.oomKilled = false
   record.hasBeenStartedBefore = true
   // That it runs is known to its shim; only what must come back after a power failure needs the disk now.
-  await (policyOf(container).name === 'no' ? ctx.store.putSoon(record) : ctx.store.put(record))
+  await (policyOf(container).name === 'no' ? ctx.store.putSoon(record) : ctx.store.putState(record))
   watch(ctx, container, live)
   containerEvent(ctx, container, 'start')
 }
@@ -128,7 +129,7 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
     attempt(ctx, container, 'networks', () => disconnectNetworks(ctx, container)),
     attempt(ctx, container, 'volumes', () => unmountAll(ctx, container)),
     attempt(ctx, container, 'shared memory', () => releaseShm(ctx, container)),
-    attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.put(record))),
+    attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.putState(record))),
   ])
   containerEvent(ctx, container, 'die', {
     exitCode: String(exit.exitCode),
@@ -201,7 +202,7 @@ async function runByPolicy(ctx: EngineContext, container: Container): Promise<vo
     if (!isKind(caught, 'unavailable') || ctx.isStopping()) throw caught
     ctx.logger.info('a container waits for what it needs', { containerId: container.id, error: record.error })
     record.status = 'restarting'
-    await ctx.store.put(record)
+    await ctx.store.putState(record)
     restartLater(ctx, container, Math.min(Math.max(lastMs * 2, RESTART_DELAY_MIN_MS), WAIT_DELAY_MAX_MS))
   }
 }
@@ -250,7 +251,7 @@ export async function stopContainer(
     if (record.status === 'restarting') {
       cancelRestart(container)
       record.status = 'exited'
-      await ctx.store.put(record)
+      await ctx.store.putState(record)
       container.ended.emit({ exitCode: record.exitCode, error: record.error })
       return true
     }
@@ -331,13 +332,19 @@ export async function restartContainer(
   container.isRestarting = true
   try {
     if (container.isRunning || container.record.status === 'restarting')
-      await stopContainer(ctx, container, { ...options, byHand: false })
-    await startContainer(ctx, container)
+      await unlessDone(stopContainer(ctx, container, { ...options, byHand: false }))
+    await unlessDone(startContainer(ctx, container))
     containerEvent(ctx, container, 'restart')
   } finally {
     container.isRestarting = false
   }
 }
+
+/** Somebody else did it, or it ended by itself: it is as it was wanted. */
+const unlessDone = (step: Promise<void>): Promise<void> =>
+  step.catch((caught: unknown) => {
+    if (!isKind(caught, 'notModified')) throw caught
+  })
 
 export async function pauseContainer(ctx: EngineContext, container: Container, pause: boolean): Promise<void> {
   await container.locked(async () => {
@@ -345,7 +352,7 @@ export async function pauseContainer(ctx: EngineContext, container: Container, p
     if (!pause && record.status !== 'paused') throw conflict('notPaused', `Container ${container.id} is not paused`)
     if (!live || !container.isRunning) throw conflict('notRunning', `Container ${container.id} is not running`)
     if (pause && record.status === 'paused') throw conflict('paused', `Container ${container.id} is already paused`)
-    await (pause ? live.pause() : live.resume())
+    await whileRunning(container, pause ? live.pause() : live.resume())
     record.status = pause ? 'paused' : 'running'
     await ctx.store.putSoon(record)
     container.health?.setPaused(pause)
@@ -386,9 +393,15 @@ export async function removeContainer(
       })
     cancelRestart(container)
     record.status = 'removing'
-    await ctx.store.putSoon(record)
-    for (const pending of container.pendingAttachments) pending.cancel()
-    await finishRemoval(ctx, container, options.volumes)
+    try {
+      await ctx.store.putSoon(record)
+      for (const pending of container.pendingAttachments) pending.cancel()
+      await finishRemoval(ctx, container, options.volumes)
+    } catch (caught) {
+      // Half of it may be gone: it can be removed again, and nothing else.
+      if (record.status === 'removing') record.status = 'dead'
+      throw caught
+    }
   })
 }
 
@@ -403,7 +416,13 @@ export async function finishRemoval(ctx: EngineContext, container: Container, vo
   if (ctx.networks.sandbox(container.id)) await ctx.networks.deleteSandbox(container.id)
   if (wasLive) await Promise.all([unmountAll(ctx, container), releaseShm(ctx, container)])
   if (volumes) await removeAnonymousVolumes(ctx, container)
-  await ctx.store.remove(container.id)
+  await ctx.store.remove(container.id).catch(async (caught) => {
+    if (!isOutOfSpace(caught)) throw caught
+    // Its files make the room that the removal of its record needs.
+    await rm(container.dir, { recursive: true, force: true })
+    await ctx.snapshots.remove(container.id)
+    await ctx.store.remove(container.id)
+  })
   container.isGone = true
   // Without its record the layer and the directory are strays: if they are not gone by then, the next start sees to it.
   ctx.sweeper.add(`layer ${container.id}`, () => ctx.snapshots.remove(container.id))

@@ -1,5 +1,4 @@
-import { Level } from 'level'
-import { unavailable } from '../common/index.js'
+import { RecordDatabase, unavailable } from '../common/index.js'
 import type { Digest } from '../runtime/index.js'
 import type { ContainerConfig, ContainerStatus, EndpointSettings, HostConfig } from './types.js'
 
@@ -55,22 +54,23 @@ export interface ContainerRecord {
  * file per container with its rename and directory sync three times that.
  */
 export class RecordStore {
-  readonly #db: Level<string, ContainerRecord>
+  readonly #db: RecordDatabase<ContainerRecord>
 
-  constructor(private readonly path: string) {
-    this.#db = new Level(path, { valueEncoding: 'json', writeBufferSize: 1 << 20, cacheSize: 1 << 20 })
+  constructor(private readonly options: { readonly path: string; readonly scratchDir: string }) {
+    this.#db = new RecordDatabase(options)
   }
 
-  /** @throws unavailable `dataRootInUse` when another daemon has it open. */
-  async open(): Promise<void> {
+  /** All records there are. @throws unavailable `dataRootInUse` when another daemon has it open. */
+  async open(): Promise<ContainerRecord[]> {
+    const { path } = this.options
     try {
-      await this.#db.open()
+      return (await this.#db.open()).map(([, record]) => record)
     } catch (caught) {
       if ((caught as { cause?: { code?: string } }).cause?.code !== 'LEVEL_LOCKED') throw caught
       throw unavailable(
         'dataRootInUse',
-        `cannot open ${this.path}: another daemon uses this data root; stop it or give this one another --data-root`,
-        { path: this.path },
+        `cannot open ${path}: another daemon uses this data root; stop it or give this one another --data-root`,
+        { path },
         { cause: caught },
       )
     }
@@ -80,24 +80,25 @@ export class RecordStore {
     return this.#db.close()
   }
 
-  async all(): Promise<ContainerRecord[]> {
-    return this.#db.values().all()
-  }
-
   /** On disk when it resolves. */
   put(record: ContainerRecord): Promise<void> {
-    return this.#db.put(record.id, record, { sync: true })
+    return this.#db.write([{ key: record.id, value: record }], true)
+  }
+
+  /** What has become of the container: as `put`, but on a full disk it is written once there is room. */
+  putState(record: ContainerRecord): Promise<void> {
+    return this.#db.writeState(record.id, record, true)
   }
 
   /**
-   * Survives a SIGKILL of the daemon, but maybe not a power failure: for what is found out again, or no longer true, after
-   * the machine went down.
+   * As `putState`, and survives a SIGKILL of the daemon, but maybe not a power failure: for what is found out again, or no
+   * longer true, after the machine went down.
    */
   putSoon(record: ContainerRecord): Promise<void> {
-    return this.#db.put(record.id, record)
+    return this.#db.writeState(record.id, record, false)
   }
 
   remove(id: string): Promise<void> {
-    return this.#db.del(id, { sync: true })
+    return this.#db.write([{ key: id }], true)
   }
 }

@@ -31,6 +31,7 @@ import {
   startContainer,
   stopContainer,
 } from './lifecycle.js'
+import { maxLogFiles } from './logs/drivers.js'
 import { readLog } from './logs/reader.js'
 import { connect, disconnect } from './network.js'
 import { PendingAttachment } from './pending-attachment.js'
@@ -150,7 +151,7 @@ export class Containers implements ContainerService {
       throw unimplemented('unreadableLog', 'configured logging driver does not support reading', { id: container.id })
     const isWriting = (): boolean => container.isRunning || container.record.status === 'restarting'
     yield* readLog(
-      container.logPath,
+      { path: container.logPath, maxFiles: maxLogFiles(container) },
       query,
       {
         isWriting,
@@ -161,7 +162,7 @@ export class Containers implements ContainerService {
           }
         },
       },
-      { clock: this.ctx.clock, signal },
+      { clock: this.ctx.clock, signal, logger: this.ctx.logger },
     )
   }
 

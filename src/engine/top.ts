@@ -19,7 +19,8 @@ export async function cgroupPids(cgroup: string): Promise<ReadonlySet<number>> {
       const pids = text.split('\n').filter(Boolean).map(Number)
       if (pids.length > 0) return new Set(pids)
     } catch (caught) {
-      if ((caught as NodeJS.ErrnoException).code !== 'ENOENT') throw caught
+      // Gone, before it was opened (ENOENT) or after (ENODEV).
+      if (!['ENOENT', 'ENODEV'].includes((caught as NodeJS.ErrnoException).code ?? '')) throw caught
     }
   }
   return new Set()

@@ -2,6 +2,7 @@ import { conflict, invalid } from '../common/index.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
+import { whileRunning } from './exec.js'
 import { deviceNumber } from './host.js'
 import { limits } from './spec/resources.js'
 import type { HostConfig } from './types.js'
@@ -81,7 +82,10 @@ export async function updateContainer(
     }
     const warnings = checkResources(merged)
     if (container.live && Object.keys(wanted).length > 0)
-      await container.live.update(limits({ ...wanted, ...swapWith(wanted, merged) }, deviceNumber))
+      await whileRunning(
+        container,
+        container.live.update(limits({ ...wanted, ...swapWith(wanted, merged) }, deviceNumber)),
+      )
     record.hostConfig = merged
     await ctx.store.put(record)
     containerEvent(ctx, container, 'update')

@@ -34,14 +34,19 @@ export class RecordStore<T> {
 
   async put(id: string, record: T): Promise<void> {
     const path = join(this.dir, `${id}.json`)
-    const file = await open(`${path}.new`, 'w', 0o600)
     try {
-      await file.writeFile(JSON.stringify(record))
-      if (this.durable) await file.sync()
-    } finally {
-      await file.close()
+      const file = await open(`${path}.new`, 'w', 0o600)
+      try {
+        await file.writeFile(JSON.stringify(record))
+        if (this.durable) await file.sync()
+      } finally {
+        await file.close()
+      }
+      await rename(`${path}.new`, path)
+    } catch (caught) {
+      await rm(`${path}.new`, { force: true }) // on a full disk, say
+      throw caught
     }
-    await rename(`${path}.new`, path)
     await this.#syncDir()
   }
 

@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os'
 import { isAbsolute } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Clock, Logger, Rng } from '../common/index.js'
@@ -7,6 +8,8 @@ import { invalid } from '../common/index.js'
 export interface ImageOptions {
   /** Absolute directory of our own; made when absent. */
   readonly root: string
+  /** Directory in memory: see RecordDatabase. Default the system's for temporary files. */
+  readonly scratchDir?: string
   /** Registries ("host", "host:port", or a CIDR of IPv4) spoken to without certificate checks, or without TLS. Loopback always is. */
   readonly insecureRegistries?: readonly string[]
   /** Base addresses asked before Docker Hub, in order. */
@@ -47,6 +50,7 @@ export const defaultLayerTool = (): string => fileURLToPath(new URL('../../nativ
 export function resolveImageOptions(options: ImageOptions): ResolvedImageOptions {
   const r: ResolvedImageOptions = {
     root: options.root,
+    scratchDir: options.scratchDir ?? tmpdir(),
     insecureRegistries: options.insecureRegistries ?? [],
     mirrors: options.mirrors ?? [],
     certsDir: options.certsDir ?? null,

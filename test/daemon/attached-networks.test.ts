@@ -20,6 +20,9 @@ function host(t: ExecutionContext, dir = mkdtempSync(join(tmpdir(), 'shoal-attac
     refusal: null as Error | null,
     joinError: null as Error | null,
     silentCalls: 0,
+    stopping: new AbortController(),
+    /** Set: an attach is heard and never answered. */
+    onSilentAttach: null as (() => void) | null,
     onDetach: (_id: string): void => {},
   }
   const inner = {
@@ -37,6 +40,7 @@ function host(t: ExecutionContext, dir = mkdtempSync(join(tmpdir(), 'shoal-attac
   const networks = AttachedNetworks.wrap(dir, inner, {
     clock: systemClock,
     logger: nullLogger,
+    stopping: state.stopping.signal,
     container: (id) => ({ name: `name-${id}`, isTask: id.startsWith('task') }),
     managers: () => ({
       nodeId: 'n1',
@@ -44,6 +48,10 @@ function host(t: ExecutionContext, dir = mkdtempSync(join(tmpdir(), 'shoal-attac
         network: async () => null,
         attach: async (request) => {
           if (state.refusal) throw state.refusal
+          if (state.onSilentAttach) {
+            state.onSilentAttach()
+            return new Promise<never>(() => {})
+          }
           state.attached.push(request)
           return AttachNetworkResponse.create({
             taskId: `attachment${state.attached.length}`,
@@ -111,4 +119,18 @@ test('after a crash the attachments of living containers are kept, and all other
   t.deepEqual((JSON.parse(readFileSync(join(first.dir, 'attachments.json'), 'utf8')) as { held: object }).held, {
     'c1 swarm1': 'attachment1',
   })
+})
+
+test('a daemon that stops does not wait for a manager that says nothing', async (t) => {
+  t.timeout(10_000)
+  const { networks, state } = host(t)
+  const asked = new Promise<void>((resolve) => {
+    state.onSilentAttach = resolve
+  })
+  const joining = networks.join('c1', 'swarm1', {})
+  await asked
+  state.stopping.abort(unavailable('stopping', 'this daemon is stopping'))
+  t.like(await t.throwsAsync(joining), { code: 'stopping' })
+  t.like(await t.throwsAsync(networks.join('c1', 'swarm1', {})), { code: 'stopping' })
+  t.deepEqual(state.joined, [])
 })

@@ -43,6 +43,14 @@ async function started(body: object, name = `t${++counter}`): Promise<string> {
   return id
 }
 
+/** A shell that has set its trap: a signal that comes before finds none. */
+async function trapping(action: string, over: object = {}): Promise<string> {
+  const id = await started(sh(`trap "${action}" TERM; echo set; while :; do sleep 0.1; done`, over))
+  const log = join(lab.root, 'data/containers', id, `${id}-json.log`)
+  while (!readFileSync(log, 'utf8').includes('set')) await new Promise((resolve) => setTimeout(resolve, 10))
+  return id
+}
+
 run('a client that attached before the start gets every byte, and the exit code is told', async (t) => {
   t.deepEqual(await runToEnd(sh('echo out; echo err >&2; exit 7')), { stdout: 'out\n', stderr: 'err\n', exitCode: 7 })
 })
@@ -149,11 +157,11 @@ run('the memory limit kills, and the record says so', async (t) => {
 })
 
 run('stop asks first and kills after the time-out; kill, pause and restart do as they say', async (t) => {
-  const polite = await started(sh('trap "echo bye; exit 5" TERM; while :; do sleep 0.1; done'))
+  const polite = await trapping('echo bye; exit 5')
   await lab.call('stop', polite, { timeoutSeconds: 10 })
   t.like((await lab.call('get', polite)).state, { status: 'exited', exitCode: 5 })
   t.like(await t.throwsAsync(lab.call('stop', polite)), { kind: 'notModified' })
-  const deaf = await started(sh('trap "" TERM; while :; do sleep 0.1; done'))
+  const deaf = await trapping('')
   t.like(await t.throwsAsync(lab.call('start', deaf)), { kind: 'notModified' })
   await lab.call('pause', deaf)
   t.is((await lab.call('get', deaf)).state.status, 'paused')
@@ -287,6 +295,34 @@ run('a rotating log is followed through all its files without losing a line', as
   t.true(lines.every((l: { text: string }, i: number) => l.text.startsWith(`line-${i}-`)))
   t.is((await lab.call('logs', id, { tail: 2500 }, 5000)).length, 2500)
   t.true(existsSync(join(lab.root, 'data/containers', id, `${id}-json.log.1`)))
+  await rm(id)
+})
+
+run('calls that race on one container do what they say, or say that it does not run', async (t) => {
+  const { id } = await lab.call('create', sh('exec sleep 600', { StopTimeout: 0 }), { name: 'raced' })
+  for (let round = 0; round < 15; round++) {
+    await lab.call('start', id).catch(() => {})
+    const calls = [
+      ['restart', id, { timeoutSeconds: 0 }],
+      ['kill', id, 'SIGKILL'],
+      ['commit', id, { pause: true, changes: [], config: {} }],
+      ['restart', id, { timeoutSeconds: 0 }],
+      ['kill', id, 'SIGKILL'],
+      ['pause', id],
+      ['top', id, ''],
+      ['unpause', id],
+      ['update', id, { CpuShares: 300 + round }],
+    ] as const
+    const shift = round % calls.length
+    const turned = [...calls.slice(shift), ...calls.slice(0, shift)]
+    const ends = await Promise.allSettled(turned.map(([op, ...args]) => lab.call(op, ...args)))
+    for (const [index, end] of ends.entries())
+      if (end.status === 'rejected') {
+        const [op] = turned[index]!
+        t.like(end.reason, { kind: 'conflict' }, `${op}: ${end.reason}`)
+        t.not(op, 'commit', String(end.reason))
+      }
+  }
   await rm(id)
 })
 
@@ -464,7 +500,7 @@ run('with --init the program has an init that hands on signals, reaps, and ends 
   const { stdout, exitCode } = await runToEnd(sh('echo $$; cat /proc/1/comm; (sleep 0 &); exit 6', init))
   t.is(exitCode, 6)
   t.regex(stdout, /^[2-9]\d*\ndocker-init\n$/)
-  const id = await started(sh('trap "exit 8" TERM; while :; do sleep 0.05; done', init))
+  const id = await trapping('exit 8', init)
   await lab.call('stop', id, { timeoutSeconds: 10 })
   t.is((await lab.call('get', id)).state.exitCode, 8)
   await rm(id)

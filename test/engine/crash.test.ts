@@ -133,6 +133,21 @@ run('a daemon that stops ends containers in order, and its return starts those w
   t.is(await status('stopped'), 'exited')
 })
 
+run('a daemon that stops ends what is being started, and one that is deaf after its own time-out', async (t) => {
+  t.timeout(120_000)
+  const lab = await open()
+  t.teardown(() => lab.close())
+  const deaf = await started(lab, sh('trap "" TERM; while :; do sleep 0.1; done'), 'deaf')
+  const { id } = await lab.call('create', sh('while :; do sleep 0.1; done', { StopTimeout: 0 }), { name: 'late' })
+  const starting = lab.call('start', id).catch(() => {})
+  await lab.stopDaemon()
+  await starting
+  t.deepEqual(lab.leftovers(), [])
+  await lab.startDaemon()
+  t.is((await lab.call('get', deaf)).state.exitCode, 137)
+  t.not((await lab.call('get', id)).state.status, 'running')
+})
+
 run('with live-restore a stop of the daemon leaves containers running', async (t) => {
   const lab = await open()
   t.teardown(() => lab.close())

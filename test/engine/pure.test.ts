@@ -3,6 +3,7 @@ import test from 'ava'
 import { parseTimestamp } from '../../src/api/query.js'
 import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
+import { shutdownSeconds } from '../../src/engine/engine.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
 import type { EngineOptions } from '../../src/engine/index.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
@@ -55,6 +56,11 @@ test('with the daemon come back: always, and unless-stopped when nobody stopped 
     [true, false, true],
   )
   t.deepEqual([comes('no', false), comes('on-failure', false), comes('always', false, false)], [false, false, false])
+})
+
+test('a container that the daemon ends has its own time-out, and never more than the daemon', (t) => {
+  t.deepEqual([shutdownSeconds(10, 15), shutdownSeconds(30, 15), shutdownSeconds(-1, 15)], [10, 15, 15])
+  t.deepEqual([shutdownSeconds(10, -1), shutdownSeconds(-1, -1), shutdownSeconds(10, 0)], [10, -1, 0])
 })
 
 test('detach keys are found across writes, and a broken beginning of them is passed on', (t) => {

@@ -1,8 +1,9 @@
 // The shim with real containers: documents in, a process supervised, its end on disk.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import {
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -160,7 +161,7 @@ run('masked and read-only paths hold, and standard devices work', async (t) => {
 
 run('limits are in the cgroup, seen from both sides', async (t) => {
   const c = container(
-    sh('cat /proc/self/cgroup; read x', (c) => {
+    sh('cat /proc/self/cgroup; echo end:/; read x', (c) => {
       c['linux'].resources.memory = { limit: 50 << 20, swap: 60 << 20, reservation: 10 << 20 }
       c['linux'].resources.cpu = { shares: 512, quota: 20000, period: 50000, cpus: '0' }
       c['linux'].resources.pids = { limit: 33 }
@@ -185,6 +186,7 @@ run('limits are in the cgroup, seen from both sides', async (t) => {
   t.true(answer['ok'])
   t.is(read('pids', 'pids.max', 'pids.max'), '44')
   t.is(read('memory', 'memory.limit_in_bytes', 'memory.max'), String(40 << 20))
+  await eventually(() => c.log().includes('end:/'), 'the end of the list')
   await s.ask({ op: 'signal', signal: 9, all: true })
   await c.ended()
   for (const line of c.log().trim().split('\n')) t.regex(line, /:\/$/) // the cgroup namespace's root is the container's group
@@ -404,6 +406,65 @@ run('long lines are cut at 16 KiB, the log rotates, and extra attributes stand i
   }
   t.is(lines.at(-1)?.['log'], 'tail')
   t.is(lines.at(-2)?.['log'], 'line 300\n')
+})
+
+run('a log of one file is replaced, not cut short: who reads the old one reads it out', async (t) => {
+  const path = join(base, 'one.log')
+  const c = container(sh('echo first; read x; for i in $(seq 300); do echo line $i; done'), {
+    stdin: true,
+    log: {
+      driver: 'json-file',
+      path,
+      maxSizeBytes: 4000,
+      maxFiles: 1,
+      mode: 'blocking',
+      bufferBytes: 1024,
+      extra: null,
+    },
+  })
+  await c.start()
+  await eventually(() => existsSync(path) && readFileSync(path, 'utf8').includes('first'), 'the first line')
+  const fd = openSync(path, 'r')
+  try {
+    const s = await c.connect()
+    await s.ask({ op: 'attach', stdin: true, stdout: false, stderr: false })
+    s.send('i', 'go\n')
+    await c.ended()
+    t.is(fstatSync(fd).nlink, 0)
+    t.regex(readFileSync(fd, 'utf8'), /first/)
+    t.regex(readFileSync(path, 'utf8'), /line 300/)
+    t.false(existsSync(`${path}.next`))
+  } finally {
+    closeSync(fd)
+  }
+})
+
+run('a disk that takes no new file stops the rotation before anything moves, and the log goes on', async (t) => {
+  const disk = join(base, 'few-files')
+  mkdirSync(disk)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=4', 'few', disk])
+  try {
+    const path = join(disk, 'l.log')
+    writeFileSync(`${path}.1`, 'newer\n')
+    writeFileSync(`${path}.2`, 'older\n')
+    const c = container(sh('for i in $(seq 300); do echo line $i; done'), {
+      log: {
+        driver: 'json-file',
+        path,
+        maxSizeBytes: 2000,
+        maxFiles: 3,
+        mode: 'blocking',
+        bufferBytes: 1024,
+        extra: null,
+      },
+    })
+    await c.run()
+    t.is(readFileSync(`${path}.1`, 'utf8'), 'newer\n')
+    t.is(readFileSync(`${path}.2`, 'utf8'), 'older\n')
+    t.is(readFileSync(path, 'utf8').trim().split('\n').length, 300)
+  } finally {
+    execFileSync('umount', [disk])
+  }
 })
 
 run('bytes that are not UTF-8 and control characters stay valid JSON', async (t) => {

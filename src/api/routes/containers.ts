@@ -268,8 +268,13 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     for (const c of containers.list()) {
       if (!['created', 'exited', 'dead'].includes(c.state.status) || c.createdMs > until) continue
       if (!filters.labels('label', c.config.Labels) || !filters.notLabels('label!', c.config.Labels)) continue
-      const { rw } = await containers.size(c.id)
-      await containers.remove(c.id, { force: false, volumes: false, link: false })
+      const rw = await unlessTaken(
+        containers.size(c.id).then(async (size) => {
+          await containers.remove(c.id, { force: false, volumes: false, link: false })
+          return size.rw
+        }),
+      )
+      if (rw === null) continue
       deleted.push(c.id)
       reclaimed += rw
     }
@@ -357,6 +362,13 @@ export function size(q: Query): { width: number; height: number } {
     if (n < 0 || n > 65535) throw invalid('badParameter', `parameters h and w: ${n} is not between 0 and 65535`)
   return { width, height }
 }
+
+/** Null when somebody else removed it, or uses it, since it was listed: a prune leaves it and goes on. */
+export const unlessTaken = <T>(removal: Promise<T>): Promise<T | null> =>
+  removal.catch((caught: unknown) => {
+    if (isKind(caught, 'notFound') || isKind(caught, 'conflict')) return null
+    throw caught
+  })
 
 export function pruneUntil(filters: Filters, nowMs: number): number {
   const v = filters.values('until')

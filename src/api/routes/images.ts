@@ -5,7 +5,7 @@ import type { ApiModules } from '../contract.js'
 import { imageHistory, imageInspect, imageSummary } from '../convert/image.js'
 import { bool, Filters, int, list, type Query, text } from '../query.js'
 import { clientGone, startStream } from '../streams.js'
-import { pruneUntil } from './containers.js'
+import { pruneUntil, unlessTaken } from './containers.js'
 
 /** Results of a search: docker's own default, and the most that it takes. */
 const SEARCH_LIMIT = 25
@@ -131,8 +131,13 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
       if (inUse(i.id) !== null || (onlyDangling && i.repoTags.length > 0) || i.createdMs > until) continue
       if (!f.labels('label', i.config.config?.Labels) || !f.notLabels('label!', i.config.config?.Labels)) continue
       const refs = i.repoTags.length > 0 ? i.repoTags : [i.id]
-      for (const r of refs) deleted.push(...(await images.remove(r, { force: false, prune: true, inUse })))
-      reclaimed += i.sizeBytes
+      let isGone = false
+      for (const r of refs) {
+        const gone = await unlessTaken(images.remove(r, { force: false, prune: true, inUse }))
+        deleted.push(...(gone ?? []))
+        isGone = gone !== null
+      }
+      if (isGone) reclaimed += i.sizeBytes
     }
     return { ImagesDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed }
   })
@@ -263,7 +268,8 @@ export async function progress(
     await run(send, clientGone(request))
   } catch (e) {
     if (out === null) throw e
-    send({ errorDetail: { message: (e as Error).message }, error: (e as Error).message })
+    const { message } = request.server.explained(e) as Error
+    send({ errorDetail: { message }, error: message })
   }
   const started = out as ReturnType<typeof startStream> | null
   if (started) started.end()

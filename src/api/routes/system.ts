@@ -11,7 +11,7 @@ import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
-import { sized } from './containers.js'
+import { sized, unlessTaken } from './containers.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -123,12 +123,16 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
         Containers: containers.filter((c) => c.image === i.id).length,
       })),
       Containers: await sized(engine.containers, containers, m.clock.now()),
-      Volumes: await Promise.all(
-        volumes.map(async (v) => ({
-          ...volumeJson(v),
-          UsageData: { Size: await engine.volumes.usage(v.name), RefCount: engine.volumes.users(v.name).length },
-        })),
-      ),
+      Volumes: (
+        await Promise.all(
+          volumes.map(async (v) => {
+            const Size = await unlessTaken(engine.volumes.usage(v.name))
+            return Size === null
+              ? []
+              : [{ ...volumeJson(v), UsageData: { Size, RefCount: engine.volumes.users(v.name).length } }]
+          }),
+        )
+      ).flat(),
       BuildCache: [],
       BuilderSize: 0,
     }

@@ -121,6 +121,12 @@ function files(driver: string, options: Options): { readonly maxSizeBytes: numbe
   return { maxSizeBytes, maxFiles }
 }
 
+/** How many files the log of a container has at most. */
+export function maxLogFiles(container: Container): number {
+  const { Type: driver = 'json-file', Config } = container.record.hostConfig.LogConfig ?? {}
+  return files(driver, Config ?? {}).maxFiles
+}
+
 /** Where and how the shim writes a container's log; null for the driver `none`. */
 export async function shimLog(container: Container): Promise<ShimLog | null> {
   const { Type: driver = 'json-file', Config } = container.record.hostConfig.LogConfig ?? {}

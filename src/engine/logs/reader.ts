@@ -1,10 +1,10 @@
 import { type FSWatcher, watch } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Clock, Timer } from '../../common/index.js'
+import type { Logger } from '../../common/log.js'
 import type { LogEntry, LogQuery } from '../contract.js'
 import { parseEntry, parseTime } from './entry.js'
-import { findTail, LineCutter, logFiles, readToEnd } from './files.js'
+import { findTail, type LogFile, openNewer } from './files.js'
 
 /** Whether the process still writes; `onEnd` calls back once it will write no more. */
 export interface LogWriter {
@@ -12,19 +12,27 @@ export interface LogWriter {
   onEnd(listener: () => void): () => void
 }
 
-const isGone = (caught: unknown): boolean => (caught as NodeJS.ErrnoException).code === 'ENOENT'
+/** Where a log is, and of how many files it consists at most. */
+export interface LogPlace {
+  readonly path: string
+  readonly maxFiles: number
+}
 
 /**
  * A container's log, oldest first, then (follow) what comes, through any number of rotations. New lines are learnt of by
  * inotify. Ends with the process, at `untilMs`, or on abort.
+ *
+ * Files are held open from when they are seen to when they are read out, so that neither a new name nor a removal takes
+ * them away from the reader. What comes after the last one is looked for before that one is read: once there is a newer
+ * file, nothing is written to the older any more, and its end is its end.
  */
 export async function* readLog(
-  path: string,
+  { path, maxFiles }: LogPlace,
   query: LogQuery,
   writer: LogWriter,
-  modules: { readonly clock: Clock; readonly signal: AbortSignal },
+  modules: { readonly clock: Clock; readonly signal: AbortSignal; readonly logger: Logger },
 ): AsyncGenerator<LogEntry> {
-  const { clock, signal } = modules
+  const { clock, signal, logger } = modules
   if (query.tail === 0 && !query.follow) return
   const wants = (entry: LogEntry): boolean =>
     (entry.stream === 'stdout' ? query.stdout : query.stderr) &&
@@ -48,101 +56,54 @@ export async function* readLog(
   const bell = query.follow
     ? new Bell(path, writer, signal, query.untilMs === null ? null : { clock, ms: query.untilMs })
     : null
-  let file: FileHandle | null = null
+  let files: LogFile[] = []
   try {
-    const files = await logFiles(path)
-    const from = query.tail === null ? { file: 0, at: 0 } : await findTail(files, query.tail, isWanted)
-    const position = { at: from.at }
-    let cutter = new LineCutter()
-    for (const name of files.slice(from.file)) {
-      await file?.close()
-      file = null
-      try {
-        file = await open(name, 'r')
-      } catch (caught) {
-        if (isGone(caught)) continue // rotated away meanwhile
-        throw caught
-      }
-      for await (const line of readToEnd(file, position, cutter)) {
-        if (signal.aborted) return
-        const entry = parse(line)
-        if (!entry) continue
-        if (isPast(entry)) return
-        yield entry
-      }
-      if (name !== path) {
-        position.at = 0
-        cutter = new LineCutter()
-      }
+    files = (await openNewer(path, maxFiles, null)).files
+    if (query.tail !== null) {
+      const from = await findTail(files, query.tail, isWanted)
+      for (const unwanted of files.splice(0, from.file)) await unwanted.close()
+      if (files[0]) files[0].at = from.at
     }
-    if (!bell) return
     for (;;) {
-      if (signal.aborted) return
-      const wasWriting = writer.isWriting()
-      file ??= await openIfThere(path)
-      // The old file is read out before it is left for the new one.
-      const isRotated = file !== null && !(await isSame(file, path))
-      if (file)
-        for await (const line of readToEnd(file, position, cutter)) {
+      const wasWriting = bell !== null && writer.isWriting()
+      const last = files.at(-1) ?? null
+      if (bell && !(await last?.isAt(path))) {
+        const newer = await openNewer(path, maxFiles, last)
+        files.push(...newer.files)
+        if (last && !newer.isFound && newer.files.length > 0)
+          logger.warn('a reader of a log fell behind its rotation: lines that were removed unread are skipped', {
+            path,
+          })
+      }
+      for (;;) {
+        const file = files[0]
+        if (!file) break
+        for await (const line of file.readToEnd()) {
+          if (signal.aborted) return
           const entry = parse(line)
           if (!entry) continue
           if (isPast(entry)) return
           yield entry
         }
-      if (isRotated) {
-        const next = await nextFile(file!, path)
-        await file!.close()
-        file = await openIfThere(next)
-        position.at = 0
-        cutter = new LineCutter()
-        continue
+        if (files.length === 1) break
+        files.shift()
+        await file.close()
       }
+      if (signal.aborted || !bell) return
+      // Read out to the last one that was seen: are there newer ones by now?
+      if (files[0] !== undefined && files[0] !== last) continue
       if (!wasWriting) return
       if (query.untilMs !== null && clock.now() > query.untilMs) return
       await bell.wait()
     }
   } finally {
     bell?.close()
-    await file?.close()
+    for (const file of files) await file.close()
   }
 }
 
 /** A line that a crash did not cut short: `{…}`. */
 const isWhole = (line: Buffer): boolean => line[0] === 0x7b && line[line.length - 1] === 0x7d
-
-async function openIfThere(path: string): Promise<FileHandle | null> {
-  try {
-    return await open(path, 'r')
-  } catch (caught) {
-    if (isGone(caught)) return null
-    throw caught
-  }
-}
-
-/** The file that was begun after this one: usually `path`, an older one after several rotations at once. */
-async function nextFile(file: FileHandle, path: string): Promise<string> {
-  const mine = await file.stat()
-  const files = await logFiles(path)
-  for (let index = 0; index < files.length - 1; index++) {
-    try {
-      if ((await stat(files[index]!)).ino === mine.ino) return files[index + 1]!
-    } catch (caught) {
-      if (!isGone(caught)) throw caught
-    }
-  }
-  // Ours was rotated out of existence: go on with the oldest there is.
-  return files[0] ?? path
-}
-
-async function isSame(file: FileHandle, path: string): Promise<boolean> {
-  try {
-    const [mine, there] = await Promise.all([file.stat(), stat(path)])
-    return mine.ino === there.ino && mine.dev === there.dev
-  } catch (caught) {
-    if (isGone(caught)) return true // between the two renames of a rotation
-    throw caught
-  }
-}
 
 /** Rings when the log's directory changes, the process ends, or the reader is told to stop. */
 class Bell {

@@ -1,4 +1,4 @@
-import { Level } from 'level'
+import { RecordDatabase } from '../../common/index.js'
 import type { Descriptor, Digest } from '../contract.js'
 
 /** An unpacked layer on disk, under its chain id (image-spec config.md, Layer ChainID). */
@@ -71,7 +71,7 @@ const keyOf = (put: Table, record: Tables[Table]): string => {
 }
 
 /**
- * All records in memory, each change in `level` before it shows. A batch is one atomic, synced write: what `commit` resolved
+ * All records in memory, each change on disk before it shows. A batch is one atomic, synced write: what `commit` resolved
  * for survives a crash, and half of it is never seen.
  */
 export class ImageDatabase {
@@ -80,33 +80,30 @@ export class ImageDatabase {
   readonly layers = new Map<Digest, LayerRecord>()
   readonly snapshots = new Map<string, SnapshotRecord>()
   readonly sources = new Map<Digest, SourceRecord>()
-  readonly #level: Level<string, unknown>
+  readonly #database: RecordDatabase<unknown>
 
-  constructor(path: string) {
-    this.#level = new Level(path, { valueEncoding: 'json' })
+  constructor(options: { readonly path: string; readonly scratchDir: string }) {
+    this.#database = new RecordDatabase(options)
   }
 
   async open(): Promise<void> {
-    await this.#level.open()
-    for await (const [key, record] of this.#level.iterator()) {
+    for (const [key, record] of await this.#database.open()) {
       const at = key.indexOf('!')
       this.#map(key.slice(0, at) as Table)?.set(key.slice(at + 1), record)
     }
   }
 
   async close(): Promise<void> {
-    await this.#level.close()
+    await this.#database.close()
   }
 
   async commit(changes: readonly Change[]): Promise<void> {
     if (changes.length === 0) return
-    await this.#level.batch(
+    await this.#database.write(
       changes.map((c) =>
-        'put' in c
-          ? { type: 'put' as const, key: `${c.put}!${keyOf(c.put, c.record)}`, value: c.record }
-          : { type: 'del' as const, key: `${c.delete}!${c.key}` },
+        'put' in c ? { key: `${c.put}!${keyOf(c.put, c.record)}`, value: c.record } : { key: `${c.delete}!${c.key}` },
       ),
-      { sync: true },
+      true,
     )
     for (const c of changes) {
       if ('put' in c) this.#map(c.put)?.set(keyOf(c.put, c.record), c.record)

@@ -1,4 +1,4 @@
-import { conflict, shortId } from '../../common/index.js'
+import { conflict, isOutOfSpace, shortId } from '../../common/index.js'
 import type { Change, ImageRecord, ReferenceRecord } from '../content/database.js'
 import type { Digest, ImageDeletion, ImageService } from '../contract.js'
 import { familiarString, parseReference, repositoryOf } from '../registry/reference.js'
@@ -135,7 +135,15 @@ async function finish(
   report: readonly ImageDeletion[],
   deleted: readonly Digest[],
 ): Promise<readonly ImageDeletion[]> {
-  await store.db.commit(changes)
+  try {
+    await store.db.commit(changes)
+  } catch (caught) {
+    if (!isOutOfSpace(caught) || deleted.length === 0) throw caught
+    await store.collect(new Set(deleted)).catch((e) => {
+      if (!isOutOfSpace(e)) throw e // the files are gone, which is what matters here
+    })
+    await store.db.commit(changes)
+  }
   for (const r of report) if ('Untagged' in r) store.emit('untag', record.id, record.id)
   for (const id of deleted) store.emit('delete', id, id)
   if (deleted.length > 0) await store.collect()

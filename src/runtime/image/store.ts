@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Emitter, invalid, notFound, ShoalError } from '../../common/index.js'
+import { Emitter, invalid, isOutOfSpace, notFound, ShoalError } from '../../common/index.js'
 import { BlobStore } from '../content/blob-store.js'
 import { type Change, ImageDatabase, type ImageRecord, type ReferenceRecord } from '../content/database.js'
 import { KeyedMutex, Limiter, Mutex } from '../content/mutex.js'
@@ -67,7 +67,7 @@ export class ImageStore {
     this.tool = new LayerTool(options.layerTool)
     this.blobs = new BlobStore(options.root, modules)
     this.layers = new LayerStore(options.root, this.tool, options)
-    this.db = new ImageDatabase(join(options.root, 'images.db'))
+    this.db = new ImageDatabase({ path: join(options.root, 'images.db'), scratchDir: options.scratchDir })
     this.downloads = new Limiter(options.downloadsMax)
     this.uploads = new Limiter(options.uploadsMax)
   }
@@ -78,8 +78,13 @@ export class ImageStore {
     await this.db.open()
     await this.blobs.open(this.options.partialKeepMs)
     await this.layers.open()
-    await this.#dropBroken()
-    await this.exclusive(() => this.collect())
+    try {
+      await this.#dropBroken()
+      await this.exclusive(() => this.collect())
+    } catch (caught) {
+      // What is not named any more goes with the next removal, or at the next start.
+      if (!isOutOfSpace(caught)) throw caught
+    }
   }
 
   /** Transfers end with a reason, and what is being written gets a little time to come to its end. May be called twice. */
@@ -151,11 +156,15 @@ export class ImageStore {
     await this.db.commit(changes)
   }
 
-  /** Removes what nothing names. Inside `exclusive`. A crash in the middle is made good at the next start. */
-  async collect(): Promise<void> {
+  /**
+   * Removes what nothing names, files first: on a full disk this makes the room that the records' removal needs. `doomed`
+   * images count as gone already. Inside `exclusive`. A crash in the middle is made good at the next start.
+   */
+  async collect(doomed: ReadonlySet<Digest> = new Set()): Promise<void> {
     const layers = new Set<Digest>()
     const blobs = new Set<Digest>()
     for (const image of this.db.images.values()) {
+      if (doomed.has(image.id)) continue
       blobs.add(image.id).add(image.manifest.digest)
       for (const b of image.blobs) blobs.add(b.digest)
       for (const l of image.layers) layers.add(l)
@@ -170,13 +179,13 @@ export class ImageStore {
     const changes: Change[] = []
     for (const l of this.db.layers.keys()) if (!layers.has(l)) changes.push({ delete: 'layer', key: l })
     for (const s of this.db.sources.keys()) if (!blobs.has(s)) changes.push({ delete: 'source', key: s })
-    await this.db.commit(changes)
     for (const l of await this.layers.list()) if (!layers.has(l)) await this.layers.remove(l)
     for (const b of await this.blobs.list())
       if (!blobs.has(b)) {
         this.#configs.delete(b)
         await this.blobs.remove(b)
       }
+    await this.db.commit(changes)
   }
 
   /** Parsed config and its exact bytes. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
-import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { dirname, isAbsolute, join } from 'node:path'
 import { conflict, internal, invalid, isKind, newHexId, notFound, ShoalError } from '../../common/index.js'
@@ -48,8 +48,13 @@ async function writeSynced(path: string, text: string): Promise<void> {
 /** Replaces a file: after a crash the old or the new content is there. */
 async function writeDurable(path: string, text: string): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}`
-  await writeSynced(temporary, text)
-  await rename(temporary, path)
+  try {
+    await writeSynced(temporary, text)
+    await rename(temporary, path)
+  } catch (caught) {
+    await rm(temporary, { force: true }) // on a full disk, say
+    throw caught
+  }
   await syncDirectory(dirname(path))
 }
 
