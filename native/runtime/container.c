@@ -28,9 +28,11 @@ int sync_recv(int fd, struct sync_msg *m, int *passed) {
   int extra = -1;
   memset(m, 0, sizeof *m);
   ssize_t n = fd_recv(fd, &extra, m, sizeof *m);
+  // The other end closed before it had read what was sent to it. What it sent itself, its reason, comes after that error.
+  if (n < 0 && errno == ECONNRESET) n = fd_recv(fd, &extra, m, sizeof *m);
   if (passed) *passed = extra;
   else if (extra >= 0) close(extra);
-  if (n < 0) return errno == ECONNRESET ? 0 : -1;
+  if (n < 0) return -1;
   return n > 0;
 }
 

@@ -47,7 +47,7 @@ int process_parse(struct process *p, const struct json *o, const struct json *co
   p->umask = (int)j_int(j_get(user, "umask"), -1);
   p->groups = xalloc(((size_t)(more ? more->n : 0) + 1) * sizeof(gid_t));
   J_EACH(g, more) if (j_isnum(g)) p->groups[p->n_groups++] = (gid_t)g->u;
-  if (caps_parse(&p->caps, j_get(o, "capabilities"), e) < 0) return -1;
+  caps_parse(&p->caps, j_get(o, "capabilities"));
   p->no_new_privs = j_bool(j_get(o, "noNewPrivileges"), false);
   p->terminal = j_bool(j_get(o, "terminal"), false);
   p->cols = (int)j_int(j_path(o, "consoleSize.width"), 0);
@@ -111,6 +111,38 @@ static int io_priority(const struct json *io, pid_t pid, struct err *e) {
   if (c == 4) return fail(e, EINVAL, "parse", "process.ioPriority", "unknown I/O priority class '%s'", class ? class : "");
   if (syscall(SYS_ioprio_set, 1, pid, c << 13 | (int)j_int(j_get(io, "priority"), 0)) < 0)
     return fail(e, 0, "ioprio_set", class, "cannot set the I/O priority: %s", strerror(errno));
+  return 0;
+}
+
+// "0-3,5" of process.execCPUAffinity.
+static int cpu_list(const char *list, cpu_set_t *out) {
+  CPU_ZERO(out);
+  for (const char *s = list; *s;) {
+    char *end;
+    unsigned long from = strtoul(s, &end, 10), to = from;
+    if (end == s) return -1;
+    if (*end == '-') {
+      s = end + 1;
+      to = strtoul(s, &end, 10);
+      if (end == s) return -1;
+    }
+    if (to < from || to >= CPU_SETSIZE) return -1;
+    for (unsigned long c = from; c <= to; c++) CPU_SET(c, out);
+    if (*end && (*end != ',' || !end[1])) return -1;
+    s = end + (*end == ',');
+  }
+  return CPU_COUNT(out) ? 0 : -1;
+}
+
+int process_affinity(const struct process *p, const char *when, struct err *e) {
+  STAGE("process");
+  const char *list = j_gets(j_get(p->json, "execCPUAffinity"), when);
+  cpu_set_t set;
+  if (!list || !*list) return 0;
+  if (cpu_list(list, &set) < 0)
+    return fail(e, EINVAL, "parse", "process.execCPUAffinity", "process.execCPUAffinity.%s '%s' is not a list of CPUs like 0-3,5", when, list);
+  if (sched_setaffinity(0, sizeof set, &set) < 0)
+    return fail(e, 0, "sched_setaffinity", list, "cannot run on the CPUs %s (process.execCPUAffinity.%s): %s", list, when, strerror(errno));
   return 0;
 }
 
@@ -271,13 +303,10 @@ int process_exec(struct process *p, const struct seccomp_filter *f, const char *
   }
   if (p->selinux && security_label("thread-self/attr/exec", NULL, p->selinux, e) < 0) return -1;
   own_stdio(p);
-  // Every other descriptor closes at exec; a link of /proc/self/fd must find nothing of the host's.
+  // Every other descriptor closes at exec; a link of /proc/self/fd must find nothing of the host's. The preserved ones came through
+  // the runtime's own exec without close-on-exec; where the caller had left a number open, what the runtime put there has the flag.
   if (k_close_range(3 + (unsigned)preserve_fds, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
     return fail(e, 0, "close_range", "", "cannot close the runtime's descriptors: %s", strerror(errno));
-  for (int fd = 3; fd < 3 + preserve_fds; fd++) {
-    int fl = fcntl(fd, F_GETFD);
-    if (fl >= 0 && fcntl(fd, F_SETFD, fl & ~FD_CLOEXEC) < 0) return fail(e, 0, "fcntl", "", "cannot preserve descriptor %d", fd);
-  }
   // The right to enter the directory may come from being root or from being the user: try as both.
   int in = enter_cwd(p, e);
   if (in == -2) return -1;

@@ -147,7 +147,7 @@ run('errors name stage and cause, in the log file too', async (t) => {
   t.regex(r.stderr, /exec: "no-such": executable file not found in \$PATH/)
   t.like(JSON.parse(readFileSync(log, 'utf8')) as Json, { level: 'error', stage: 'exec', errno: 2 })
   t.regex((await exec(runtime, ['--systemd-cgroup', 'list'])).stderr, /--systemd-cgroup/)
-  t.regex((await call('run', '--bundle', b.dir, '../x')).stderr, /is not a container id/)
+  t.regex((await call('run', '--bundle', b.dir, '../x')).stderr, /invalid container ID/)
 })
 
 run('all six kinds of hooks run in order, with the state on standard input', async (t) => {

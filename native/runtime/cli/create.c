@@ -181,8 +181,6 @@ int cmd_create(int argc, char **argv, bool run) {
   int listen = 0;
   if (getenv("LISTEN_FDS") && number(getenv("LISTEN_FDS"), 0, 1000, "LISTEN_FDS", &listen, &e) < 0) return cli_fail(&e);
   o.preserve_fds += listen;
-  for (int fd = 3; fd < 3 + o.preserve_fds; fd++)
-    if (fcntl(fd, F_GETFD) < 0) return fail(&e, 0, "fcntl", "", "--preserve-fds %d: descriptor %d is not open", o.preserve_fds, fd), cli_fail(&e);
   struct arena arena = {0};
   autofree char *file = o.config ? xstrdup(o.config) : xasprintf("%s/config.json", bundle);
   struct container c;
@@ -199,7 +197,7 @@ int cmd_create(int argc, char **argv, bool run) {
     pass_on(&arena, c.config, "LISTEN_PID", "1");
   }
   bool tty = j_bool(j_path(c.config, "process.terminal"), false), fg = run && !o.detach;
-  if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground: use --console-socket, or run without --detach"), cli_fail(&e);
   if (!tty && o.console) return fail(&e, EINVAL, "parse", "process.terminal", "--console-socket is given, but process.terminal is false"), cli_fail(&e);
   c.no_pivot = o.no_pivot;
   c.no_new_keyring = o.no_new_keyring;
@@ -275,10 +273,18 @@ static int user_of(struct exec_options *o, struct err *e) {
   return 0;
 }
 
+// --env takes the place of a variable of that name, the last one that of those before it.
+static bool named_by_flag(const struct exec_options *o, int from, const char *variable) {
+  size_t n = strcspn(variable, "=");
+  for (int i = from; i < o->n_env; i++)
+    if (strcspn(o->env[i], "=") == n && !strncmp(o->env[i], variable, n)) return true;
+  return false;
+}
+
 static void exec_document(struct buf *b, const struct json *base, const struct exec_options *o, char **args) {
   static const char *const sets[] = {"bounding", "effective", "permitted", "inheritable", "ambient"};
-  buf_fmt(b, "{\"terminal\":%s,\"noNewPrivileges\":%s,\"cwd\":", o->tty ? "true" : "false",
-          o->no_new_privs || j_bool(j_get(base, "noNewPrivileges"), false) ? "true" : "false");
+  // no_new_privs is the flag's alone, as with crun: who may exec decides.
+  buf_fmt(b, "{\"terminal\":%s,\"noNewPrivileges\":%s,\"cwd\":", o->tty ? "true" : "false", o->no_new_privs ? "true" : "false");
   json_quote_str(b, o->cwd ? o->cwd : j_gets(base, "cwd") ? j_gets(base, "cwd") : "/");
   buf_str(b, ",\"args\":[");
   for (int i = 0; args[i]; i++) {
@@ -288,12 +294,13 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
   buf_str(b, "],\"env\":[");
   bool first = true;
   J_EACH(v, j_get(base, "env")) {
-    if (!j_str(v)) continue;
+    if (!j_str(v) || named_by_flag(o, 0, v->s)) continue;
     if (!first) buf_str(b, ",");
     first = false;
     json_quote_str(b, v->s);
   }
   for (int i = 0; i < o->n_env; i++) {
+    if (named_by_flag(o, i + 1, o->env[i])) continue;
     if (!first) buf_str(b, ",");
     first = false;
     json_quote_str(b, o->env[i]);
@@ -316,7 +323,7 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
         one = false;
         json_quote_str(b, v->s);
       }
-      for (int i = 0; i < o->n_caps && k != 4; i++) {
+      for (int i = 0; i < o->n_caps && k < 3; i++) {
         if (!one) buf_str(b, ",");
         one = false;
         json_quote_str(b, o->caps[i]);
@@ -325,8 +332,8 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
     }
     buf_str(b, "}");
   }
-  static const char *const same[] = {"rlimits", "oomScoreAdj", "scheduler", "ioPriority", "apparmorProfile", "selinuxLabel"};
-  const char *const instead[] = {NULL, NULL, NULL, NULL, o->apparmor, o->selinux};
+  static const char *const same[] = {"rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel"};
+  const char *const instead[] = {NULL, NULL, NULL, NULL, NULL, o->apparmor, o->selinux};
   for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
     if (instead[i]) {
       buf_fmt(b, ",\"%s\":", same[i]);
@@ -339,22 +346,22 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
 }
 
 int cmd_exec(int argc, char **argv) {
-  static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 'c'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
-                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'C'}, {"tty", 2, 0, 't'},
+  static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 's'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
+                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'c'}, {"tty", 2, 0, 't'},
                                        {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'g'},
                                        {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'}, {0}};
   struct exec_options o = {0};
   struct err e = {0};
   STAGE("request");
   int ch;
-  while ((ch = getopt_long(argc, argv, "+p:e:u:c:t::d", opts, NULL)) != -1) {
+  while ((ch = getopt_long(argc, argv, "+p:e:u:t::dc:", opts, NULL)) != -1) {
     if (ch == 'p') o.process = optarg;
-    else if (ch == 'c') o.console = optarg;
+    else if (ch == 's') o.console = optarg;
     else if (ch == 'P') o.pid_file = optarg;
     else if (ch == 'w') o.cwd = optarg;
     else if (ch == 'e' && o.n_env < 256) o.env[o.n_env++] = optarg;
     else if (ch == 'u') o.user = optarg;
-    else if (ch == 'C' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
+    else if (ch == 'c' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
     else if (ch == 't') o.tty = !optarg || strcmp(optarg, "false");
     else if (ch == 'd') o.detach = true;
     else if (ch == 'a') o.apparmor = optarg;
@@ -362,7 +369,7 @@ int cmd_exec(int argc, char **argv) {
     else if (ch == 'n') o.no_new_privs = true;
     else if (ch == 'F' && number(optarg, 0, 64, "--preserve-fds", &o.preserve_fds, &e) == 0) continue;
     else if (ch == 'g') o.cgroup = optarg;
-    else if (ch == 'e' || ch == 'C') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
+    else if (ch == 'e' || ch == 'c') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
     else if (ch == 'F') return cli_fail(&e);
     else if (ch != 'S') return 1;
   }
@@ -385,7 +392,7 @@ int cmd_exec(int argc, char **argv) {
   }
   if (!process) return cli_fail(&e);
   bool tty = j_bool(j_get(process, "terminal"), false);
-  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground: use --console-socket, or exec without --detach"), cli_fail(&e);
   struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.cgroup,
                    .filter = {.listener = -1}, .stdio = {-1, -1, -1}, .terminal = tty, .preserve_fds = o.preserve_fds};
   const struct json *seccomp = j_path(s.config, "linux.seccomp");

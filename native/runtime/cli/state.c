@@ -21,9 +21,9 @@
 int valid_id(const char *id, struct err *e) {
   STAGE("config");
   size_t n = strlen(id);
-  if (n == 0 || n > 255 || !strcmp(id, ".") || !strcmp(id, "..") ||
+  if (n == 0 || n > 255 || id[0] == '.' ||
       strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.") != n)
-    return fail(e, EINVAL, "parse", id, "'%s' is not a container id: letters, digits and _ + - . only", id);
+    return fail(e, EINVAL, "parse", id, "invalid container ID '%s': an invalid character, or none (letters, digits, _ + - and, not first, . are allowed)", id);
   return 0;
 }
 

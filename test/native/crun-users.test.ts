@@ -1,0 +1,173 @@
+// What users and tests of crun and runc rely on beyond the specification: words in messages, what is forgiven, what exec inherits.
+import { spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import {
+  bin,
+  canRun,
+  exec,
+  execDetached,
+  type Json,
+  makeConfig,
+  makeDir,
+  makeImage,
+  type Output,
+  removeDir,
+} from './kit.js'
+
+const run = canRun ? test.serial : test.skip
+const runtime = bin('shoal-runtime')
+let base = ''
+let image = ''
+let count = 0
+
+test.before(() => {
+  if (!canRun) return
+  base = makeDir('crun')
+  image = makeImage(join(base, 'image'))
+})
+test.after.always(async () => {
+  if (canRun) await removeDir(base)
+})
+
+const call = (...args: string[]): Promise<Output> => exec(runtime, ['--root', join(base, 'state'), ...args])
+const quietly = (...args: string[]): Promise<Output> =>
+  execDetached(runtime, ['--root', join(base, 'state'), ...args], join(base, 'stderr'))
+const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
+
+function bundle(config: Json): { id: string; dir: string } {
+  const id = `cu${process.pid}n${++count}`
+  const dir = join(base, id)
+  mkdirSync(dir)
+  config['root'] = { ...config['root'], path: image }
+  config['linux'].cgroupsPath = `/native-cu-${id}`
+  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+  return { id, dir }
+}
+
+/** Runs a shell script as the container's process, to its end. */
+async function output(script: string, change?: (c: Json) => void): Promise<Output & { id: string }> {
+  const b = bundle(sh(script, change))
+  return { ...(await call('run', '--bundle', b.dir, b.id)), id: b.id }
+}
+
+async function started(change?: (c: Json) => void): Promise<string> {
+  const b = bundle(sh('sleep 1000', change))
+  const r = await quietly('run', '--detach', '--bundle', b.dir, b.id)
+  if (r.code !== 0) throw new Error(r.stderr)
+  return b.id
+}
+
+run('an id that cannot be one is called invalid, and one that begins with a dot is none', async (t) => {
+  const b = bundle(sh('true'))
+  for (const id of ['.', '..', '.foo', 'foo bar', 'foo/bar', '']) {
+    const r = await call('run', '--bundle', b.dir, id)
+    t.is(r.code, 1, id)
+    t.regex(r.stderr, /invalid container ID '.*invalid character/, id)
+  }
+})
+
+run('a terminal without a foreground names the option that it wants', async (t) => {
+  const b = bundle(
+    sh('true', (c) => {
+      c['process'].terminal = true
+    }),
+  )
+  const r = await call('run', '--detach', '--bundle', b.dir, b.id)
+  t.is(r.code, 1)
+  t.regex(r.stderr, /use --console-socket/)
+})
+
+run('--log takes the kinds that crun has, and no others', async (t) => {
+  const file = join(base, 'log')
+  for (const log of [file, `file:${file}`]) {
+    writeFileSync(file, '')
+    t.is((await call('--log', log, 'state', 'missing')).code, 1)
+    t.regex(readFileSync(file, 'utf8'), /level=error msg="container 'missing' does not exist/)
+  }
+  for (const log of ['syslog:x', 'journald:x'])
+    t.regex((await call('--log', log, 'state', 'missing')).stderr, /'missing' does not exist/)
+  t.regex((await call('--log', 'invalid:/path', 'list')).stderr, /--log 'invalid:\/path'/)
+  t.false(existsSync('invalid:/path') || existsSync('syslog:x'))
+})
+
+run(
+  'descriptors that the caller did not open are not preserved, and nothing of the runtime takes their place',
+  async (t) => {
+    const file = join(base, 'preserved')
+    writeFileSync(file, 'of the caller')
+    const fd = openSync(file, 'r')
+    const b = bundle(sh('ls /proc/self/fd | tr "\\n" " "; cat <&5'))
+    const out = openSync(join(b.dir, 'out'), 'w')
+    const child = spawn(
+      runtime,
+      ['--root', join(base, 'state'), 'run', '--bundle', b.dir, '--preserve-fds', '60', b.id],
+      {
+        stdio: ['ignore', out, out, 'ignore', 'ignore', fd],
+      },
+    )
+    t.is(await new Promise((resolve) => child.once('exit', resolve)), 0)
+    closeSync(out)
+    closeSync(fd)
+    // 3 is ls's own.
+    t.is(readFileSync(join(b.dir, 'out'), 'utf8'), '0 1 2 3 5 of the caller')
+    const none = await exec(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id], {
+      env: { ...process.env, LISTEN_FDS: '1' },
+    })
+    t.deepEqual([none.code, none.stdout], [1, '0 1 2 3 ']) // there is no descriptor 5
+  },
+)
+
+run('capabilities that do not exist are left out with a warning', async (t) => {
+  const r = await output('grep Cap /proc/self/status | sort -u | cut -f2 | uniq', (c) => {
+    for (const set of Object.keys(c['process'].capabilities))
+      c['process'].capabilities[set] = ['CAP_UNKNOWN', 'UNKNOWN_CAP']
+  })
+  t.deepEqual([r.code, r.stdout], [0, '0000000000000000\n'])
+  t.regex(r.stderr, /unknown capability 'UNKNOWN' is left out/)
+})
+
+run('exec: what its flags say goes before what the container has, and no_new_privs is the flag alone', async (t) => {
+  const id = await started((c) => {
+    c['process'].capabilities = {}
+    c['process'].noNewPrivileges = true
+    c['process'].env = ['PATH=/bin', 'A=1']
+  })
+  const say = async (...args: string[]): Promise<string> => (await call('exec', ...args)).stdout
+  t.is(await say('--env', 'A=2', '-e', 'A=3', id, '/bin/env'), 'PATH=/bin\nA=3\nHOME=/root\n')
+  const caps = (cap: string): Promise<string> =>
+    say('-c', cap, id, '/bin/sh', '-c', 'grep Cap /proc/self/status | cut -f2 | tr "\\n" " "')
+  const none = '0000000000000000'
+  const admin = '0000000000200000'
+  t.is(await caps('CAP_SYS_ADMIN'), `${none} ${admin} ${admin} ${admin} ${none} `)
+  t.is(await caps('CAP_UNKNOWN'), `${none} `.repeat(5))
+  const privileges = ['/bin/grep', 'NoNewPrivs', '/proc/self/status']
+  t.is(await say(id, ...privileges), 'NoNewPrivs:\t0\n')
+  t.is(await say('--no-new-privs', id, ...privileges), 'NoNewPrivs:\t1\n')
+  await call('delete', '--force', id)
+})
+
+run('exec: execCPUAffinity of the document and of the container', async (t) => {
+  const mine = /^Cpus_allowed_list:\t(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!
+  const allowed = ['/bin/grep', 'Cpus_allowed_list', '/proc/self/status']
+  const id = await started((c) => {
+    c['process'].execCPUAffinity = { final: mine }
+  })
+  t.is((await call('exec', id, ...allowed)).stdout, `Cpus_allowed_list:\t${mine}\n`)
+  const document = join(base, 'affinity.json')
+  for (const [affinity, message] of [
+    [{ initial: mine }, null],
+    [{ initial: 'x' }, /execCPUAffinity.initial 'x'/],
+    [{ final: '1-' }, /execCPUAffinity.final '1-'/],
+  ] as const) {
+    writeFileSync(
+      document,
+      JSON.stringify({ args: allowed, cwd: '/', user: { uid: 0, gid: 0 }, execCPUAffinity: affinity }),
+    )
+    const r = await call('exec', '--process', document, id)
+    if (message) t.regex(r.stderr, message)
+    else t.is(r.stdout, `Cpus_allowed_list:\t${mine}\n`)
+  }
+  await call('delete', '--force', id)
+})
