@@ -137,7 +137,7 @@ static int follow_child(struct container *c, struct err *e) {
     if (m.kind == SYNC_READY) return 0;
     if (m.kind == SYNC_HOOKS) {
       autobuf state = {0};
-      oci_state(&state, c->config, c->id, "creating", c->pid, c->bundle);
+      oci_state(&state, c->config, c->id, "created", c->pid, c->bundle);
       if (hooks_run(c->config, "prestart", state.p, e) < 0 || hooks_run(c->config, "createRuntime", state.p, e) < 0) return -1;
       if (sync_send(c->sync, SYNC_HOOKS, NULL) < 0) return fail(e, 0, "send", "", "cannot reach the container's process: %s", strerror(errno));
     }

@@ -103,7 +103,7 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
   }
   if (hooks_any(c->config, "createContainer")) {
     autobuf state = {0};
-    oci_state(&state, c->config, c->id, "creating", getpid(), c->bundle);
+    oci_state(&state, c->config, c->id, "created", getpid(), c->bundle);
     if (hooks_run(c->config, "createContainer", state.p, e) < 0) return -1;
   }
   if (stdio_in_place(c->stdio, e) < 0) return -1;

@@ -1,6 +1,6 @@
 // What users and tests of crun and runc rely on beyond the specification: words in messages, what is forgiven, what exec inherits.
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import {
@@ -170,4 +170,83 @@ run('exec: execCPUAffinity of the document and of the container', async (t) => {
     else t.is(r.stdout, `Cpus_allowed_list:\t${mine}\n`)
   }
   await call('delete', '--force', id)
+})
+
+run('the domain name may be given twice when both say the same', async (t) => {
+  const r = await output('cat /proc/sys/kernel/domainname', (c) => {
+    c['domainname'] = 'd.example'
+    c['linux'].sysctl = { 'kernel.domainname': 'd.example' }
+  })
+  t.deepEqual([r.code, r.stdout], [0, 'd.example\n'])
+})
+
+const shell = (script: string): Json => ({ path: '/bin/busybox', args: ['sh', '-c', script] })
+
+run("hooks: the runtime's environment unless they have one, /dev/stdin, and files for their output", async (t) => {
+  const file = (name: string): string => join(base, `hook-${name}`)
+  const b = bundle(
+    sh('true', (c) => {
+      c['annotations'] = { 'run.oci.hooks.stdout': file('out'), 'run.oci.hooks.stderr': file('err') }
+      c['hooks'] = {
+        prestart: [shell('echo "out $MARK"'), shell('echo err >&2'), { ...shell('echo "own $MARK$A"'), env: ['A=1'] }],
+        createContainer: [shell('cat /dev/stdin')],
+        startContainer: [{ path: '/bin/sh', args: ['sh', '-c', 'cat /dev/stdin > /dev/null || exit 3'] }],
+      }
+    }),
+  )
+  const r = await exec(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id], {
+    env: { MARK: 'seen' },
+  })
+  t.is(r.code, 0, r.stderr)
+  const lines = readFileSync(file('out'), 'utf8').split('\n')
+  t.deepEqual(lines.slice(0, 2), ['out seen', 'own 1'])
+  t.like(JSON.parse(lines[2]!), { status: 'created', id: b.id, bundle: b.dir })
+  t.is(readFileSync(file('err'), 'utf8'), 'err\n')
+})
+
+run('a poststart hook that fails stops and deletes the container', async (t) => {
+  const log = join(base, 'poststart')
+  const change = (c: Json): void => {
+    c['hooks'] = { poststart: [{ path: '/bin/false' }], poststop: [shell(`echo stopped >> ${log}`)] }
+  }
+  const r = await output('sleep 1000', change)
+  t.is(r.code, 1)
+  t.regex(r.stderr, /poststart hook failed with exit code 1: \/bin\/false/)
+  const b = bundle(sh('sleep 1000', change))
+  t.is((await quietly('create', '--bundle', b.dir, b.id)).code, 0)
+  t.is((await call('start', b.id)).code, 1)
+  for (const id of [r.id, b.id]) t.regex((await call('state', id)).stderr, /does not exist/)
+  t.is(readFileSync(log, 'utf8'), 'stopped\nstopped\n')
+})
+
+run('poststop hooks all run, also where one fails and where a createRuntime hook ended the creation', async (t) => {
+  const log = join(base, 'poststop')
+  const stop = [{ path: '/bin/false' }, shell(`echo stopped >> ${log}`)]
+  const ended = await output('true', (c) => {
+    c['hooks'] = { poststop: stop }
+  })
+  t.is(ended.code, 0)
+  t.regex(ended.stderr, /poststop hook failed with exit code 1/)
+  for (const create of [{ path: '/bin/false' }, { path: '/bin/sleep', args: ['sleep', '100'], timeout: 1 }]) {
+    const b = bundle(
+      sh('true', (c) => {
+        c['hooks'] = { createRuntime: [create], poststop: stop }
+      }),
+    )
+    t.is((await call('create', '--bundle', b.dir, b.id)).code, 1)
+    t.regex((await call('state', b.id)).stderr, /does not exist/)
+  }
+  t.is(readFileSync(log, 'utf8'), 'stopped\n'.repeat(3))
+})
+
+run('a bundle that is named through a link is told to hooks by that name', async (t) => {
+  const b = bundle(
+    sh('true', (c) => {
+      c['hooks'] = { prestart: [shell(`cat > ${join(base, 'linked-state')}`)] }
+    }),
+  )
+  const link = join(base, 'link')
+  symlinkSync(b.dir, link)
+  t.is((await call('run', '--bundle', link, b.id)).code, 0)
+  t.is((JSON.parse(readFileSync(join(base, 'linked-state'), 'utf8')) as Json)['bundle'], link)
 })

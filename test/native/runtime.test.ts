@@ -181,7 +181,7 @@ run('all six kinds of hooks run in order, with the state on standard input', asy
   const states = lines.map((l) => JSON.parse(l.slice(l.indexOf(' ') + 1)) as Json)
   t.deepEqual(
     states.map((s) => s['status']),
-    ['creating', 'creating', 'creating', 'created', 'running', 'stopped'],
+    ['created', 'created', 'created', 'created', 'running', 'stopped'],
   )
   for (const s of states) t.is(s['id'], ok.id)
 })
@@ -189,7 +189,7 @@ run('all six kinds of hooks run in order, with the state on standard input', asy
 run('a hook that fails or takes too long ends create, and everything is undone', async (t) => {
   const failing = await runConfig(sh('true', (c) => (c['hooks'] = { createRuntime: [{ path: '/bin/false' }] })))
   t.is(failing.code, 1)
-  t.regex(failing.stderr, /createRuntime hook \/bin\/false failed with exit status 1/)
+  t.regex(failing.stderr, /createRuntime hook failed with exit code 1: \/bin\/false/)
   const slow = await runConfig(
     sh('true', (c) => (c['hooks'] = { prestart: [{ path: '/bin/sleep', args: ['sleep', '1000'], timeout: 1 }] })),
   )

@@ -24,6 +24,7 @@ void state_close(struct saved *s);
 int state_write(int dir, const char *id, const char *bundle, const char *cgroup, pid_t pid, const struct json *config, struct err *e);
 const char *state_status(const struct saved *s, const struct cgroup *cg);  // created running paused stopped
 int state_remove(const struct saved *s, struct err *e);
+int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e);  // with its poststop hooks
 int state_root(struct err *e);  // descriptor of ROOT, made when missing
 int valid_id(const char *id, struct err *e);
 int signal_number(const char *name);

@@ -127,13 +127,23 @@ static int foreground(pid_t pid, int pidfd, int master) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int poststart(const struct json *config, const char *id, pid_t pid, const char *bundle) {
-  if (!hooks_any(config, "poststart")) return 0;
+// The specification: a poststart hook that fails stops the container, which then is deleted.
+static int poststart(struct saved *s, struct cgroup *cg, struct err *e) {
+  if (!hooks_any(s->config, "poststart")) return 0;
+  autobuf state = {0};
+  oci_state(&state, s->config, s->id, "running", s->pid, s->bundle);
+  if (hooks_run(s->config, "poststart", state.p, e) == 0) return 0;
+  struct err ignored;
+  (void)remove_container(s, cg, true, &ignored);
+  return -1;
+}
+
+// What prestart and createRuntime hooks have set up outside, poststop hooks take down, also where a hook's failure ends the creation.
+static void undo_hooks(const struct saved *s) {
   autobuf state = {0};
   struct err e;
-  oci_state(&state, config, id, "running", pid, bundle);
-  if (hooks_run(config, "poststart", state.p, &e) < 0) fprintf(stderr, "shoal-runtime: %s\n", e.msg);
-  return 0;
+  oci_state(&state, s->config, s->id, "stopped", 0, s->bundle);
+  if (hooks_run(s->config, "poststop", state.p, &e) < 0) cli_fail(&e);
 }
 
 static int create(struct container *c, int dir, const struct create_options *o, const char *cgroup, struct err *e) {
@@ -176,7 +186,8 @@ int cmd_create(int argc, char **argv, bool run) {
   const char *id = argv[optind];
   char bundle[PATH_MAX];
   if (valid_id(id, &e) < 0) return cli_fail(&e);
-  if (!realpath(o.bundle, bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
+  // An absolute path is kept as it was given: hooks and `state` name the bundle as its maker does.
+  if (!realpath(o.bundle, bundle) || (o.bundle[0] == '/' && snprintf(bundle, sizeof bundle, "%s", o.bundle) >= (int)sizeof bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
   // Sockets of a service manager (sd_listen_fds(3)) are meant for the container's program.
   int listen = 0;
   if (getenv("LISTEN_FDS") && number(getenv("LISTEN_FDS"), 0, 1000, "LISTEN_FDS", &listen, &e) < 0) return cli_fail(&e);
@@ -217,17 +228,18 @@ int cmd_create(int argc, char **argv, bool run) {
     struct err ignored;
     container_kill(&c);
     (void)cgroup_remove(&c.cg, &ignored);
+    if (!strcmp(e.stage, "hook")) undo_hooks(&s);
     (void)state_remove(&s, &ignored);
     return cli_fail(&e);
   }
-  if (run) poststart(c.config, id, c.pid, bundle);
+  s.pid = c.pid;
+  s.ticks = proc_start_ticks(c.pid);
+  if (run && poststart(&s, &c.cg, &e) < 0) return cli_fail(&e);
   if (!fg) return 0;
   int code = foreground(c.pid, c.pidfd, o.console ? -1 : c.master);
   if (!o.keep) {
     if (cgroup_remove(&c.cg, &e) < 0) cli_fail(&e);
-    autobuf state = {0};
-    oci_state(&state, c.config, id, "stopped", 0, bundle);
-    if (hooks_run(c.config, "poststop", state.p, &e) < 0) cli_fail(&e);
+    undo_hooks(&s);
     if (state_remove(&s, &e) < 0) cli_fail(&e);
   }
   return code;
@@ -251,7 +263,8 @@ int cmd_start(int argc, char **argv) {
   int r = container_start(&c, &e);
   if (unlinkat(s.dir, "start.sock", 0) < 0 && r == 0) r = fail(&e, 0, "unlinkat", "start.sock", "cannot remove the start socket: %s", strerror(errno));
   if (r < 0) return cli_fail(&e);
-  return poststart(s.config, s.id, s.pid, s.bundle);
+  struct cgroup cg = {0};
+  return cgroup_find(&cg, s.cgroup, &e) < 0 || poststart(&s, &cg, &e) < 0 ? cli_fail(&e) : 0;
 }
 
 // The exec process when no document is given: the container's own with what the flags change.

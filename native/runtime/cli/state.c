@@ -317,7 +317,7 @@ int cmd_kill(int argc, char **argv) {
   return regex ? each_match(argv[optind], kill_one, &wish) : kill_one(argv[optind], &wish);
 }
 
-static int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e) {
+int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e) {
   const char *status = state_status(s, cg);
   STAGE("request");
   if (strcmp(status, "stopped")) {
