@@ -60,7 +60,7 @@ void container_kill(struct container *c) {
   cleanup_fd(&c->master);
 }
 
-static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, const struct container *c, struct err *e) {
+static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, struct err *e) {
   const char *path = j_gets(seccomp, "listenerPath");
   if (!path || !*path) return 0;
   struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -69,13 +69,6 @@ static int connect_listener(struct seccomp_filter *f, const struct json *seccomp
   f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (f->listener < 0 || RETRY(connect(f->listener, (struct sockaddr *)&a, sizeof a)) < 0)
     return fail(e, 0, "connect", path, "cannot reach the seccomp listener %s: %s", path, strerror(errno));
-  autobuf b = {0};
-  buf_str(&b, "{\"ociVersion\":\"1.0.2\",\"fds\":[\"seccompFd\"],\"metadata\":");
-  json_quote_str(&b, j_gets(seccomp, "listenerMetadata") ? j_gets(seccomp, "listenerMetadata") : "");
-  buf_str(&b, ",\"state\":");
-  oci_state(&b, c->config, c->id, "creating", 0, c->bundle);
-  buf_str(&b, "}");
-  f->metadata = xstrdup(b.p);
   return 0;
 }
 
@@ -213,7 +206,7 @@ int container_create(struct container *c, struct err *e) {
   if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
   if (c->terminal) p.terminal = true;
   if (c->cols) p.cols = c->cols, p.rows = c->rows;
-  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, c, e) < 0)) goto out;
+  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, e) < 0)) goto out;
   if (cgroup_make(&c->cg, e) < 0 || cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
   m.cgroupns = (ns.fresh | ns.join) & CLONE_NEWCGROUP;
   m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;

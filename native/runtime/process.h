@@ -10,12 +10,13 @@ struct process {
   gid_t gid;
   gid_t *groups;
   int n_groups;
+  bool keep_groups;  // the runtime's own additional groups (annotation run.oci.keep_original_groups)
   int umask;  // -1: leave
   struct caps caps;
   bool no_new_privs, terminal;
   int cols, rows;
   const char *apparmor, *selinux;
-  const struct json *json, *personality;
+  const struct json *json, *personality, *memory_policy;
 };
 int process_parse(struct process *p, const struct json *process, const struct json *config, const char *init_path, struct err *e);
 void process_free(struct process *p);

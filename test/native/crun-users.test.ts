@@ -1,11 +1,21 @@
 // What users and tests of crun and runc rely on beyond the specification: words in messages, what is forgiven, what exec inherits.
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import {
   bin,
   canRun,
+  eventually,
   exec,
   execDetached,
   type Json,
@@ -249,4 +259,152 @@ run('a bundle that is named through a link is told to hooks by that name', async
   symlinkSync(b.dir, link)
   t.is((await call('run', '--bundle', link, b.id)).code, 0)
   t.is((JSON.parse(readFileSync(join(base, 'linked-state'), 'utf8')) as Json)['bundle'], link)
+})
+
+run("a user namespace without maps has root, who is the runtime's user, and nobody else", async (t) => {
+  const r = await output('cat /proc/self/uid_map /proc/self/gid_map | tr -s " "', (c) => {
+    c['linux'].namespaces.push({ type: 'user' })
+    for (const m of c['mounts']) m.options = m.options?.filter((o: string) => o !== 'gid=5') // not mapped
+  })
+  t.deepEqual([r.code, r.stdout], [0, ' 0 0 1\n 0 0 1\n'], r.stderr)
+})
+
+run('the loopback interface of a new network namespace is up', async (t) => {
+  t.is((await output('ping -c 1 -W 5 127.0.0.1 > /dev/null && echo up')).stdout, 'up\n')
+})
+
+run('run.oci.keep_original_groups keeps the groups that the runtime has', async (t) => {
+  for (const [value, groups] of [
+    [undefined, ''],
+    ['0', ''],
+    ['1', '71 72'],
+  ] as const) {
+    const b = bundle(
+      sh('grep Groups /proc/self/status | cut -f2', (c) => {
+        if (value) c['annotations'] = { 'run.oci.keep_original_groups': value }
+      }),
+    )
+    const command = [runtime, '--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id]
+    t.is((await exec('setpriv', ['--groups', '71,72', ...command])).stdout.trim(), groups)
+  }
+})
+
+run("run.oci.pidfd_receiver gets a descriptor of the container's process", async (t) => {
+  const path = join(base, 'pidfd.sock')
+  // Python, because Node receives no descriptors.
+  const receiver = spawn('python3', [
+    '-c',
+    `import socket
+s = socket.socket(socket.AF_UNIX); s.bind(${JSON.stringify(path)}); s.listen(1); print('ready', flush=True)
+data, fds, _, _ = socket.recv_fds(s.accept()[0], 200, 4)
+print(data.decode(), [l for l in open(f'/proc/self/fdinfo/{fds[0]}') if l.startswith('Pid:')][0].split()[1], len(fds))`,
+  ])
+  let said = ''
+  receiver.stdout.on('data', (d) => {
+    said += d
+  })
+  await eventually(() => said.includes('ready'), 'the receiver listens')
+  const id = await started((c) => {
+    c['annotations'] = { 'run.oci.pidfd_receiver': path }
+  })
+  await eventually(() => said.split('\n').length === 3, 'the receiver has the descriptor')
+  t.is(said, `ready\n${id} ${JSON.parse((await call('state', id)).stdout)['pid']} 1\n`)
+  await call('delete', '--force', id)
+})
+
+run('the receiver of a seccomp listener is told the pid by which the runtime knows the process', async (t) => {
+  const path = join(base, 'seccomp.sock')
+  const receiver = spawn('python3', [
+    '-c',
+    `import socket
+s = socket.socket(socket.AF_UNIX); s.bind(${JSON.stringify(path)}); s.listen(1); print('ready', flush=True)
+data, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
+print(data.decode(), flush=True); input()`,
+  ])
+  let said = ''
+  receiver.stdout.on('data', (d) => {
+    said += d
+  })
+  await eventually(() => said.includes('ready'), 'the receiver listens')
+  const id = await started((c) => {
+    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath: path, listenerMetadata: 'mine' }
+  })
+  await eventually(() => said.split('\n').length === 3, 'the receiver has the descriptor')
+  const pid = JSON.parse((await call('state', id)).stdout)['pid'] as number
+  const message = JSON.parse(said.split('\n')[1]!) as Json
+  t.like(message, { ociVersion: '0.2.0', fds: ['seccompFd'], pid, metadata: 'mine' })
+  t.like(message['state'], { id, pid, status: 'creating' })
+  receiver.stdin.end()
+  await call('delete', '--force', id)
+})
+
+run('SCHED_DEADLINE: what is wrong with its three times is said', async (t) => {
+  const ms = 1_000_000
+  const wrong: [Json, RegExp][] = [
+    [{ deadline: 20 * ms }, /`SCHED_DEADLINE` requires `runtime`/],
+    [{ runtime: 10 * ms }, /requires `deadline`/],
+    [{ runtime: 0, deadline: 20 * ms }, /runtime must be greater than 0/],
+    [{ runtime: 30 * ms, deadline: 20 * ms }, /runtime \(30000000\) must be <= deadline \(20000000\)/],
+    [{ runtime: 10 * ms, deadline: 30 * ms, period: 20 * ms }, /deadline \(30000000\) must be <= period/],
+    [{ runtime: 1023, deadline: 20 * ms }, /runtime \(1023\) must be between 1024 and/],
+    [{ runtime: 2 ** 63, deadline: 2 ** 63 }, /must be between 1024 and/],
+  ]
+  for (const [times, message] of wrong) {
+    const r = await output('true', (c) => {
+      c['process'].scheduler = { policy: 'SCHED_DEADLINE', ...times }
+    })
+    t.is(r.code, 1)
+    t.regex(r.stderr, message)
+  }
+})
+
+const numa = canRun && existsSync('/proc/self/numa_maps') ? run : test.skip
+numa('linux.memoryPolicy holds in the container and in exec', async (t) => {
+  const policies: [Json, string][] = [
+    [{ mode: 'MPOL_DEFAULT' }, 'default'],
+    [{ mode: 'MPOL_LOCAL' }, 'local'],
+    [{ mode: 'MPOL_BIND', nodes: '0' }, 'bind:0'],
+    [{ mode: 'MPOL_PREFERRED', nodes: '0-0', flags: ['MPOL_F_STATIC_NODES'] }, 'prefer=static:0'],
+    [{ mode: 'MPOL_INTERLEAVE', nodes: '0' }, 'interleave:0'],
+  ]
+  for (const [policy, shown] of policies) {
+    const r = await output('cut -d" " -f2 /proc/self/numa_maps | sort -u', (c) => {
+      c['linux'].memoryPolicy = policy
+    })
+    t.deepEqual([r.code, r.stdout], [0, `${shown}\n`], r.stderr)
+  }
+  const wrong: [Json, RegExp][] = [
+    [{}, /unknown memory policy ''/],
+    [{ mode: 'NOPE' }, /unknown memory policy 'NOPE'/],
+    [{ mode: 'MPOL_PREFERRED', flags: ['NOPE'] }, /unknown memory policy flag 'NOPE'/],
+    [{ mode: 'MPOL_PREFERRED', nodes: 'bad' }, /nodes 'bad' is not a list/],
+    [{ mode: 'MPOL_PREFERRED', nodes: '10284838' }, /nodes '10284838' is not a list/],
+    [{ mode: 'MPOL_INTERLEAVE' }, /MPOL_INTERLEAVE on nodes '': Invalid argument/],
+  ]
+  for (const [policy, message] of wrong) {
+    const r = await output('true', (c) => {
+      c['linux'].memoryPolicy = policy
+    })
+    t.is(r.code, 1)
+    t.regex(r.stderr, message)
+  }
+  const id = await started((c) => {
+    c['linux'].memoryPolicy = { mode: 'MPOL_LOCAL' }
+  })
+  t.is((await call('exec', id, '/bin/sh', '-c', 'cut -d" " -f2 /proc/self/numa_maps | sort -u')).stdout, 'local\n')
+  await call('delete', '--force', id)
+})
+
+const freezer = '/sys/fs/cgroup/freezer'
+const onV1 = canRun && existsSync(join(freezer, 'tasks')) ? run : test.skip
+onV1('delete --force ends a process that somebody has frozen in another group', async (t) => {
+  const id = await started()
+  const other = join(freezer, `native-cu-other-${process.pid}`)
+  mkdirSync(other)
+  writeFileSync(join(other, 'tasks'), String(JSON.parse((await call('state', id)).stdout)['pid']))
+  writeFileSync(join(other, 'freezer.state'), 'FROZEN')
+  const r = await call('delete', '--force', id)
+  writeFileSync(join(other, 'freezer.state'), 'THAWED')
+  t.deepEqual([r.code, r.stderr], [0, ''])
+  rmdirSync(other)
 })

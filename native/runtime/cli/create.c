@@ -146,6 +146,20 @@ static void undo_hooks(const struct saved *s) {
   if (hooks_run(s->config, "poststop", state.p, &e) < 0) cli_fail(&e);
 }
 
+// run.oci.pidfd_receiver, as crun has it: a socket that gets a pidfd of the container's first process.
+static int send_pidfd(const struct container *c, struct err *e) {
+  const char *path = j_gets(j_get(c->config, "annotations"), "run.oci.pidfd_receiver");
+  if (!path || !*path) return 0;
+  STAGE("socket");
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof a.sun_path) return fail(e, ENAMETOOLONG, "connect", path, "the pidfd receiver's path %s is too long", path);
+  strcpy(a.sun_path, path);
+  autofd s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (s < 0 || RETRY(connect(s, (struct sockaddr *)&a, sizeof a)) < 0 || fd_send(s, c->pidfd, c->id, strlen(c->id)) < 0)
+    return fail(e, 0, "connect", path, "cannot send a pidfd to the receiver %s: %s", path, strerror(errno));
+  return 0;
+}
+
 static int create(struct container *c, int dir, const struct create_options *o, const char *cgroup, struct err *e) {
   const struct json *seccomp = j_path(c->config, "linux.seccomp");
   if (cgroup_find(&c->cg, cgroup, e) < 0) return -1;
@@ -157,6 +171,7 @@ static int create(struct container *c, int dir, const struct create_options *o, 
   }
   if (container_create(c, e) < 0) return -1;
   if (state_write(dir, c->id, c->bundle, cgroup, c->pid, c->config, e) < 0) return -1;
+  if (send_pidfd(c, e) < 0) return -1;
   if (o->console && c->master >= 0 && send_console(o->console, c->master, e) < 0) return -1;
   return write_pid_file(o->pid_file, c->pid, e);
 }

@@ -328,6 +328,7 @@ int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err 
       (void)k_pidfd_send_signal(pidfd, SIGKILL);
       if (cgroup_frozen(cg) && cgroup_freeze(cg, false, e) < 0) return -1;
       struct pollfd p = {pidfd, POLLIN, 0};
+      if (RETRY(poll(&p, 1, 200)) == 0) cgroup_thaw_process(cg, s->pid);
       if (RETRY(poll(&p, 1, 10000)) == 0) return fail(e, ETIMEDOUT, "kill", s->id, "the process of '%s' did not end within 10 s of SIGKILL", s->id);
     }
   }
