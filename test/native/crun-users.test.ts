@@ -6,6 +6,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   rmdirSync,
   symlinkSync,
   writeFileSync,
@@ -407,4 +408,44 @@ onV1('delete --force ends a process that somebody has frozen in another group', 
   writeFileSync(join(other, 'freezer.state'), 'THAWED')
   t.deepEqual([r.code, r.stderr], [0, ''])
   rmdirSync(other)
+})
+
+run('src-nofollow, dest-nofollow and copy-symlink: the links themselves, not what they name', async (t) => {
+  const file = join(base, 'linked-file')
+  const link = join(base, 'a-link')
+  const broken = join(base, 'broken-link')
+  writeFileSync(file, 'inside')
+  symlinkSync(file, link)
+  symlinkSync('nowhere', broken)
+  symlinkSync('points/nowhere', join(image, 'place'))
+  const mount =
+    (source: string, destination: string, ...options: string[]) =>
+    (c: Json): void => {
+      c['mounts'].push({ type: 'bind', source, destination, options: ['bind', ...options] })
+    }
+  const cases: [string, (c: Json) => void, string][] = [
+    ['cat /place', mount(link, '/place', 'dest-nofollow'), 'inside'],
+    ['cat /place', mount(file, '/place', 'dest-nofollow', 'src-nofollow'), 'inside'],
+    ['readlink /place', mount(link, '/place', 'dest-nofollow', 'src-nofollow'), `${file}\n`],
+    ['readlink /a/new/link', mount(broken, '/a/new/link', 'copy-symlink'), 'nowhere\n'],
+    ['readlink /a/new/link', mount(broken, '/a/new/link', 'copy-symlink'), 'nowhere\n'], // it is there by now
+    ['cat /copied', mount(file, '/copied', 'copy-symlink'), 'inside'],
+  ]
+  for (const users of [false, true])
+    for (const [script, change, expected] of cases) {
+      const r = await output(script, (c) => {
+        c['root'].readonly = false
+        if (users) {
+          c['linux'].namespaces.push({ type: 'user' })
+          for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID: 0, size: 65536 }]
+        }
+        change(c)
+      })
+      t.deepEqual([r.code, r.stdout], [0, expected], `${script} ${r.stderr}`)
+    }
+  t.is(readlinkSync(join(image, 'place')), 'points/nowhere')
+  const other = await output('true', mount(link, '/a/new/link', 'copy-symlink'))
+  t.regex(other.stderr, /cannot make the link \/a\/new\/link to .*: File exists/)
+  const covered = await output('true', mount(link, '/proc/self', 'dest-nofollow', 'src-nofollow'))
+  t.regex(covered.stderr, /\/proc\/self lies inside \/proc/)
 })
