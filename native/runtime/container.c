@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "devices.h"
 #include "hooks.h"
 #include "kernel.h"
 #include "rootfs.h"
@@ -190,7 +191,7 @@ int container_create(struct container *c, struct err *e) {
   struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
   struct process p = {0};
   struct mount_plan m = {.config = c->config, .bundle = c->bundle, .cg = &c->cg, .rootfd = -1, .procfd = -1};
-  struct birth b = {.p = &p, .ns = &ns, .m = &m, .door = {.into = -1}, .tree = -1, .sync = -1};
+  struct birth b = {.p = &p, .ns = &ns, .m = &m, .door = {.into = -1}, .tree = -1, .devices = -1, .sync = -1};
   autofree char *root_abs = NULL;
   int r = -1;
   STAGE("config");
@@ -226,6 +227,7 @@ int container_create(struct container *c, struct err *e) {
       goto undo;
     }
   }
+  if ((ns.fresh & CLONE_NEWUSER) && (b.devices = devices_prepare(c->config, e)) < 0 && e->code) goto undo;
   if (mounts_prepare(&m, e) < 0) goto undo;
   if (spawn(c, &b, e) == 0) {
     r = 0;
@@ -240,6 +242,7 @@ undo:
 out:
   cgroup_close_door(&b.door);
   if (b.tree >= 0) close(b.tree);
+  cleanup_fd(&b.devices);
   cleanup_fd(&b.sync);
   mounts_free(&m);
   namespaces_close(&ns);

@@ -54,7 +54,8 @@ struct birth {  // what the child gets beside the container
   struct namespaces *ns;
   struct mount_plan *m;
   struct cgroup_door door;
-  int tree;  // the root, where it was opened with the host's rights; -1
+  int tree;     // the root, where it was opened with the host's rights; -1
+  int devices;  // nodes that were made with the host's rights; -1
   int sync;
 };
 _Noreturn void container_child(struct container *c, struct birth *b);

@@ -95,7 +95,7 @@ static void listener_metadata(struct container *c) {
   c->filter.metadata = xstrdup(b.p);
 }
 
-static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync, struct err *e) {
+static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int devices, int sync, struct err *e) {
   if (wait_for(sync, SYNC_GO, e) < 0) return -1;
   STAGE("namespace");
   if (setsid() < 0) return fail(e, 0, "setsid", "", "cannot make a session: %s", strerror(errno));
@@ -121,7 +121,7 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
   if (snprintf(abs, sizeof abs, "%s%s%s", root[0] == '/' ? "" : c->bundle, root[0] == '/' ? "" : "/", root) >= (int)sizeof abs)
     return fail(e, ENAMETOOLONG, "parse", root, "root.path is too long");
   if (rootfs_attach(m, tree, c->overlay, abs, e) < 0 || mounts_do(m, e) < 0) return -1;
-  if (devices_make(m->rootfd, c->config, m->userns, e) < 0 || devices_links(m->rootfd, e) < 0) return -1;
+  if (devices_make(m->rootfd, c->config, m->userns, devices, e) < 0 || devices_links(m->rootfd, e) < 0) return -1;
   if (c->init_path && bind_init(m->rootfd, c->init_path, init_tree, e) < 0) return -1;
   STAGE("rootfs");
   autofd cwd = open_in_root(m->rootfd, p->cwd, O_PATH);
@@ -192,13 +192,15 @@ _Noreturn void container_child(struct container *c, struct birth *b) {
   for (int i = 0; i < 8; i++)
     if (ns->join_fd[i] >= 0) keep[n++] = ns->join_fd[i];
   if (tree >= 0) keep[n++] = tree;
+  if (b->devices >= 0) keep[n++] = b->devices;
   if (c->listen_fd >= 0) keep[n++] = c->listen_fd;
   if (c->filter.listener >= 0) keep[n++] = c->filter.listener;
   keep[n++] = sync;
   close_all_except(keep, n);
   free(keep);
-  if (set_up(c, p, ns, m, tree, sync, &e) < 0) child_fail(sync, &e);
+  if (set_up(c, p, ns, m, tree, b->devices, sync, &e) < 0) child_fail(sync, &e);
   mounts_free(m);
+  cleanup_fd(&b->devices);
   namespaces_close(ns);
   for (int i = 0; i < 3; i++)
     if (c->stdio[i] > 2) close(c->stdio[i]);

@@ -449,3 +449,36 @@ run('src-nofollow, dest-nofollow and copy-symlink: the links themselves, not wha
   const covered = await output('true', mount(link, '/proc/self', 'dest-nofollow', 'src-nofollow'))
   t.regex(covered.stderr, /\/proc\/self lies inside \/proc/)
 })
+
+run(
+  'devices in a user namespace have the type, owner and mode that the bundle says, wherever the host has its own',
+  async (t) => {
+    const maps =
+      (hostID: number) =>
+      (c: Json): void => {
+        c['linux'].namespaces.push({ type: 'user' })
+        for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID, size: 65536 }]
+        c['linux'].devices = [
+          { path: '/dev/mine', type: 'c', major: 1, minor: 5, uid: 10, gid: 11, fileMode: 0o157 },
+          { path: '/dev/pipe', type: 'p', uid: 0, gid: 0, fileMode: 0o600 },
+          { path: '/dev/null', type: 'c', major: 1, minor: 3, uid: 7, gid: 8, fileMode: 0o640 },
+        ]
+      }
+    const r = await output(
+      'cd /dev; stat -c "%A %u %g %t,%T" mine null pipe; head -c 3 mine | wc -c; mount | grep -c "on / "',
+      maps(0),
+    )
+    t.deepEqual(
+      [r.code, r.stdout],
+      [0, 'c--xr-xrwx 10 11 1,5\ncrw-r----- 7 8 1,3\nprw------- 0 0 0,0\n3\n1\n'],
+      r.stderr,
+    )
+  },
+)
+
+run("the state folder tells where the standard streams lead, as crun's does", async (t) => {
+  const id = await started()
+  const status = JSON.parse(readFileSync(join(base, 'state', id, 'status'), 'utf8')) as Json
+  t.deepEqual(JSON.parse(status['external_descriptors']), ['/dev/null', '/dev/null', join(base, 'stderr')])
+  await call('delete', '--force', id)
+})

@@ -1,4 +1,4 @@
-// shoal-runtime: one function a verb over the library. State lies in ROOT/ID: state.json, config.json (as it was at create), start.sock.
+// shoal-runtime: one function a verb over the library. State lies in ROOT/ID: status, config.json (as it was at create), start.sock.
 #pragma once
 #include "../container.h"
 
