@@ -81,6 +81,7 @@ struct exec {
   int pidfd, sync, master;
 };
 int exec_create(struct exec *x, struct err *e);
+int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e);  // CLONE_NEW* that differ from this process's own
 int exec_start(struct exec *x, struct err *e);
 
 // selfexec.c: see there. Call first thing in main.

@@ -12,7 +12,7 @@
 #include "tty.h"
 
 // The namespaces of the target that differ from this process's own. Entering one's own user namespace again is an error.
-static int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
+int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
   *flags = 0;
   for (int k = 0; k < 8; k++) {
     char theirs[64], ours[64];

@@ -482,3 +482,38 @@ run("the state folder tells where the standard streams lead, as crun's does", as
   t.deepEqual(JSON.parse(status['external_descriptors']), ['/dev/null', '/dev/null', join(base, 'stderr')])
   await call('delete', '--force', id)
 })
+
+run(
+  'mounts add and remove: a folder of the host and a tmpfs in a running container, with a user namespace too',
+  async (t) => {
+    const folder = join(base, 'added')
+    mkdirSync(folder)
+    writeFileSync(join(folder, 'file'), 'of the host')
+    const list = join(base, 'mounts.json')
+    writeFileSync(
+      list,
+      JSON.stringify([
+        { destination: '/tmp/folder', type: 'bind', source: folder, options: ['bind', 'ro'] },
+        { destination: '/tmp/memory', type: 'tmpfs', source: 'tmpfs' },
+      ]),
+    )
+    for (const users of [false, true]) {
+      const id = await started((c) => {
+        c['mounts'].push({ destination: '/tmp', type: 'tmpfs', source: 'tmpfs' })
+        if (!users) return
+        c['linux'].namespaces.push({ type: 'user' })
+        for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID: 0, size: 65536 }]
+      })
+      const seen = async (): Promise<string> =>
+        (await call('exec', id, '/bin/sh', '-c', 'cat /tmp/folder/file 2>&1; echo; mount | grep -c /tmp/')).stdout
+      const added = await call('mounts', 'add', id, list)
+      t.is(added.code, 0, added.stderr)
+      t.is(await seen(), 'of the host\n2\n')
+      t.is((await call('mounts', 'remove', id, list)).code, 0)
+      t.regex(await seen(), /No such file or directory\n\n0\n$/)
+      t.regex((await call('mounts', 'remove', id, list)).stderr, /cannot unmount \/tmp\/folder/)
+      await call('delete', '--force', id)
+    }
+    t.is((await call('mounts', 'move', 'x', list)).code, 1)
+  },
+)

@@ -40,6 +40,7 @@ int cmd_exec(int argc, char **argv);
 int cmd_pause(int argc, char **argv, bool freeze);
 int cmd_update(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
+int cmd_mounts(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_spec(int argc, char **argv);
 int cmd_features(int argc, char **argv);

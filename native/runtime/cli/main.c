@@ -79,6 +79,7 @@ static int usage(FILE *to) {
       "  update   [--resources FILE|-] [--memory N] [--memory-swap N] [--memory-reservation N] [--cpu-share N] [--cpu-quota N]\n"
       "           [--cpu-period N] [--cpuset-cpus L] [--cpuset-mems L] [--pids-limit N] [--blkio-weight N] ID\n"
       "  ps       [--format table|json] ID\n"
+      "  mounts   add|remove ID FILE\n"
       "  events   [--stats] [--interval SECONDS] ID\n"
       "  list     [--quiet] [--format table|json]\n"
       "  spec     [--rootless] [--bundle DIR | --file FILE]\n"
@@ -143,7 +144,7 @@ int main(int argc, char **argv) {
     fail(&e, ENOTSUP, "systemd", "--systemd-cgroup", "this runtime manages cgroups itself: leave --systemd-cgroup out (cgroupfs driver)");
     return cli_fail(&e);
   }
-  bool enters = !strcmp(cmd, "create") || !strcmp(cmd, "run") || !strcmp(cmd, "exec");
+  bool enters = !strcmp(cmd, "create") || !strcmp(cmd, "run") || !strcmp(cmd, "exec") || !strcmp(cmd, "mounts");
   if (enters) find_compiler();
   if (enters && self_protect(all, &e) < 0) return cli_fail(&e);
   if (enters) prctl(PR_SET_NAME, "shoal-runtime");
@@ -157,6 +158,7 @@ int main(int argc, char **argv) {
   if (!strcmp(cmd, "pause")) return cmd_pause(argc, argv, true);
   if (!strcmp(cmd, "resume")) return cmd_pause(argc, argv, false);
   if (!strcmp(cmd, "update")) return cmd_update(argc, argv);
+  if (!strcmp(cmd, "mounts")) return cmd_mounts(argc, argv);
   if (!strcmp(cmd, "ps")) return cmd_ps(argc, argv);
   if (!strcmp(cmd, "events")) return cmd_events(argc, argv);
   if (!strcmp(cmd, "list")) return cmd_list(argc, argv);
