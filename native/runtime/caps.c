@@ -2,6 +2,7 @@
 #include "caps.h"
 
 #include <linux/capability.h>
+#include <stdio.h>
 #include <strings.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -33,29 +34,28 @@ uint64_t caps_own_bounding(void) {
   return set;
 }
 
-static int parse_set(uint64_t *out, const struct json *list, struct err *e) {
+// The specification (1.1 and newer): what cannot be mapped to the kernel is reported and left out, it does not stop the container.
+static void parse_set(uint64_t *out, const struct json *list) {
   *out = 0;
   J_EACH(i, list) {
     const char *s = j_str(i);
     int c = 0;
     if (s && !strncasecmp(s, "CAP_", 4)) s += 4;
     while (s && c < KNOWN && strcasecmp(s, names[c])) c++;
-    // The specification: names that the kernel does not know are skipped with a warning, malformed ones are errors.
-    if (!s || c == KNOWN)
-      return fail(e, EINVAL, "parse", "process.capabilities", "unknown capability '%s': use the names of capabilities(7)", s ? s : "?");
-    *out |= 1ull << c;
+    if (s && c < KNOWN) *out |= 1ull << c;
+    else fprintf(stderr, "warning: the unknown capability '%s' is left out: use the names of capabilities(7)\n", s ? s : "?");
   }
-  return 0;
 }
 
-int caps_parse(struct caps *c, const struct json *o, struct err *e) {
+void caps_parse(struct caps *c, const struct json *o) {
   *c = (struct caps){0};
-  if (!o) return 0;
+  if (!o) return;
   c->given = true;
-  if (parse_set(&c->bounding, j_get(o, "bounding"), e) < 0 || parse_set(&c->effective, j_get(o, "effective"), e) < 0 ||
-      parse_set(&c->permitted, j_get(o, "permitted"), e) < 0 || parse_set(&c->inheritable, j_get(o, "inheritable"), e) < 0 ||
-      parse_set(&c->ambient, j_get(o, "ambient"), e) < 0)
-    return -1;
+  parse_set(&c->bounding, j_get(o, "bounding"));
+  parse_set(&c->effective, j_get(o, "effective"));
+  parse_set(&c->permitted, j_get(o, "permitted"));
+  parse_set(&c->inheritable, j_get(o, "inheritable"));
+  parse_set(&c->ambient, j_get(o, "ambient"));
   // A host may itself lack capabilities: what cannot be handed on is left out, so that "all capabilities" works everywhere.
   uint64_t own = caps_own_bounding();
   c->bounding &= own;
@@ -63,7 +63,6 @@ int caps_parse(struct caps *c, const struct json *o, struct err *e) {
   c->effective &= c->permitted;
   c->inheritable &= own;
   c->ambient &= c->permitted & c->inheritable;
-  return 0;
 }
 
 int caps_drop_bounding(const struct caps *c, struct err *e) {

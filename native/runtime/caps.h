@@ -5,7 +5,7 @@ struct caps {
   bool given;  // false: leave everything as it is
   uint64_t bounding, effective, permitted, inheritable, ambient;
 };
-int caps_parse(struct caps *c, const struct json *capabilities, struct err *e);
+void caps_parse(struct caps *c, const struct json *capabilities);
 uint64_t caps_own_bounding(void);  // what this process may hand on
 const char *cap_name(int cap);     // NULL beyond the known ones
 int caps_last(void);

@@ -303,6 +303,19 @@ static void pause_ms(long ms) {
   nanosleep(&ts, NULL);
 }
 
+void cgroup_thaw_process(const struct cgroup *cg, pid_t pid) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "freezer");
+  autofree char *list = xasprintf("/proc/%d/cgroup", (int)pid);
+  autobuf b = {0};
+  if (!t || t->v2 || read_file_at(AT_FDCWD, list, &b, 65536) < 0) return;
+  char *path = strstr(b.p, ":freezer:");
+  if (!path) return;
+  path += strlen(":freezer:");
+  path[strcspn(path, "\n")] = 0;
+  autofree char *file = xasprintf("%s%s/freezer.state", t->mount, path);
+  (void)write_file_at(AT_FDCWD, file, "THAWED");  // where that fails, the process does not end: the caller sees it
+}
+
 int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e) {
   STAGE("cgroup");
   const struct cgroup_tree *t = cgroup_tree_of(cg, "freezer");

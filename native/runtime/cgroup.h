@@ -36,6 +36,8 @@ void cgroup_close_door(struct cgroup_door *d);
 int cgroup_apply(const struct cgroup *cg, const struct json *resources, struct err *e);
 int cgroup_devices(const struct cgroup *cg, const struct json *rules, struct err *e);
 int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e);
+// v1: thaws the group that a process really is in, where somebody has moved it: in a frozen one it does not even die.
+void cgroup_thaw_process(const struct cgroup *cg, pid_t pid);
 bool cgroup_frozen(const struct cgroup *cg);
 int cgroup_signal(const struct cgroup *cg, int sig, pid_t except);  // number of processes signalled
 int cgroup_pids(const struct cgroup *cg, pid_t **out);              // all, also of groups below; number

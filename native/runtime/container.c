@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "devices.h"
 #include "hooks.h"
 #include "kernel.h"
 #include "rootfs.h"
@@ -28,9 +29,11 @@ int sync_recv(int fd, struct sync_msg *m, int *passed) {
   int extra = -1;
   memset(m, 0, sizeof *m);
   ssize_t n = fd_recv(fd, &extra, m, sizeof *m);
+  // The other end closed before it had read what was sent to it. What it sent itself, its reason, comes after that error.
+  if (n < 0 && errno == ECONNRESET) n = fd_recv(fd, &extra, m, sizeof *m);
   if (passed) *passed = extra;
   else if (extra >= 0) close(extra);
-  if (n < 0) return errno == ECONNRESET ? 0 : -1;
+  if (n < 0) return -1;
   return n > 0;
 }
 
@@ -58,7 +61,7 @@ void container_kill(struct container *c) {
   cleanup_fd(&c->master);
 }
 
-static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, const struct container *c, struct err *e) {
+static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, struct err *e) {
   const char *path = j_gets(seccomp, "listenerPath");
   if (!path || !*path) return 0;
   struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -67,13 +70,6 @@ static int connect_listener(struct seccomp_filter *f, const struct json *seccomp
   f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (f->listener < 0 || RETRY(connect(f->listener, (struct sockaddr *)&a, sizeof a)) < 0)
     return fail(e, 0, "connect", path, "cannot reach the seccomp listener %s: %s", path, strerror(errno));
-  autobuf b = {0};
-  buf_str(&b, "{\"ociVersion\":\"1.0.2\",\"fds\":[\"seccompFd\"],\"metadata\":");
-  json_quote_str(&b, j_gets(seccomp, "listenerMetadata") ? j_gets(seccomp, "listenerMetadata") : "");
-  buf_str(&b, ",\"state\":");
-  oci_state(&b, c->config, c->id, "creating", 0, c->bundle);
-  buf_str(&b, "}");
-  f->metadata = xstrdup(b.p);
   return 0;
 }
 
@@ -135,7 +131,7 @@ static int follow_child(struct container *c, struct err *e) {
     if (m.kind == SYNC_READY) return 0;
     if (m.kind == SYNC_HOOKS) {
       autobuf state = {0};
-      oci_state(&state, c->config, c->id, "creating", c->pid, c->bundle);
+      oci_state(&state, c->config, c->id, "created", c->pid, c->bundle);
       if (hooks_run(c->config, "prestart", state.p, e) < 0 || hooks_run(c->config, "createRuntime", state.p, e) < 0) return -1;
       if (sync_send(c->sync, SYNC_HOOKS, NULL) < 0) return fail(e, 0, "send", "", "cannot reach the container's process: %s", strerror(errno));
     }
@@ -195,7 +191,7 @@ int container_create(struct container *c, struct err *e) {
   struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
   struct process p = {0};
   struct mount_plan m = {.config = c->config, .bundle = c->bundle, .cg = &c->cg, .rootfd = -1, .procfd = -1};
-  struct birth b = {.p = &p, .ns = &ns, .m = &m, .door = {.into = -1}, .tree = -1, .sync = -1};
+  struct birth b = {.p = &p, .ns = &ns, .m = &m, .door = {.into = -1}, .tree = -1, .devices = -1, .sync = -1};
   autofree char *root_abs = NULL;
   int r = -1;
   STAGE("config");
@@ -211,7 +207,7 @@ int container_create(struct container *c, struct err *e) {
   if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
   if (c->terminal) p.terminal = true;
   if (c->cols) p.cols = c->cols, p.rows = c->rows;
-  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, c, e) < 0)) goto out;
+  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, e) < 0)) goto out;
   if (cgroup_make(&c->cg, e) < 0 || cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
   m.cgroupns = (ns.fresh | ns.join) & CLONE_NEWCGROUP;
   m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;
@@ -231,6 +227,7 @@ int container_create(struct container *c, struct err *e) {
       goto undo;
     }
   }
+  if ((ns.fresh & CLONE_NEWUSER) && (b.devices = devices_prepare(c->config, e)) < 0 && e->code) goto undo;
   if (mounts_prepare(&m, e) < 0) goto undo;
   if (spawn(c, &b, e) == 0) {
     r = 0;
@@ -245,6 +242,7 @@ undo:
 out:
   cgroup_close_door(&b.door);
   if (b.tree >= 0) close(b.tree);
+  cleanup_fd(&b.devices);
   cleanup_fd(&b.sync);
   mounts_free(&m);
   namespaces_close(&ns);

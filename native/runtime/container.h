@@ -54,7 +54,8 @@ struct birth {  // what the child gets beside the container
   struct namespaces *ns;
   struct mount_plan *m;
   struct cgroup_door door;
-  int tree;  // the root, where it was opened with the host's rights; -1
+  int tree;     // the root, where it was opened with the host's rights; -1
+  int devices;  // nodes that were made with the host's rights; -1
   int sync;
 };
 _Noreturn void container_child(struct container *c, struct birth *b);
@@ -80,6 +81,7 @@ struct exec {
   int pidfd, sync, master;
 };
 int exec_create(struct exec *x, struct err *e);
+int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e);  // CLONE_NEW* that differ from this process's own
 int exec_start(struct exec *x, struct err *e);
 
 // selfexec.c: see there. Call first thing in main.

@@ -23,13 +23,7 @@ struct node {
   gid_t gid;
 };
 
-// Where nodes cannot be made (user namespace), the host's own node is shown in that place, after a look at what it is.
-static int bind_node(int rootfd, const struct node *d, struct err *e) {
-  autofd src = open(d->path, O_PATH | O_CLOEXEC);
-  struct stat st;
-  if (src < 0 || fstat(src, &st) < 0) return fail(e, 0, "open", d->path, "cannot bind the host's %s: %s", d->path, strerror(errno));
-  if ((st.st_mode & S_IFMT) != d->type || st.st_rdev != d->dev)
-    return fail(e, EINVAL, "fstat", d->path, "the host's %s is not the device that is asked for", d->path);
+static int show_node(int rootfd, const struct node *d, int src, struct err *e) {
   autofd tree = k_open_tree(src, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | 0x1000 /* AT_EMPTY_PATH */);
   autofd at = make_in_root(rootfd, d->path, MAKE_FILE, e);
   if (at < 0) return -1;
@@ -37,6 +31,16 @@ static int bind_node(int rootfd, const struct node *d, struct err *e) {
   if (tree < 0 || remount_attr(tree, 0, 0, MS_PRIVATE, false) < 0 || k_move_mount(tree, at) < 0)
     return fail(e, 0, "move_mount", d->path, "cannot bind %s: %s", d->path, strerror(errno));
   return 0;
+}
+
+// Where nodes cannot be made (user namespace), the host's own node is shown in that place, after a look at what it is.
+static int bind_node(int rootfd, const struct node *d, struct err *e) {
+  autofd src = open(d->path, O_PATH | O_CLOEXEC);
+  struct stat st;
+  if (src < 0 || fstat(src, &st) < 0) return fail(e, 0, "open", d->path, "cannot bind the host's %s: %s", d->path, strerror(errno));
+  if ((st.st_mode & S_IFMT) != d->type || st.st_rdev != d->dev)
+    return fail(e, EINVAL, "fstat", d->path, "the host's %s is not the device that is asked for", d->path);
+  return show_node(rootfd, d, src, e);
 }
 
 static int make_node(int rootfd, const struct node *d, bool userns, struct err *e) {
@@ -73,7 +77,67 @@ static int parse_node(struct node *d, const struct json *o, struct err *e) {
   return 0;
 }
 
-int devices_make(int rootfd, const struct json *config, bool userns, struct err *e) {
+// The host's id behind one of the container's. Without a map root is who runs this (namespaces.c).
+static bool host_id(const struct json *maps, uint32_t id, uint32_t own, uint32_t *out) {
+  *out = own;
+  if (!j_items(maps)) return id == 0;
+  J_EACH(m, maps) {
+    uint64_t from = j_uint(j_get(m, "containerID"), 0), n = j_uint(j_get(m, "size"), 0);
+    *out = (uint32_t)(j_uint(j_get(m, "hostID"), 0) + (id - from));
+    if (id >= from && id - from < n) return true;
+  }
+  return false;
+}
+
+int devices_prepare(const struct json *config, struct err *e) {
+  STAGE("device");
+  const struct json *list = j_path(config, "linux.devices");
+  *e = (struct err){0};
+  if (!j_items(list)) return -1;
+  char *const mode[] = {"mode=755", NULL};
+  struct err ignored;
+  autofd fs = fs_open_mount("tmpfs", "tmpfs", mode, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, &ignored);
+  if (fs < 0) return -1;
+  int i = 0;
+  J_EACH(o, list) {
+    struct node d;
+    char name[16];
+    snprintf(name, sizeof name, "%d", i++);
+    if (parse_node(&d, o, e) < 0) return -1;
+    if (d.type == S_IFIFO) continue;
+    uint32_t uid, gid;
+    if (!host_id(j_path(config, "linux.uidMappings"), d.uid, geteuid(), &uid) ||
+        !host_id(j_path(config, "linux.gidMappings"), d.gid, getegid(), &gid))
+      return -1;  // an owner that the container does not know
+    if (mknodat(fs, name, d.type | d.mode, d.dev) < 0 || fchownat(fs, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(fs, name, d.mode, 0) < 0)
+      return -1;  // no right to: see above
+  }
+  return steal_fd(&fs);
+}
+
+// Clones can only be made of what is attached in this mount namespace: the tmpfs lies over the root for that while.
+static int show_made(int rootfd, const struct json *list, int made, struct err *e) {
+  if (k_move_mount(made, rootfd) < 0) return fail(e, 0, "move_mount", "/", "cannot attach the device nodes: %s", strerror(errno));
+  int i = 0, r = 0;
+  J_EACH(o, list) {
+    struct node d;
+    char name[16];
+    snprintf(name, sizeof name, "%d", i++);
+    if ((r = parse_node(&d, o, e)) < 0) break;
+    if (d.type == S_IFIFO) {
+      if ((r = make_node(rootfd, &d, true, e)) < 0) break;
+      continue;
+    }
+    autofd src = openat(made, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    r = src < 0 ? fail(e, 0, "openat", d.path, "cannot open the node of %s: %s", d.path, strerror(errno)) : show_node(rootfd, &d, src, e);
+    if (r < 0) break;
+  }
+  if (r == 0 && (fchdir(made) < 0 || k_umount(".", MNT_DETACH) < 0 || chdir("/") < 0))
+    r = fail(e, 0, "umount2", "/", "cannot detach the device nodes: %s", strerror(errno));
+  return r;
+}
+
+int devices_make(int rootfd, const struct json *config, bool userns, int made, struct err *e) {
   STAGE("device");
   const struct json *list = j_path(config, "linux.devices");
   for (size_t i = 0; i < sizeof standard / sizeof standard[0]; i++) {
@@ -82,6 +146,7 @@ int devices_make(int rootfd, const struct json *config, bool userns, struct err 
     struct node d = {standard[i].path, S_IFCHR, 0666, makedev(standard[i].major, standard[i].minor), 0, 0};
     if (!own && make_node(rootfd, &d, userns, e) < 0) return -1;
   }
+  if (made >= 0) return show_made(rootfd, list, made, e);
   J_EACH(o, list) {
     struct node d;
     if (parse_node(&d, o, e) < 0 || make_node(rootfd, &d, userns, e) < 0) return -1;

@@ -12,7 +12,7 @@
 #include "tty.h"
 
 // The namespaces of the target that differ from this process's own. Entering one's own user namespace again is an error.
-static int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
+int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
   *flags = 0;
   for (int k = 0; k < 8; k++) {
     char theirs[64], ours[64];
@@ -30,7 +30,7 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   struct err e = {0};
   struct sync_msg m;
   cleanup_fd(&x->sync);
-  if (cgroup_enter(door, x->cg, &e) < 0) child_fail(sync, &e);
+  if (process_affinity(p, "initial", &e) < 0 || cgroup_enter(door, x->cg, &e) < 0 || process_affinity(p, "final", &e) < 0) child_fail(sync, &e);
   prctl(PR_SET_NAME, "shoal:[exec]");
   child_signals();
   int n = 0, keep[16 + 64];

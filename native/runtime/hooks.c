@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "kernel.h"
@@ -29,13 +28,26 @@ void oci_state(struct buf *b, const struct json *config, const char *id, const c
 
 bool hooks_any(const struct json *config, const char *kind) { return j_items(j_get(j_get(config, "hooks"), kind)); }
 
-static int run(const struct json *h, const char *kind, const char *state, struct err *e) {
+// run.oci.hooks.stdout and .stderr of config.json, as crun has them: a file of the host that the output is appended to. A startContainer
+// hook sees the container's files only: it keeps the container's streams.
+static int redirect(const struct json *config, const char *kind, int fd) {
+  const char *to = j_gets(j_get(config, "annotations"), fd == 1 ? "run.oci.hooks.stdout" : "run.oci.hooks.stderr");
+  if (!to || !strcmp(kind, "startContainer")) return 0;
+  autofd file = open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  return file < 0 || dup2(file, fd) < 0 ? -1 : 0;
+}
+
+extern char **environ;
+
+static int run(const struct json *config, const struct json *h, const char *kind, const char *state, struct err *e) {
   const char *path = j_gets(h, "path");
   if (!path || path[0] != '/') return fail(e, EINVAL, "parse", kind, "a %s hook needs an absolute path", kind);
-  autofree char **args = j_strv(j_get(h, "args")), **env = j_strv(j_get(h, "env"));
+  autofree char **args = j_strv(j_get(h, "args")), **own_env = j_strv(j_get(h, "env"));
+  char **env = j_get(h, "env") ? own_env : environ;
   char *just_path[] = {(char *)path, NULL};
+  // A pipe: a hook may open /dev/stdin, which a socket does not allow.
   int in[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0) return fail(e, 0, "socketpair", path, "cannot start the %s hook %s", kind, path);
+  if (pipe2(in, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", path, "cannot start the %s hook %s", kind, path);
   int pidfd = -1;
   pid_t pid = clone_process(0, -1, &pidfd);
   if (pid < 0) {
@@ -45,30 +57,33 @@ static int run(const struct json *h, const char *kind, const char *state, struct
     return fail(e, keep, "clone3", path, "cannot start the %s hook %s: %s", kind, path, strerror(keep));
   }
   if (pid == 0) {
-    signal(SIGPIPE, SIG_DFL);
-    if (dup2(in[1], 0) < 0) _exit(126);
+    if (dup2(in[0], 0) < 0 || redirect(config, kind, 1) < 0 || redirect(config, kind, 2) < 0) _exit(126);
     execve(path, args[0] ? args : just_path, env);
     _exit(errno == ENOENT ? 127 : 126);
   }
   autofd pfd = pidfd;
-  close(in[1]);
+  close(in[0]);
+  autofd to = in[1];
   // A hook may close its end early, or never read: neither may stop or kill the runtime.
+  struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+  sigaction(SIGPIPE, &ignore, &before);
+  (void)fcntl(to, F_SETFL, O_NONBLOCK);
   size_t left = strlen(state);
   const char *p = state;
   int64_t timeout = j_int(j_get(h, "timeout"), 0), deadline = timeout > 0 ? now_ms() + timeout * 1000 : 0;
   bool killed = false;
   for (;;) {
     if (left) {
-      ssize_t n = send(in[0], p, left, MSG_NOSIGNAL | MSG_DONTWAIT);
+      ssize_t n = write(to, p, left);
       if (n > 0) {
         p += n;
         left -= (size_t)n;
       } else if (errno != EAGAIN && errno != EINTR) {
         left = 0;
       }
-      if (left == 0) shutdown(in[0], SHUT_WR);
+      if (left == 0) cleanup_fd(&to);
     }
-    struct pollfd fds[2] = {{pfd, POLLIN, 0}, {in[0], POLLOUT, 0}};
+    struct pollfd fds[2] = {{pfd, POLLIN, 0}, {to, POLLOUT, 0}};
     int64_t wait = deadline ? deadline - now_ms() : -1;
     if (deadline && wait <= 0) {
       killed = true;
@@ -80,17 +95,24 @@ static int run(const struct json *h, const char *kind, const char *state, struct
     if (r < 0 && errno != EINTR) break;
     if (r > 0 && fds[0].revents) break;
   }
-  close(in[0]);
+  sigaction(SIGPIPE, &before, NULL);
   int status = 0;
   if (RETRY(waitpid(pid, &status, 0)) < 0) return fail(e, 0, "waitpid", path, "cannot wait for the %s hook %s", kind, path);
   if (killed) return fail(e, ETIMEDOUT, "hook", path, "the %s hook %s did not end within its %lld s", kind, path, (long long)timeout);
   if (WIFSIGNALED(status)) return fail(e, EIO, "hook", path, "the %s hook %s was ended by signal %d", kind, path, WTERMSIG(status));
-  if (WEXITSTATUS(status)) return fail(e, EIO, "hook", path, "the %s hook %s failed with exit status %d", kind, path, WEXITSTATUS(status));
+  if (WEXITSTATUS(status)) return fail(e, EIO, "hook", path, "the %s hook failed with exit code %d: %s", kind, WEXITSTATUS(status), path);
   return 0;
 }
 
 int hooks_run(const struct json *config, const char *kind, const char *state, struct err *e) {
   STAGE("hook");
-  J_EACH(h, j_get(j_get(config, "hooks"), kind)) if (run(h, kind, state, e) < 0) return -1;
-  return 0;
+  bool all = !strcmp(kind, "poststop");
+  int r = 0;
+  struct err later;
+  J_EACH(h, j_get(j_get(config, "hooks"), kind)) {
+    if (run(config, h, kind, state, r < 0 ? &later : e) == 0) continue;
+    r = -1;
+    if (!all) break;
+  }
+  return r;
 }

@@ -1,8 +1,10 @@
 // The child's half of container_create: runs in the container's first process. It reports and never returns.
 #include <limits.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -64,18 +66,43 @@ static int bind_init(int rootfd, const char *path, int tree, struct err *e) {
   return 0;
 }
 
+// A new network namespace has its loopback interface down.
+static int loopback_up(struct err *e) {
+  STAGE("namespace");
+  struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+  autofd fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &r) < 0) return fail(e, 0, "ioctl", "lo", "cannot bring up the loopback interface: %s", strerror(errno));
+  return 0;
+}
+
 static int needs_hooks(const struct json *config) {
   return hooks_any(config, "prestart") || hooks_any(config, "createRuntime");
 }
 
-static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int sync, struct err *e) {
+// The container process state of the specification. The child knows from /proc of the host by which pid the runtime sees it. The version
+// is the one that the receivers of this message know it by, as crun sends it.
+static void listener_metadata(struct container *c) {
+  char self[24] = "";
+  pid_t pid = readlink("/proc/self", self, sizeof self - 1) > 0 ? (pid_t)atoi(self) : getpid();
+  const char *metadata = j_gets(j_path(c->config, "linux.seccomp"), "listenerMetadata");
+  autobuf b = {0};
+  buf_fmt(&b, "{\"ociVersion\":\"0.2.0\",\"fds\":[\"seccompFd\"],\"pid\":%d,\"metadata\":", (int)pid);
+  json_quote_str(&b, metadata ? metadata : "");
+  buf_str(&b, ",\"state\":");
+  oci_state(&b, c->config, c->id, "creating", pid, c->bundle);
+  buf_str(&b, "}");
+  c->filter.metadata = xstrdup(b.p);
+}
+
+static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int devices, int sync, struct err *e) {
   if (wait_for(sync, SYNC_GO, e) < 0) return -1;
   STAGE("namespace");
   if (setsid() < 0) return fail(e, 0, "setsid", "", "cannot make a session: %s", strerror(errno));
   bool own_users = (ns->fresh | ns->join) & CLONE_NEWUSER;
   if (own_users && (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0))
     return fail(e, 0, "setresuid", "0", "cannot become root of the user namespace (is id 0 mapped?): %s", strerror(errno));
-  if (own_users && syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+  if (own_users && !p->keep_groups && syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
     return fail(e, 0, "setgroups", "", "cannot clear the groups: %s", strerror(errno));
   autofd init_tree = -1;
   if (c->init_path) {
@@ -86,13 +113,15 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
   unsigned long late = ns->fresh & namespaces_late(ns) & ~(unsigned long)CLONE_NEWTIME;
   if (late && unshare((int)late) < 0)
     return fail(e, 0, "unshare", late & CLONE_NEWIPC ? "ipc" : "cgroup", "cannot make a %s namespace: %s", late & CLONE_NEWIPC ? "ipc" : "cgroup", strerror(errno));
+  if ((ns->fresh & CLONE_NEWNET) && loopback_up(e) < 0) return -1;
+  if (c->filter.listener >= 0) listener_metadata(c);
   umask(0);
   const char *root = j_gets(j_get(c->config, "root"), "path");
   char abs[PATH_MAX];
   if (snprintf(abs, sizeof abs, "%s%s%s", root[0] == '/' ? "" : c->bundle, root[0] == '/' ? "" : "/", root) >= (int)sizeof abs)
     return fail(e, ENAMETOOLONG, "parse", root, "root.path is too long");
   if (rootfs_attach(m, tree, c->overlay, abs, e) < 0 || mounts_do(m, e) < 0) return -1;
-  if (devices_make(m->rootfd, c->config, m->userns, e) < 0 || devices_links(m->rootfd, e) < 0) return -1;
+  if (devices_make(m->rootfd, c->config, m->userns, devices, e) < 0 || devices_links(m->rootfd, e) < 0) return -1;
   if (c->init_path && bind_init(m->rootfd, c->init_path, init_tree, e) < 0) return -1;
   STAGE("rootfs");
   autofd cwd = open_in_root(m->rootfd, p->cwd, O_PATH);
@@ -103,7 +132,7 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
   }
   if (hooks_any(c->config, "createContainer")) {
     autobuf state = {0};
-    oci_state(&state, c->config, c->id, "creating", getpid(), c->bundle);
+    oci_state(&state, c->config, c->id, "created", getpid(), c->bundle);
     if (hooks_run(c->config, "createContainer", state.p, e) < 0) return -1;
   }
   if (stdio_in_place(c->stdio, e) < 0) return -1;
@@ -163,13 +192,15 @@ _Noreturn void container_child(struct container *c, struct birth *b) {
   for (int i = 0; i < 8; i++)
     if (ns->join_fd[i] >= 0) keep[n++] = ns->join_fd[i];
   if (tree >= 0) keep[n++] = tree;
+  if (b->devices >= 0) keep[n++] = b->devices;
   if (c->listen_fd >= 0) keep[n++] = c->listen_fd;
   if (c->filter.listener >= 0) keep[n++] = c->filter.listener;
   keep[n++] = sync;
   close_all_except(keep, n);
   free(keep);
-  if (set_up(c, p, ns, m, tree, sync, &e) < 0) child_fail(sync, &e);
+  if (set_up(c, p, ns, m, tree, b->devices, sync, &e) < 0) child_fail(sync, &e);
   mounts_free(m);
+  cleanup_fd(&b->devices);
   namespaces_close(ns);
   for (int i = 0; i < 3; i++)
     if (c->stdio[i] > 2) close(c->stdio[i]);

@@ -82,7 +82,7 @@ static const struct option {
 struct parsed {
   uint64_t set, clr, rset, rclr;
   unsigned long prop;
-  bool prop_rec, bind, rec, copyup, idmap, ridmap, remount;
+  bool prop_rec, bind, rec, copyup, idmap, ridmap, remount, src_nofollow, dest_nofollow, copy_symlink;
   char *data[64];
   int n_data;
 };
@@ -119,6 +119,9 @@ static int parse_options(struct parsed *p, const struct json *mnt, struct err *e
       else if (!strcmp(s, "idmap")) p->idmap = true;
       else if (!strcmp(s, "ridmap")) p->idmap = p->ridmap = true;
       else if (!strcmp(s, "remount")) p->remount = true;
+      else if (!strcmp(s, "src-nofollow")) p->src_nofollow = true;
+      else if (!strcmp(s, "dest-nofollow")) p->dest_nofollow = true;
+      else if (!strcmp(s, "copy-symlink")) p->copy_symlink = true;
       else if (p->n_data == 63) return fail(e, E2BIG, "parse", s, "more than 63 file system options on one mount");
       else p->data[p->n_data++] = (char *)s;
       continue;
@@ -180,11 +183,36 @@ int fs_open_mount(const char *type, const char *source, char *const *opts, unsig
   return fd;
 }
 
-static int bind_tree(struct mount_plan *m, const struct json *mnt, const struct parsed *p, struct err *e) {
+static char *source_path(const struct mount_plan *m, const struct json *mnt) {
   const char *source = j_gets(mnt, "source");
-  if (!source || !*source) return fail(e, EINVAL, "parse", j_gets(mnt, "destination"), "a bind mount needs a source");
-  autofree char *abs = source[0] == '/' ? xstrdup(source) : xasprintf("%s/%s", m->bundle, source);
-  autofd fd = k_open_tree(AT_FDCWD, abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (p->rec ? AT_RECURSIVE : 0));
+  if (!source || !*source) return NULL;
+  return source[0] == '/' ? xstrdup(source) : xasprintf("%s/%s", m->bundle, source);
+}
+
+// What a "copy-symlink" mount's source says, when it is a link: then there is nothing to mount. NULL otherwise.
+static char *link_to_copy(const struct mount_plan *m, const struct json *mnt, const struct parsed *p) {
+  autofree char *abs = p->copy_symlink ? source_path(m, mnt) : NULL;
+  char text[PATH_MAX];
+  ssize_t n = abs ? readlink(abs, text, sizeof text - 1) : -1;
+  if (n < 0) return NULL;
+  text[n] = 0;
+  return xstrdup(text);
+}
+
+static int copy_link(struct mount_plan *m, const char *text, const char *dest, struct err *e) {
+  char name[256], now[PATH_MAX];
+  autofd dir = parent_in_root(m->rootfd, dest, name, e);
+  if (dir < 0) return -1;
+  if (symlinkat(text, dir, name) == 0) return 0;
+  ssize_t n = errno == EEXIST ? readlinkat(dir, name, now, sizeof now - 1) : -1;
+  if (n >= 0 && (size_t)n == strlen(text) && !memcmp(now, text, (size_t)n)) return 0;
+  return fail(e, n < 0 ? 0 : EEXIST, "symlinkat", dest, "cannot make the link %s to %s: %s", dest, text, strerror(n < 0 ? errno : EEXIST));
+}
+
+static int bind_tree(struct mount_plan *m, const struct json *mnt, const struct parsed *p, struct err *e) {
+  autofree char *abs = source_path(m, mnt);
+  if (!abs) return fail(e, EINVAL, "parse", j_gets(mnt, "destination"), "a bind mount needs a source");
+  autofd fd = k_open_tree(AT_FDCWD, abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (p->rec ? AT_RECURSIVE : 0) | (p->src_nofollow ? AT_SYMLINK_NOFOLLOW : 0));
   if (fd < 0) return fail(e, 0, "open_tree", abs, "cannot bind %s: %s", abs, strerror(errno));
   if (p->idmap) {
     const struct json *u = j_get(mnt, "uidMappings"), *g = j_get(mnt, "gidMappings");
@@ -214,6 +242,8 @@ int mounts_prepare(struct mount_plan *m, struct err *e) {
     struct parsed p;
     if (parse_options(&p, mnt, e) < 0) return -1;
     if (!p.bind || !(m->userns || p.idmap)) continue;
+    autofree char *link = link_to_copy(m, mnt, &p);
+    if (link) continue;
     if ((m->tree_fd[i] = bind_tree(m, mnt, &p, e)) < 0) return -1;
     // A clone made in the host's mount namespace must not keep telling the host about itself.
     if (remount_attr(m->tree_fd[i], 0, 0, MS_SLAVE, true) < 0)
@@ -233,9 +263,24 @@ static int check_over_proc(int target, const char *dest, struct err *e) {
   return fail(e, EPERM, "move_mount", dest, "%s lies inside /proc, where only files like /proc/cpuinfo may be covered", dest);
 }
 
-static int attach(struct mount_plan *m, int mfd, const char *dest, enum make_kind kind, bool plain, struct err *e) {
+// The place itself where it is a link ("dest-nofollow"); the way to it stays inside the root as always.
+static int link_in_root(struct mount_plan *m, const char *dest, enum make_kind kind, struct err *e) {
+  char name[256];
+  autofd dir = parent_in_root(m->rootfd, dest, name, e);
+  if (dir < 0) return -1;
+  int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return make_in_root(m->rootfd, dest, kind, e);
+  return fd < 0 ? fail(e, 0, "openat", dest, "cannot open %s in the root file system: %s", dest, strerror(errno)) : fd;
+}
+
+enum place { PLACE_FOLLOWED, PLACE_PLAIN, PLACE_LINK };
+
+static int attach(struct mount_plan *m, int mfd, const char *dest, enum make_kind kind, enum place place, struct err *e) {
   autofd target = -1;
-  if (plain) {
+  if (place == PLACE_LINK) {
+    target = link_in_root(m, dest, kind, e);
+    if (target < 0) return -1;
+  } else if (place == PLACE_PLAIN) {
     // proc and sysfs: never through a link, or an image could put them where it wants them.
     const char *rel = dest;
     while (*rel == '/') rel++;
@@ -289,11 +334,11 @@ static int cgroup_mount(struct mount_plan *m, const char *dest, const struct par
   if (m->cg->n == 0) return fail(e, ENODEV, "mount", dest, "a cgroup mount is asked for, but the container has no cgroup");
   if (two && m->cg->n == 1) {
     autofd fd = one_cgroup(m, two, e);
-    return fd < 0 || attach(m, fd, dest, MAKE_DIR, false, e) < 0 ? -1 : finish(m, fd, p, dest, false, e);
+    return fd < 0 || attach(m, fd, dest, MAKE_DIR, PLACE_FOLLOWED, e) < 0 ? -1 : finish(m, fd, p, dest, false, e);
   }
   char *const mode[] = {"mode=755", NULL};
   autofd top = fs_open_mount("tmpfs", "tmpfs", mode, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, e);
-  if (top < 0 || attach(m, top, dest, MAKE_DIR, false, e) < 0) return -1;
+  if (top < 0 || attach(m, top, dest, MAKE_DIR, PLACE_FOLLOWED, e) < 0) return -1;
   for (int i = 0; i < m->cg->n; i++) {
     const struct cgroup_tree *t = &m->cg->tree[i];
     const char *name = strrchr(t->mount, '/') + 1;
@@ -322,12 +367,14 @@ static int do_mount(struct mount_plan *m, int index, const struct json *mnt, str
   struct parsed p;
   if (!dest || !*dest) return fail(e, EINVAL, "parse", "mounts", "mount %d has no destination", index);
   if (parse_options(&p, mnt, e) < 0) return -1;
+  autofree char *link = p.bind ? link_to_copy(m, mnt, &p) : NULL;
+  if (link) return copy_link(m, link, dest, e);
   if (p.bind) {
     autofd fd = m->tree_fd[index] >= 0 ? steal_fd(&m->tree_fd[index]) : bind_tree(m, mnt, &p, e);
     struct stat st;
     if (fd < 0) return -1;
     if (fstat(fd, &st) < 0) return fail(e, 0, "fstat", source, "cannot look at %s: %s", source, strerror(errno));
-    if (attach(m, fd, dest, S_ISDIR(st.st_mode) ? MAKE_DIR : MAKE_FILE, false, e) < 0) return -1;
+    if (attach(m, fd, dest, S_ISDIR(st.st_mode) ? MAKE_DIR : MAKE_FILE, p.dest_nofollow ? PLACE_LINK : PLACE_FOLLOWED, e) < 0) return -1;
     return finish(m, fd, &p, dest, false, e);
   }
   if (p.remount) {
@@ -361,7 +408,7 @@ static int do_mount(struct mount_plan *m, int index, const struct json *mnt, str
   }
   if (fd < 0) return -1;
   if (tmp && p.copyup && old >= 0 && copy_up(old, fd, e) < 0) return -1;
-  if (attach(m, fd, dest, MAKE_DIR, proc || sys, e) < 0) return -1;
+  if (attach(m, fd, dest, MAKE_DIR, proc || sys ? PLACE_PLAIN : PLACE_FOLLOWED, e) < 0) return -1;
   if (proc && !strcmp(dest, "/proc")) {
     cleanup_fd(&m->procfd);
     m->procfd = fcntl(fd, F_DUPFD_CLOEXEC, 3);

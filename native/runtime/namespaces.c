@@ -39,8 +39,6 @@ int namespaces_parse(struct namespaces *ns, const struct json *l, struct err *e)
   ns->uid_map = j_get(l, "uidMappings");
   ns->gid_map = j_get(l, "gidMappings");
   ns->time_offsets = j_get(l, "timeOffsets");
-  if ((ns->fresh & CLONE_NEWUSER) && (!j_items(ns->uid_map) || !j_items(ns->gid_map)))
-    return fail(e, EINVAL, "parse", "linux.uidMappings", "a user namespace needs linux.uidMappings and linux.gidMappings");
   if (j_items(ns->time_offsets) && !(ns->fresh & CLONE_NEWTIME))
     return fail(e, EINVAL, "parse", "linux.timeOffsets", "linux.timeOffsets needs a new time namespace in linux.namespaces");
   return 0;
@@ -114,8 +112,10 @@ unsigned long namespaces_late(const struct namespaces *ns) {
   return late;
 }
 
-static int write_map(pid_t pid, const char *file, const struct json *maps, struct err *e) {
+// Without a map in the document root inside is who runs this outside, and nobody else is.
+static int write_map(pid_t pid, const char *file, const struct json *maps, unsigned own, struct err *e) {
   autobuf b = {0};
+  if (!j_items(maps)) buf_fmt(&b, "0 %u 1\n", own);
   J_EACH(m, maps)
     buf_fmt(&b, "%lld %lld %lld\n", (long long)j_int(j_get(m, "containerID"), 0), (long long)j_int(j_get(m, "hostID"), 0),
             (long long)j_int(j_get(m, "size"), 0));
@@ -128,7 +128,7 @@ static int write_map(pid_t pid, const char *file, const struct json *maps, struc
 
 int idmap_write(pid_t pid, const struct json *uids, const struct json *gids, struct err *e) {
   STAGE("namespace");
-  return write_map(pid, "uid_map", uids, e) < 0 || write_map(pid, "gid_map", gids, e) < 0 ? -1 : 0;
+  return write_map(pid, "uid_map", uids, geteuid(), e) < 0 || write_map(pid, "gid_map", gids, getegid(), e) < 0 ? -1 : 0;
 }
 
 pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd) {

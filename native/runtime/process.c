@@ -47,7 +47,7 @@ int process_parse(struct process *p, const struct json *o, const struct json *co
   p->umask = (int)j_int(j_get(user, "umask"), -1);
   p->groups = xalloc(((size_t)(more ? more->n : 0) + 1) * sizeof(gid_t));
   J_EACH(g, more) if (j_isnum(g)) p->groups[p->n_groups++] = (gid_t)g->u;
-  if (caps_parse(&p->caps, j_get(o, "capabilities"), e) < 0) return -1;
+  caps_parse(&p->caps, j_get(o, "capabilities"));
   p->no_new_privs = j_bool(j_get(o, "noNewPrivileges"), false);
   p->terminal = j_bool(j_get(o, "terminal"), false);
   p->cols = (int)j_int(j_path(o, "consoleSize.width"), 0);
@@ -55,6 +55,9 @@ int process_parse(struct process *p, const struct json *o, const struct json *co
   p->apparmor = j_gets(o, "apparmorProfile");
   p->selinux = j_gets(o, "selinuxLabel");
   p->personality = j_path(config, "linux.personality");
+  p->memory_policy = j_path(config, "linux.memoryPolicy");
+  const char *keep = j_gets(j_get(config, "annotations"), "run.oci.keep_original_groups");
+  p->keep_groups = keep && strcmp(keep, "0");
   if (p->apparmor && (!*p->apparmor || !strcmp(p->apparmor, "unconfined"))) p->apparmor = NULL;
   if (p->selinux && !*p->selinux) p->selinux = NULL;
   if (p->apparmor && access("/sys/module/apparmor", F_OK) < 0)
@@ -79,6 +82,21 @@ struct sched_attr_v1 {
   uint64_t runtime, deadline, period;
 };
 
+// What the kernel answers with a bare "invalid argument", sched(7). Worded as crun does.
+static int deadline_order(const struct json *s, const struct sched_attr_v1 *a, struct err *e) {
+#define DEADLINE "sched_setattr: `SCHED_DEADLINE` "
+  static const char where[] = "process.scheduler";
+  unsigned long long runtime = a->runtime, deadline = a->deadline, period = a->period, most = INT64_MAX;
+  if (!j_get(s, "runtime")) return fail(e, EINVAL, "parse", where, DEADLINE "requires `runtime`");
+  if (!j_get(s, "deadline")) return fail(e, EINVAL, "parse", where, DEADLINE "requires `deadline`");
+  if (runtime == 0) return fail(e, EINVAL, "parse", where, DEADLINE "runtime must be greater than 0");
+  if (runtime < 1024 || runtime > most) return fail(e, EINVAL, "parse", where, DEADLINE "runtime (%llu) must be between 1024 and %llu", runtime, most);
+  if (runtime > deadline) return fail(e, EINVAL, "parse", where, DEADLINE "runtime (%llu) must be <= deadline (%llu)", runtime, deadline);
+  if (deadline > most) return fail(e, EINVAL, "parse", where, DEADLINE "deadline (%llu) must be between 1024 and %llu", deadline, most);
+  if (period && deadline > period) return fail(e, EINVAL, "parse", where, DEADLINE "deadline (%llu) must be <= period (%llu)", deadline, period);
+  return 0;
+}
+
 static int scheduler(const struct json *s, pid_t pid, struct err *e) {
   static const char *const policies[] = {"SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"};
   static const struct {
@@ -95,6 +113,7 @@ static int scheduler(const struct json *s, pid_t pid, struct err *e) {
                             .period = j_uint(j_get(s, "period"), 0)};
   while (a.policy < 7 && (!policy || strcmp(policy, policies[a.policy]))) a.policy++;
   if (a.policy == 7) return fail(e, EINVAL, "parse", "process.scheduler", "unknown scheduling policy '%s'", policy ? policy : "");
+  if (a.policy == 6 && deadline_order(s, &a, e) < 0) return -1;
   J_EACH(f, j_get(s, "flags"))
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
       if (j_str(f) && !strcmp(f->s, flags[i].name)) a.flags |= flags[i].flag;
@@ -111,6 +130,38 @@ static int io_priority(const struct json *io, pid_t pid, struct err *e) {
   if (c == 4) return fail(e, EINVAL, "parse", "process.ioPriority", "unknown I/O priority class '%s'", class ? class : "");
   if (syscall(SYS_ioprio_set, 1, pid, c << 13 | (int)j_int(j_get(io, "priority"), 0)) < 0)
     return fail(e, 0, "ioprio_set", class, "cannot set the I/O priority: %s", strerror(errno));
+  return 0;
+}
+
+// "0-3,5": processors, or memory nodes.
+static int number_list(const char *list, cpu_set_t *out) {
+  CPU_ZERO(out);
+  for (const char *s = list; *s;) {
+    char *end;
+    unsigned long from = strtoul(s, &end, 10), to = from;
+    if (end == s) return -1;
+    if (*end == '-') {
+      s = end + 1;
+      to = strtoul(s, &end, 10);
+      if (end == s) return -1;
+    }
+    if (to < from || to >= CPU_SETSIZE) return -1;
+    for (unsigned long c = from; c <= to; c++) CPU_SET(c, out);
+    if (*end && (*end != ',' || !end[1])) return -1;
+    s = end + (*end == ',');
+  }
+  return CPU_COUNT(out) ? 0 : -1;
+}
+
+int process_affinity(const struct process *p, const char *when, struct err *e) {
+  STAGE("process");
+  const char *list = j_gets(j_get(p->json, "execCPUAffinity"), when);
+  cpu_set_t set;
+  if (!list || !*list) return 0;
+  if (number_list(list, &set) < 0)
+    return fail(e, EINVAL, "parse", "process.execCPUAffinity", "process.execCPUAffinity.%s '%s' is not a list of CPUs like 0-3,5", when, list);
+  if (sched_setaffinity(0, sizeof set, &set) < 0)
+    return fail(e, 0, "sched_setaffinity", list, "cannot run on the CPUs %s (process.execCPUAffinity.%s): %s", list, when, strerror(errno));
   return 0;
 }
 
@@ -153,6 +204,29 @@ static int set_personality(const struct json *p, struct err *e) {
   if (!domain || (strcmp(domain, "LINUX") && strcmp(domain, "LINUX32")))
     return fail(e, EINVAL, "parse", "linux.personality", "unknown execution domain '%s': use LINUX or LINUX32", domain ? domain : "");
   if (personality(value) < 0) return fail(e, 0, "personality", domain, "cannot set the execution domain %s: %s", domain, strerror(errno));
+  return 0;
+}
+
+static int set_memory_policy(const struct json *policy, struct err *e) {
+  static const char *const modes[] = {"MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED_MANY",
+                                      "MPOL_WEIGHTED_INTERLEAVE"};
+  static const char *const flags[] = {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"};  // bits 13, 14, 15
+  const char *mode = j_gets(policy, "mode"), *nodes = j_gets(policy, "nodes");
+  int value = 0;
+  while (value < 7 && (!mode || strcmp(mode, modes[value]))) value++;
+  if (value == 7) return fail(e, EINVAL, "parse", "linux.memoryPolicy", "unknown memory policy '%s'", mode ? mode : "");
+  J_EACH(f, j_get(policy, "flags")) {
+    int i = 0;
+    while (i < 3 && (!j_str(f) || strcmp(f->s, flags[i]))) i++;
+    if (i == 3) return fail(e, EINVAL, "parse", "linux.memoryPolicy", "unknown memory policy flag '%s'", j_str(f) ? f->s : "?");
+    value |= 1 << (13 + i);
+  }
+  cpu_set_t set;  // as many bits as any kernel has nodes
+  bool some = nodes && *nodes;
+  if (some && number_list(nodes, &set) < 0)
+    return fail(e, EINVAL, "parse", "linux.memoryPolicy", "linux.memoryPolicy.nodes '%s' is not a list of nodes like 0-3,5", nodes);
+  if (syscall(SYS_set_mempolicy, value, some ? &set : NULL, some ? CPU_SETSIZE + 1ul : 0ul) < 0)
+    return fail(e, 0, "set_mempolicy", mode, "cannot set the memory policy %s on nodes '%s': %s", mode, some ? nodes : "", strerror(errno));
   return 0;
 }
 
@@ -265,19 +339,17 @@ int process_exec(struct process *p, const struct seccomp_filter *f, const char *
       return fail(e, 0, "keyctl", name, "cannot make a session keyring (use --no-new-keyring to go without): %s", strerror(errno));
   }
   if (p->personality && set_personality(p->personality, e) < 0) return -1;
+  if (p->memory_policy && set_memory_policy(p->memory_policy, e) < 0) return -1;
   if (p->apparmor) {
     autofree char *v = xasprintf("exec %s", p->apparmor);
     if (security_label("thread-self/attr/apparmor/exec", "thread-self/attr/exec", v, e) < 0) return -1;
   }
   if (p->selinux && security_label("thread-self/attr/exec", NULL, p->selinux, e) < 0) return -1;
   own_stdio(p);
-  // Every other descriptor closes at exec; a link of /proc/self/fd must find nothing of the host's.
+  // Every other descriptor closes at exec; a link of /proc/self/fd must find nothing of the host's. The preserved ones came through
+  // the runtime's own exec without close-on-exec; where the caller had left a number open, what the runtime put there has the flag.
   if (k_close_range(3 + (unsigned)preserve_fds, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
     return fail(e, 0, "close_range", "", "cannot close the runtime's descriptors: %s", strerror(errno));
-  for (int fd = 3; fd < 3 + preserve_fds; fd++) {
-    int fl = fcntl(fd, F_GETFD);
-    if (fl >= 0 && fcntl(fd, F_SETFD, fl & ~FD_CLOEXEC) < 0) return fail(e, 0, "fcntl", "", "cannot preserve descriptor %d", fd);
-  }
   // The right to enter the directory may come from being root or from being the user: try as both.
   int in = enter_cwd(p, e);
   if (in == -2) return -1;
@@ -288,7 +360,7 @@ int process_exec(struct process *p, const struct seccomp_filter *f, const char *
   STAGE("process");
   if (caps_drop_bounding(&p->caps, e) < 0) return -1;
   if (p->caps.given && caps_keep(e) < 0) return -1;
-  if (syscall(SYS_setgroups, (size_t)p->n_groups, p->groups) < 0 && (errno != EPERM || p->n_groups))
+  if (!p->keep_groups && syscall(SYS_setgroups, (size_t)p->n_groups, p->groups) < 0 && (errno != EPERM || p->n_groups))
     return fail(e, 0, "setgroups", "process.user.additionalGids", "cannot set the additional groups: %s", strerror(errno));
   if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)
     return fail(e, 0, "setresgid", "process.user.gid", "cannot become group %u: %s", p->gid, strerror(errno));

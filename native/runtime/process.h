@@ -10,16 +10,19 @@ struct process {
   gid_t gid;
   gid_t *groups;
   int n_groups;
+  bool keep_groups;  // the runtime's own additional groups (annotation run.oci.keep_original_groups)
   int umask;  // -1: leave
   struct caps caps;
   bool no_new_privs, terminal;
   int cols, rows;
   const char *apparmor, *selinux;
-  const struct json *json, *personality;
+  const struct json *json, *personality, *memory_policy;
 };
 int process_parse(struct process *p, const struct json *process, const struct json *config, const char *init_path, struct err *e);
 void process_free(struct process *p);
 // By the parent, while the child waits: what needs the parent's rights (rlimits, oom_score_adj, affinity, scheduler).
 int process_limits(const struct process *p, pid_t pid, struct err *e);
+// In an exec process, for itself; `when` is "initial" (before it enters the container's cgroup) or "final" (after that).
+int process_affinity(const struct process *p, const char *when, struct err *e);
 // In the child, inside the container: from "everything is set up" to execve. Returns only with an error.
 int process_exec(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e);

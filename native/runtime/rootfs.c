@@ -103,8 +103,17 @@ static bool sysctl_allowed(const char *key, unsigned long own) {
     if (!strcmp(key, ipc[i])) return own & CLONE_NEWIPC;
   if (!strncmp(key, "fs.mqueue.", 10)) return own & CLONE_NEWIPC;
   if (!strncmp(key, "net.", 4)) return own & CLONE_NEWNET;
-  if (!strcmp(key, "kernel.domainname") || !strcmp(key, "kernel.hostname")) return own & CLONE_NEWUTS;
+  if (!strcmp(key, "kernel.domainname")) return own & CLONE_NEWUTS;
   return !strncmp(key, "user.", 5) && (own & CLONE_NEWUSER);
+}
+
+static bool has_odd_part(const char *path) {
+  for (const char *p = path;; p++) {
+    size_t n = strcspn(p, "/");
+    if (n == 0 || (n <= 2 && strspn(p, ".") >= n)) return true;
+    p += n;
+    if (!*p) return false;
+  }
 }
 
 static int sysctls(const struct mount_plan *m, struct err *e) {
@@ -125,9 +134,12 @@ static int sysctls(const struct mount_plan *m, struct err *e) {
       if (*p == '/') *p = '.';
     for (char *p = path + 4; !slashes && *p; p++)
       if (*p == '.') *p = '/';
-    const char *named = !strcmp(dots, "kernel.hostname") ? "hostname" : !strcmp(dots, "kernel.domainname") ? "domainname" : NULL;
-    if (named && j_gets(m->config, named))
-      return fail(e, EINVAL, "sysctl", s->key, "the sysctl %s and the field %s both name the container: leave one out", s->key, named);
+    if (has_odd_part(path)) return fail(e, EINVAL, "sysctl", s->key, "the sysctl %s contains an invalid path", s->key);
+    if (!strcmp(dots, "kernel.hostname"))
+      return fail(e, EINVAL, "sysctl", s->key, "the sysctl %s is not taken: name the container by the field hostname", s->key);
+    const char *domain = !strcmp(dots, "kernel.domainname") ? j_gets(m->config, "domainname") : NULL;
+    if (domain && strcmp(domain, s->s))
+      return fail(e, EINVAL, "sysctl", s->key, "the sysctl %s and the field domainname both name the container: leave one out", s->key);
     if (!sysctl_allowed(dots, own))
       return fail(e, EPERM, "sysctl", s->key, "the sysctl %s does not belong to a namespace of the container: it would change the host", s->key);
     autofd fd = proc_open(m, path, O_WRONLY);

@@ -147,7 +147,7 @@ run('errors name stage and cause, in the log file too', async (t) => {
   t.regex(r.stderr, /exec: "no-such": executable file not found in \$PATH/)
   t.like(JSON.parse(readFileSync(log, 'utf8')) as Json, { level: 'error', stage: 'exec', errno: 2 })
   t.regex((await exec(runtime, ['--systemd-cgroup', 'list'])).stderr, /--systemd-cgroup/)
-  t.regex((await call('run', '--bundle', b.dir, '../x')).stderr, /is not a container id/)
+  t.regex((await call('run', '--bundle', b.dir, '../x')).stderr, /invalid container ID/)
 })
 
 run('all six kinds of hooks run in order, with the state on standard input', async (t) => {
@@ -181,7 +181,7 @@ run('all six kinds of hooks run in order, with the state on standard input', asy
   const states = lines.map((l) => JSON.parse(l.slice(l.indexOf(' ') + 1)) as Json)
   t.deepEqual(
     states.map((s) => s['status']),
-    ['creating', 'creating', 'creating', 'created', 'running', 'stopped'],
+    ['created', 'created', 'created', 'created', 'running', 'stopped'],
   )
   for (const s of states) t.is(s['id'], ok.id)
 })
@@ -189,7 +189,7 @@ run('all six kinds of hooks run in order, with the state on standard input', asy
 run('a hook that fails or takes too long ends create, and everything is undone', async (t) => {
   const failing = await runConfig(sh('true', (c) => (c['hooks'] = { createRuntime: [{ path: '/bin/false' }] })))
   t.is(failing.code, 1)
-  t.regex(failing.stderr, /createRuntime hook \/bin\/false failed with exit status 1/)
+  t.regex(failing.stderr, /createRuntime hook failed with exit code 1: \/bin\/false/)
   const slow = await runConfig(
     sh('true', (c) => (c['hooks'] = { prestart: [{ path: '/bin/sleep', args: ['sleep', '1000'], timeout: 1 }] })),
   )

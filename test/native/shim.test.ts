@@ -99,7 +99,9 @@ run('an error says its stage, call and path', async (t) => {
   )
   const [error] = await bad.start()
   t.like(error?.['error'], { stage: 'mount', syscall: 'open_tree', code: 'ENOENT', path: '/no/such/source' })
-  const unknown = container(makeConfig(['true'], (c) => c['process'].capabilities.effective.push('CAP_FLY')))
+  const unknown = container(
+    makeConfig(['true'], (c) => (c['process'].rlimits = [{ type: 'RLIMIT_FLY', soft: 1, hard: 1 }])),
+  )
   t.like((await unknown.start())[0]?.['error'], { stage: 'process', code: 'EINVAL' })
   const limit = container(makeConfig(['true'], (c) => (c['linux'].resources.cpu = { quota: 5 })))
   t.like((await limit.start())[0]?.['error'], { stage: 'cgroup', syscall: 'write' })

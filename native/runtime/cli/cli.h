@@ -1,4 +1,4 @@
-// shoal-runtime: one function a verb over the library. State lies in ROOT/ID: state.json, config.json (as it was at create), start.sock.
+// shoal-runtime: one function a verb over the library. State lies in ROOT/ID: status, config.json (as it was at create), start.sock.
 #pragma once
 #include "../container.h"
 
@@ -24,6 +24,7 @@ void state_close(struct saved *s);
 int state_write(int dir, const char *id, const char *bundle, const char *cgroup, pid_t pid, const struct json *config, struct err *e);
 const char *state_status(const struct saved *s, const struct cgroup *cg);  // created running paused stopped
 int state_remove(const struct saved *s, struct err *e);
+int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e);  // with its poststop hooks
 int state_root(struct err *e);  // descriptor of ROOT, made when missing
 int valid_id(const char *id, struct err *e);
 int signal_number(const char *name);
@@ -39,6 +40,7 @@ int cmd_exec(int argc, char **argv);
 int cmd_pause(int argc, char **argv, bool freeze);
 int cmd_update(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
+int cmd_mounts(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_spec(int argc, char **argv);
 int cmd_features(int argc, char **argv);

@@ -127,12 +127,36 @@ static int foreground(pid_t pid, int pidfd, int master) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int poststart(const struct json *config, const char *id, pid_t pid, const char *bundle) {
-  if (!hooks_any(config, "poststart")) return 0;
+// The specification: a poststart hook that fails stops the container, which then is deleted.
+static int poststart(struct saved *s, struct cgroup *cg, struct err *e) {
+  if (!hooks_any(s->config, "poststart")) return 0;
+  autobuf state = {0};
+  oci_state(&state, s->config, s->id, "running", s->pid, s->bundle);
+  if (hooks_run(s->config, "poststart", state.p, e) == 0) return 0;
+  struct err ignored;
+  (void)remove_container(s, cg, true, &ignored);
+  return -1;
+}
+
+// What prestart and createRuntime hooks have set up outside, poststop hooks take down, also where a hook's failure ends the creation.
+static void undo_hooks(const struct saved *s) {
   autobuf state = {0};
   struct err e;
-  oci_state(&state, config, id, "running", pid, bundle);
-  if (hooks_run(config, "poststart", state.p, &e) < 0) fprintf(stderr, "shoal-runtime: %s\n", e.msg);
+  oci_state(&state, s->config, s->id, "stopped", 0, s->bundle);
+  if (hooks_run(s->config, "poststop", state.p, &e) < 0) cli_fail(&e);
+}
+
+// run.oci.pidfd_receiver, as crun has it: a socket that gets a pidfd of the container's first process.
+static int send_pidfd(const struct container *c, struct err *e) {
+  const char *path = j_gets(j_get(c->config, "annotations"), "run.oci.pidfd_receiver");
+  if (!path || !*path) return 0;
+  STAGE("socket");
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof a.sun_path) return fail(e, ENAMETOOLONG, "connect", path, "the pidfd receiver's path %s is too long", path);
+  strcpy(a.sun_path, path);
+  autofd s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (s < 0 || RETRY(connect(s, (struct sockaddr *)&a, sizeof a)) < 0 || fd_send(s, c->pidfd, c->id, strlen(c->id)) < 0)
+    return fail(e, 0, "connect", path, "cannot send a pidfd to the receiver %s: %s", path, strerror(errno));
   return 0;
 }
 
@@ -147,6 +171,7 @@ static int create(struct container *c, int dir, const struct create_options *o, 
   }
   if (container_create(c, e) < 0) return -1;
   if (state_write(dir, c->id, c->bundle, cgroup, c->pid, c->config, e) < 0) return -1;
+  if (send_pidfd(c, e) < 0) return -1;
   if (o->console && c->master >= 0 && send_console(o->console, c->master, e) < 0) return -1;
   return write_pid_file(o->pid_file, c->pid, e);
 }
@@ -176,13 +201,12 @@ int cmd_create(int argc, char **argv, bool run) {
   const char *id = argv[optind];
   char bundle[PATH_MAX];
   if (valid_id(id, &e) < 0) return cli_fail(&e);
-  if (!realpath(o.bundle, bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
+  // An absolute path is kept as it was given: hooks and `state` name the bundle as its maker does.
+  if (!realpath(o.bundle, bundle) || (o.bundle[0] == '/' && snprintf(bundle, sizeof bundle, "%s", o.bundle) >= (int)sizeof bundle)) return fail(&e, 0, "realpath", o.bundle, "cannot find the bundle %s: %s", o.bundle, strerror(errno)), cli_fail(&e);
   // Sockets of a service manager (sd_listen_fds(3)) are meant for the container's program.
   int listen = 0;
   if (getenv("LISTEN_FDS") && number(getenv("LISTEN_FDS"), 0, 1000, "LISTEN_FDS", &listen, &e) < 0) return cli_fail(&e);
   o.preserve_fds += listen;
-  for (int fd = 3; fd < 3 + o.preserve_fds; fd++)
-    if (fcntl(fd, F_GETFD) < 0) return fail(&e, 0, "fcntl", "", "--preserve-fds %d: descriptor %d is not open", o.preserve_fds, fd), cli_fail(&e);
   struct arena arena = {0};
   autofree char *file = o.config ? xstrdup(o.config) : xasprintf("%s/config.json", bundle);
   struct container c;
@@ -199,7 +223,7 @@ int cmd_create(int argc, char **argv, bool run) {
     pass_on(&arena, c.config, "LISTEN_PID", "1");
   }
   bool tty = j_bool(j_path(c.config, "process.terminal"), false), fg = run && !o.detach;
-  if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground: use --console-socket, or run without --detach"), cli_fail(&e);
   if (!tty && o.console) return fail(&e, EINVAL, "parse", "process.terminal", "--console-socket is given, but process.terminal is false"), cli_fail(&e);
   c.no_pivot = o.no_pivot;
   c.no_new_keyring = o.no_new_keyring;
@@ -219,17 +243,18 @@ int cmd_create(int argc, char **argv, bool run) {
     struct err ignored;
     container_kill(&c);
     (void)cgroup_remove(&c.cg, &ignored);
+    if (!strcmp(e.stage, "hook")) undo_hooks(&s);
     (void)state_remove(&s, &ignored);
     return cli_fail(&e);
   }
-  if (run) poststart(c.config, id, c.pid, bundle);
+  s.pid = c.pid;
+  s.ticks = proc_start_ticks(c.pid);
+  if (run && poststart(&s, &c.cg, &e) < 0) return cli_fail(&e);
   if (!fg) return 0;
   int code = foreground(c.pid, c.pidfd, o.console ? -1 : c.master);
   if (!o.keep) {
     if (cgroup_remove(&c.cg, &e) < 0) cli_fail(&e);
-    autobuf state = {0};
-    oci_state(&state, c.config, id, "stopped", 0, bundle);
-    if (hooks_run(c.config, "poststop", state.p, &e) < 0) cli_fail(&e);
+    undo_hooks(&s);
     if (state_remove(&s, &e) < 0) cli_fail(&e);
   }
   return code;
@@ -253,7 +278,8 @@ int cmd_start(int argc, char **argv) {
   int r = container_start(&c, &e);
   if (unlinkat(s.dir, "start.sock", 0) < 0 && r == 0) r = fail(&e, 0, "unlinkat", "start.sock", "cannot remove the start socket: %s", strerror(errno));
   if (r < 0) return cli_fail(&e);
-  return poststart(s.config, s.id, s.pid, s.bundle);
+  struct cgroup cg = {0};
+  return cgroup_find(&cg, s.cgroup, &e) < 0 || poststart(&s, &cg, &e) < 0 ? cli_fail(&e) : 0;
 }
 
 // The exec process when no document is given: the container's own with what the flags change.
@@ -275,10 +301,18 @@ static int user_of(struct exec_options *o, struct err *e) {
   return 0;
 }
 
+// --env takes the place of a variable of that name, the last one that of those before it.
+static bool named_by_flag(const struct exec_options *o, int from, const char *variable) {
+  size_t n = strcspn(variable, "=");
+  for (int i = from; i < o->n_env; i++)
+    if (strcspn(o->env[i], "=") == n && !strncmp(o->env[i], variable, n)) return true;
+  return false;
+}
+
 static void exec_document(struct buf *b, const struct json *base, const struct exec_options *o, char **args) {
   static const char *const sets[] = {"bounding", "effective", "permitted", "inheritable", "ambient"};
-  buf_fmt(b, "{\"terminal\":%s,\"noNewPrivileges\":%s,\"cwd\":", o->tty ? "true" : "false",
-          o->no_new_privs || j_bool(j_get(base, "noNewPrivileges"), false) ? "true" : "false");
+  // no_new_privs is the flag's alone, as with crun: who may exec decides.
+  buf_fmt(b, "{\"terminal\":%s,\"noNewPrivileges\":%s,\"cwd\":", o->tty ? "true" : "false", o->no_new_privs ? "true" : "false");
   json_quote_str(b, o->cwd ? o->cwd : j_gets(base, "cwd") ? j_gets(base, "cwd") : "/");
   buf_str(b, ",\"args\":[");
   for (int i = 0; args[i]; i++) {
@@ -288,12 +322,13 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
   buf_str(b, "],\"env\":[");
   bool first = true;
   J_EACH(v, j_get(base, "env")) {
-    if (!j_str(v)) continue;
+    if (!j_str(v) || named_by_flag(o, 0, v->s)) continue;
     if (!first) buf_str(b, ",");
     first = false;
     json_quote_str(b, v->s);
   }
   for (int i = 0; i < o->n_env; i++) {
+    if (named_by_flag(o, i + 1, o->env[i])) continue;
     if (!first) buf_str(b, ",");
     first = false;
     json_quote_str(b, o->env[i]);
@@ -316,7 +351,7 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
         one = false;
         json_quote_str(b, v->s);
       }
-      for (int i = 0; i < o->n_caps && k != 4; i++) {
+      for (int i = 0; i < o->n_caps && k < 3; i++) {
         if (!one) buf_str(b, ",");
         one = false;
         json_quote_str(b, o->caps[i]);
@@ -325,8 +360,8 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
     }
     buf_str(b, "}");
   }
-  static const char *const same[] = {"rlimits", "oomScoreAdj", "scheduler", "ioPriority", "apparmorProfile", "selinuxLabel"};
-  const char *const instead[] = {NULL, NULL, NULL, NULL, o->apparmor, o->selinux};
+  static const char *const same[] = {"rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel"};
+  const char *const instead[] = {NULL, NULL, NULL, NULL, NULL, o->apparmor, o->selinux};
   for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
     if (instead[i]) {
       buf_fmt(b, ",\"%s\":", same[i]);
@@ -339,22 +374,22 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
 }
 
 int cmd_exec(int argc, char **argv) {
-  static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 'c'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
-                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'C'}, {"tty", 2, 0, 't'},
+  static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 's'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
+                                       {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'c'}, {"tty", 2, 0, 't'},
                                        {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'g'},
                                        {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'}, {0}};
   struct exec_options o = {0};
   struct err e = {0};
   STAGE("request");
   int ch;
-  while ((ch = getopt_long(argc, argv, "+p:e:u:c:t::d", opts, NULL)) != -1) {
+  while ((ch = getopt_long(argc, argv, "+p:e:u:t::dc:", opts, NULL)) != -1) {
     if (ch == 'p') o.process = optarg;
-    else if (ch == 'c') o.console = optarg;
+    else if (ch == 's') o.console = optarg;
     else if (ch == 'P') o.pid_file = optarg;
     else if (ch == 'w') o.cwd = optarg;
     else if (ch == 'e' && o.n_env < 256) o.env[o.n_env++] = optarg;
     else if (ch == 'u') o.user = optarg;
-    else if (ch == 'C' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
+    else if (ch == 'c' && o.n_caps < 64) o.caps[o.n_caps++] = optarg;
     else if (ch == 't') o.tty = !optarg || strcmp(optarg, "false");
     else if (ch == 'd') o.detach = true;
     else if (ch == 'a') o.apparmor = optarg;
@@ -362,7 +397,7 @@ int cmd_exec(int argc, char **argv) {
     else if (ch == 'n') o.no_new_privs = true;
     else if (ch == 'F' && number(optarg, 0, 64, "--preserve-fds", &o.preserve_fds, &e) == 0) continue;
     else if (ch == 'g') o.cgroup = optarg;
-    else if (ch == 'e' || ch == 'C') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
+    else if (ch == 'e' || ch == 'c') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
     else if (ch == 'F') return cli_fail(&e);
     else if (ch != 'S') return 1;
   }
@@ -385,7 +420,7 @@ int cmd_exec(int argc, char **argv) {
   }
   if (!process) return cli_fail(&e);
   bool tty = j_bool(j_get(process, "terminal"), false);
-  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground needs --console-socket"), cli_fail(&e);
+  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground: use --console-socket, or exec without --detach"), cli_fail(&e);
   struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.cgroup,
                    .filter = {.listener = -1}, .stdio = {-1, -1, -1}, .terminal = tty, .preserve_fds = o.preserve_fds};
   const struct json *seccomp = j_path(s.config, "linux.seccomp");

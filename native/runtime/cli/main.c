@@ -1,16 +1,45 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
 #include <time.h>
 
 #include "cli.h"
 
 struct globals globals = {.root = "/run/shoal-runtime", .log_format = "text"};
 
+// The journal's own protocol: a datagram of KEY=VALUE lines, see systemd's "Native Journal Protocol".
+static void log_to_journal(const char *identifier, const char *msg) {
+  static const struct sockaddr_un journal = {.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
+  autofree char *lines = xasprintf("PRIORITY=3\nSYSLOG_IDENTIFIER=%s\nMESSAGE=%s\n", identifier, msg);
+  autofd fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  // Without a journal the error still stands on standard error.
+  if (fd >= 0) (void)!sendto(fd, lines, strlen(lines), MSG_NOSIGNAL, (const struct sockaddr *)&journal, sizeof journal);
+}
+
+enum log_kind { TO_FILE, TO_SYSLOG, TO_JOURNAL, TO_UNKNOWN };
+
+// --log FILE, or as crun writes it: file:FILE, syslog:IDENTIFIER, journald:IDENTIFIER. Gives what follows the colon.
+static enum log_kind log_kind(const char **rest) {
+  static const char *const kinds[] = {"file:", "syslog:", "journald:"};
+  *rest = globals.log;
+  for (int k = TO_FILE; k < TO_UNKNOWN; k++)
+    if (!strncmp(globals.log, kinds[k], strlen(kinds[k]))) return *rest += strlen(kinds[k]), (enum log_kind)k;
+  return globals.log[strcspn(globals.log, ":/")] == ':' ? TO_UNKNOWN : TO_FILE;
+}
+
 int cli_fail(const struct err *e) {
   int fd = -1;
-  if (globals.log && !strncmp(globals.log, "file:", 5)) globals.log += 5;  // as crun writes it
-  if (globals.log) fd = open(globals.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const char *to = NULL;
+  enum log_kind kind = globals.log ? log_kind(&to) : TO_UNKNOWN;
+  if (kind == TO_SYSLOG) {
+    openlog(*to ? to : "shoal-runtime", LOG_PID, LOG_DAEMON);
+    syslog(LOG_ERR, "%s", e->msg);
+  }
+  if (kind == TO_JOURNAL) log_to_journal(*to ? to : "shoal-runtime", e->msg);
+  if (kind == TO_FILE) fd = open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd >= 0) {
     autobuf b = {0};
     char when[40];
@@ -35,7 +64,7 @@ int cli_fail(const struct err *e) {
 
 static int usage(FILE *to) {
   fputs(
-      "usage: shoal-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] [--debug] COMMAND [OPTIONS] ...\n"
+      "usage: shoal-runtime [--root DIR] [--log FILE|syslog:ID|journald:ID] [--log-format text|json] [--systemd-cgroup] [--debug] COMMAND [OPTIONS] ...\n"
       "  create   [--bundle DIR] [--config FILE] [--pid-file F] [--console-socket S] [--preserve-fds N] [--no-pivot] [--no-new-keyring] ID\n"
       "  run      the options of create, --detach, --keep; ID\n"
       "  start    ID\n"
@@ -50,6 +79,7 @@ static int usage(FILE *to) {
       "  update   [--resources FILE|-] [--memory N] [--memory-swap N] [--memory-reservation N] [--cpu-share N] [--cpu-quota N]\n"
       "           [--cpu-period N] [--cpuset-cpus L] [--cpuset-mems L] [--pids-limit N] [--blkio-weight N] ID\n"
       "  ps       [--format table|json] ID\n"
+      "  mounts   add|remove ID FILE\n"
       "  events   [--stats] [--interval SECONDS] ID\n"
       "  list     [--quiet] [--format table|json]\n"
       "  spec     [--rootless] [--bundle DIR | --file FILE]\n"
@@ -101,6 +131,11 @@ int main(int argc, char **argv) {
     globals.log_format = "text";
     return cli_fail(&e);
   }
+  if (globals.log && log_kind(&(const char *){NULL}) == TO_UNKNOWN) {
+    fail(&e, EINVAL, "parse", "--log", "--log '%s': use a file's path, file:PATH, syslog:IDENTIFIER or journald:IDENTIFIER", globals.log);
+    globals.log = NULL;
+    return cli_fail(&e);
+  }
   if (globals.systemd && access("/run/systemd/system", F_OK) < 0) {
     fail(&e, ENOTSUP, "systemd", "/run/systemd/system", "--systemd-cgroup is asked for, but systemd does not run this host: leave the flag out");
     return cli_fail(&e);
@@ -109,7 +144,7 @@ int main(int argc, char **argv) {
     fail(&e, ENOTSUP, "systemd", "--systemd-cgroup", "this runtime manages cgroups itself: leave --systemd-cgroup out (cgroupfs driver)");
     return cli_fail(&e);
   }
-  bool enters = !strcmp(cmd, "create") || !strcmp(cmd, "run") || !strcmp(cmd, "exec");
+  bool enters = !strcmp(cmd, "create") || !strcmp(cmd, "run") || !strcmp(cmd, "exec") || !strcmp(cmd, "mounts");
   if (enters) find_compiler();
   if (enters && self_protect(all, &e) < 0) return cli_fail(&e);
   if (enters) prctl(PR_SET_NAME, "shoal-runtime");
@@ -123,6 +158,7 @@ int main(int argc, char **argv) {
   if (!strcmp(cmd, "pause")) return cmd_pause(argc, argv, true);
   if (!strcmp(cmd, "resume")) return cmd_pause(argc, argv, false);
   if (!strcmp(cmd, "update")) return cmd_update(argc, argv);
+  if (!strcmp(cmd, "mounts")) return cmd_mounts(argc, argv);
   if (!strcmp(cmd, "ps")) return cmd_ps(argc, argv);
   if (!strcmp(cmd, "events")) return cmd_events(argc, argv);
   if (!strcmp(cmd, "list")) return cmd_list(argc, argv);

@@ -21,9 +21,9 @@
 int valid_id(const char *id, struct err *e) {
   STAGE("config");
   size_t n = strlen(id);
-  if (n == 0 || n > 255 || !strcmp(id, ".") || !strcmp(id, "..") ||
+  if (n == 0 || n > 255 || id[0] == '.' ||
       strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.") != n)
-    return fail(e, EINVAL, "parse", id, "'%s' is not a container id: letters, digits and _ + - . only", id);
+    return fail(e, EINVAL, "parse", id, "invalid container ID '%s': an invalid character, or none (letters, digits, _ + - and, not first, . are allowed)", id);
   return 0;
 }
 
@@ -52,7 +52,7 @@ int state_open(struct saved *s, const char *id, struct err *e) {
   if (root < 0) return -1;
   s->dir = openat(root, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (s->dir < 0) return fail(e, 0, "open", id, "container '%s' does not exist below %s", id, globals.root);
-  s->json = json_load(&s->arena, s->dir, "state.json", 1 << 20, e);
+  s->json = json_load(&s->arena, s->dir, "status", 1 << 20, e);
   if (!s->json || !(s->config = json_load(&s->arena, s->dir, "config.json", 16 << 20, e))) return -1;
   s->bundle = j_gets(s->json, "bundle");
   s->cgroup = j_gets(s->json, "cgroupPath");
@@ -67,6 +67,21 @@ void state_close(struct saved *s) {
   cleanup_fd(&s->dir);
 }
 
+// Where the process's standard streams lead, as a JSON array in a string: crun's status file has that, for those who freeze processes to disk.
+static void external_descriptors(struct buf *b, pid_t pid) {
+  autobuf list = {0};
+  buf_str(&list, "[");
+  for (int fd = 0; fd < 3; fd++) {
+    char link[64], to[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)pid, fd);
+    ssize_t n = readlink(link, to, sizeof to);
+    if (fd) buf_str(&list, ",");
+    json_quote(&list, to, n < 0 ? 0 : (size_t)n);
+  }
+  buf_str(&list, "]");
+  json_quote(b, list.p, list.len);
+}
+
 int state_write(int dir, const char *id, const char *bundle, const char *cgroup, pid_t pid, const struct json *config, struct err *e) {
   autobuf b = {0}, c = {0};
   buf_str(&b, "{\"id\":");
@@ -75,11 +90,16 @@ int state_write(int dir, const char *id, const char *bundle, const char *cgroup,
   json_quote_str(&b, bundle);
   buf_str(&b, ",\"cgroupPath\":");
   json_quote_str(&b, cgroup);
-  buf_fmt(&b, ",\"pid\":%d,\"startTicks\":%llu,\"createdMs\":%lld}\n", (int)pid, (unsigned long long)(pid ? proc_start_ticks(pid) : 0),
+  buf_fmt(&b, ",\"pid\":%d,\"startTicks\":%llu,\"createdMs\":%lld", (int)pid, (unsigned long long)(pid ? proc_start_ticks(pid) : 0),
           (long long)now_ms());
+  if (pid) {
+    buf_str(&b, ",\"external_descriptors\":");
+    external_descriptors(&b, pid);
+  }
+  buf_str(&b, "}\n");
   if (pid) json_write(&c, config);
-  if (replace_file_at(dir, "state.json", b.p, b.len, false) < 0 || (pid && replace_file_at(dir, "config.json", c.p, c.len, false) < 0))
-    return fail(e, 0, "write", "state.json", "cannot write the state of '%s': %s", id, strerror(errno));
+  if (replace_file_at(dir, "status", b.p, b.len, false) < 0 || (pid && replace_file_at(dir, "config.json", c.p, c.len, false) < 0))
+    return fail(e, 0, "write", "status", "cannot write the state of '%s': %s", id, strerror(errno));
   return 0;
 }
 
@@ -317,7 +337,7 @@ int cmd_kill(int argc, char **argv) {
   return regex ? each_match(argv[optind], kill_one, &wish) : kill_one(argv[optind], &wish);
 }
 
-static int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e) {
+int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err *e) {
   const char *status = state_status(s, cg);
   STAGE("request");
   if (strcmp(status, "stopped")) {
@@ -328,6 +348,7 @@ static int remove_container(struct saved *s, struct cgroup *cg, bool force, stru
       (void)k_pidfd_send_signal(pidfd, SIGKILL);
       if (cgroup_frozen(cg) && cgroup_freeze(cg, false, e) < 0) return -1;
       struct pollfd p = {pidfd, POLLIN, 0};
+      if (RETRY(poll(&p, 1, 200)) == 0) cgroup_thaw_process(cg, s->pid);
       if (RETRY(poll(&p, 1, 10000)) == 0) return fail(e, ETIMEDOUT, "kill", s->id, "the process of '%s' did not end within 10 s of SIGKILL", s->id);
     }
   }
@@ -349,7 +370,7 @@ static int remove_half(const char *id, struct err *e) {
   s.dir = openat(root, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (s.dir < 0) return 0;
   struct err none;
-  const struct json *j = json_load(&s.arena, s.dir, "state.json", 1 << 20, &none);
+  const struct json *j = json_load(&s.arena, s.dir, "status", 1 << 20, &none);
   if (j && cgroup_find(&cg, j_gets(j, "cgroupPath"), e) == 0 && cgroup_remove(&cg, e) < 0) return -1;
   int r = state_remove(&s, e);
   state_close(&s);
