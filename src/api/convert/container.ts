@@ -143,6 +143,17 @@ function olderAliases(c: ContainerView): Record<string, object> {
   )
 }
 
+/** Fields of Config that are shown where nothing was given for them. */
+const UNSET = {
+  Domainname: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
+}
+
 /** GET /containers/{id}/json. */
 export function containerInspect(c: ContainerView, apiVersion: string): Record<string, unknown> {
   const s = c.state
@@ -199,7 +210,7 @@ export function containerInspect(c: ContainerView, apiVersion: string): Record<s
       Data: { ID: c.id, LowerDir: c.lower.join(':'), MergedDir: '', UpperDir: c.upper, WorkDir: c.work },
     },
     Mounts: mountsJson(c),
-    Config: { ...c.config, Domainname: c.config.Domainname ?? '', Volumes: c.config.Volumes ?? null },
+    Config: { ...UNSET, ...c.config, Volumes: c.config.Volumes ?? null },
     NetworkSettings: {
       Bridge: '',
       SandboxID: c.sandboxKey ? c.id : '',
