@@ -13,6 +13,8 @@ import { parseDeviceRule } from './spec/resources.js'
 import type { ContainerConfig, HostConfig } from './types.js'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
+/** The kernel's own limit (cpu.shares). */
+const MAX_CPU_SHARES = 262_144
 const MIN_MEMORY_BYTES = 6 * 1024 * 1024
 
 /** Drops the leading slash. @throws invalid `invalidName` with docker's sentence. */
@@ -65,6 +67,8 @@ export function checkResources(host: HostConfig): string[] {
     refuse('CPU cfs quota can not be less than 1ms (i.e. 1000)')
   if (host.CpuShares && host.CpuShares < 0)
     refuse(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
+  if (host.CpuShares === 1) refuse('the minimum allowed cpu-shares is 2')
+  if (host.CpuShares && host.CpuShares > MAX_CPU_SHARES) refuse(`the maximum allowed cpu-shares is ${MAX_CPU_SHARES}`)
   if (host.BlkioWeight && (host.BlkioWeight < 10 || host.BlkioWeight > 1000))
     refuse('Range of blkio weight is from 10 to 1000')
   for (const [field, value] of [
@@ -233,6 +237,7 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
     if (Object.keys(config.ExposedPorts ?? {}).length)
       refuse('conflicting options: port exposing and the container type network mode')
     if (host.Dns?.length) refuse('conflicting options: dns and the network mode')
+    if (config.MacAddress) refuse('conflicting options: mac-address and the network mode')
     if (host.ExtraHosts?.length) refuse('conflicting options: custom host-to-IP mapping and the network mode')
   }
 }

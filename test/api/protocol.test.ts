@@ -202,6 +202,14 @@ test('a start takes no settings', async (t) => {
   t.is(refused.status, 400)
   t.regex(message(refused), /was deprecated since API v1\.22/)
   t.is((await start({})).status, 204)
+  t.is((await ask(path, 'POST', '/containers/x/start')).status, 204)
+  // As docker 20.10 starts: a type, and no body of it.
+  const typed = new Raw(path)
+  typed.socket.write(
+    'POST /containers/x/start HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n',
+  )
+  await typed.until(/^HTTP\/1\.1 204/)
+  typed.socket.destroy()
 })
 
 test('an attach that is refused is told in the form of its stream', async (t) => {

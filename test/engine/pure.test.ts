@@ -150,6 +150,12 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   const refused = (config: object, host: object): string =>
     t.throws(() => checkConfig(config, host, options), undefined, JSON.stringify([config, host]))!.message
   t.is(refused({}, { Memory: 1024 }), 'Minimum memory limit allowed is 6MB')
+  t.is(refused({}, { CpuShares: 1 }), 'the minimum allowed cpu-shares is 2')
+  t.is(refused({}, { CpuShares: 1e6 }), 'the maximum allowed cpu-shares is 262144')
+  t.is(
+    refused({ MacAddress: '02:00:00:00:00:01' }, { NetworkMode: 'container:x' }),
+    'conflicting options: mac-address and the network mode',
+  )
   t.is(refused({}, { MemoryReservation: 1024 }), 'Minimum memory reservation allowed is 6MB')
   t.is(refused({}, { KernelMemory: 1024 }), 'Minimum kernel memory limit allowed is 6MB')
   t.is(refused({}, { CpusetMems: '3-' }), 'Invalid value 3- for cpuset mems: invalid format: 3-')

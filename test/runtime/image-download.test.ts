@@ -2,6 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import test from 'ava'
+import type { ShoalError } from '../../src/common/index.js'
 import { download } from '../../src/runtime/image/download.js'
 
 test('a file is read from its URL, through redirects and without a scheme; what is not there is told as such', async (t) => {
@@ -16,7 +17,13 @@ test('a file is read from its URL, through redirects and without a scheme; what 
   const { signal } = new AbortController()
   for (const source of [`http://${host}/file`, `${host}/file`, `${host}/moved`])
     t.is(await text(await download(source, signal)), 'content')
-  await t.throwsAsync(download(`${host}/other`, signal), { message: /404/, kind: 'notFound' } as never)
-  await t.throwsAsync(download(`${host}/broken`, signal), { message: /500/, kind: 'internal' } as never)
-  await t.throwsAsync(download('127.0.0.1:9/file', signal), { kind: 'internal' } as never)
+  for (const [source, kind, message] of [
+    [`${host}/other`, 'notFound', /404/],
+    [`${host}/broken`, 'internal', /500/],
+    ['127.0.0.1:9/file', 'internal', /127\.0\.0\.1:9/],
+    ['http://', 'invalid', /is not a URL/],
+  ] as const) {
+    const e = await t.throwsAsync<ShoalError>(download(source, signal), { message })
+    t.is(e.kind, kind)
+  }
 })

@@ -10,7 +10,7 @@ import type {
   HostConfig,
   LogQuery,
 } from '../../engine/index.js'
-import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, object } from '../body.js'
+import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { olderInspect, olderStats } from '../convert/legacy.js'
@@ -174,8 +174,9 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       return reply.code(204).send()
     })
   }
-  act('start', async (id, _q, { body }) => {
-    if (body && Object.keys(body).length > 0)
+  act('start', async (id, _q, { headers }) => {
+    // More than "null" or "{}"; clients send types without bodies.
+    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7)
       throw invalid(
         'startBody',
         'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
@@ -318,7 +319,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
         .flatMap((c) => c.split('\n'))
         .filter((c) => c.trim() !== ''),
       pause: bool(q, 'pause', true),
-      config: request.body ? object<ContainerConfig>(request.body, CONTAINER_BODY, 'commit') : undefined,
+      config:
+        request.body && !(request.body instanceof NotJson)
+          ? object<ContainerConfig>(request.body, CONTAINER_BODY, 'commit')
+          : undefined,
     })
     reply.code(201)
     return { Id: id }
