@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
@@ -75,6 +76,8 @@ export function endpointSettings(
   settings: EndpointSettings | null,
 ): EndpointSettings {
   const ipam = settings?.IPAMConfig
+  if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
+    throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
   if (PREDEFINED.has(networkName)) {
     if (ipam?.IPv4Address || ipam?.IPv6Address)
       throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')

@@ -145,3 +145,37 @@ test.serial("a commit's labels are the container's and its own", async (t) => {
   await ok(m1, 'rm', 'labelled')
   await ok(m1, 'rmi', Id)
 })
+
+test.serial('a link is a name of its container, follows its renaming, and can be removed alone', async (t) => {
+  await ok(m1, 'run', '-d', '--name', 'child', image, 'sleep', '60')
+  await ok(m1, 'create', '--name', 'parent', '--link', 'child:one', '--link', 'child', image, 'true')
+  const links = async (): Promise<string[] | null> =>
+    (await call<{ HostConfig: { Links: string[] | null } }>(m1.socket, 'GET', '/containers/parent/json')).HostConfig
+      .Links
+  const names = async (): Promise<string[][]> =>
+    (await call<{ Names: string[] }[]>(m1.socket, 'GET', '/containers/json')).map((c) => c.Names)
+  t.deepEqual(await names(), [['/child', '/parent/child', '/parent/one']])
+  await ok(m1, 'rename', 'child', 'kid')
+  t.deepEqual(await links(), ['/kid:/parent/one', '/kid:/parent/child'])
+  await answered(t, ['DELETE', '/containers/parent/one?link=1'], 204)
+  t.deepEqual(await links(), ['/kid:/parent/child'])
+  await answered(t, ['DELETE', '/containers/parent/one?link=1'], 404, 'No such link: parent/one')
+  await answered(t, ['DELETE', '/containers/nobody/one?link=1'], 404, /^Could not get parent container for the link/)
+  await answered(t, ['DELETE', '/containers/parent?link=1'], 409, /^Conflict, cannot remove the default link name/)
+  await answered(t, ['DELETE', '/containers/parent/child?link=1'], 204)
+  t.is(await links(), null)
+  await ok(m1, 'rm', '-f', 'parent', 'kid')
+})
+
+test.serial('an update that cannot hold is refused', async (t) => {
+  await ok(m1, 'run', '-d', '--rm', '--name', 'brief', image, 'sleep', '60')
+  await answered(
+    t,
+    ['POST', '/containers/brief/update', { RestartPolicy: { Name: 'always' } }],
+    400,
+    'Restart policy cannot be updated because AutoRemove is enabled for the container',
+  )
+  await ok(m1, 'rm', '-f', 'brief')
+  const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
+  await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
+})

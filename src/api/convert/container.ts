@@ -112,8 +112,13 @@ const mountsJson = (c: ContainerView): object[] =>
     Propagation: p.propagation,
   }))
 
+interface Summary extends Record<string, unknown> {
+  readonly Id: string
+  readonly Names: readonly string[]
+}
+
 /** An element of GET /containers/json. */
-export function containerSummary(c: ContainerView, nowMs: number): Record<string, unknown> {
+export function containerSummary(c: ContainerView, nowMs: number): Summary {
   const command = [c.path, ...c.args].map((a) => (/[\s"']/.test(a) ? `'${a}'` : a)).join(' ')
   return {
     Id: c.id,

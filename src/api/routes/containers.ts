@@ -10,6 +10,7 @@ import type {
   HostConfig,
   LogQuery,
 } from '../../engine/index.js'
+import { linkNames } from '../../engine/index.js'
 import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
@@ -71,9 +72,12 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       )
       .sort((a, b) => b.createdMs - a.createdMs)
     if (limit !== null && limit > 0) found = found.slice(0, limit)
-    const withSize = bool(q, 'size')
     const now = m.clock.now()
-    return withSize ? sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const shown = bool(q, 'size') ? await sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const others = linkNames(containers.list())
+    return others.size === 0
+      ? shown
+      : shown.map((c) => ({ ...c, Names: [...c.Names, ...(others.get(c.Id) ?? [])].sort() }))
   })
 
   app.post('/containers/create', async (request, reply) => {
@@ -280,9 +284,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     }
   })
 
-  app.delete<{ Params: Params }>('/containers/:id', async (request, reply) => {
+  // "parent/alias" names a link.
+  app.delete<{ Params: { '*': string } }>('/containers/*', async (request, reply) => {
     const q = request.query as Query
-    await containers.remove(request.params.id, {
+    await containers.remove(request.params['*'], {
       force: bool(q, 'force'),
       volumes: bool(q, 'v'),
       link: bool(q, 'link'),
