@@ -179,3 +179,23 @@ test.serial('an update that cannot hold is refused', async (t) => {
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
   await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
 })
+
+test.serial('a port in use and a tag are told as clients look for them', async (t) => {
+  await ok(m1, 'run', '-d', '--name', 'holder', '-p', '8123:80', image, 'sleep', '60')
+  await answered(t, create({ HostConfig: { PortBindings: { '80/tcp': [{ HostPort: '8123' }] } } }, 'second'), 201)
+  await answered(
+    t,
+    ['POST', '/containers/second/start'],
+    409,
+    /^Bind for 0\.0\.0\.0:8123 failed: port is already allocated/,
+  )
+  await ok(m1, 'rm', '-f', 'holder', 'second')
+  const since = Date.now() / 1000
+  await ok(m1, 'tag', image, 'other:name')
+  const { Id } = await call<{ Id: string }>(m1.socket, 'GET', '/images/other:name/json')
+  const [line = ''] = (
+    await ok(m1, 'events', '--since', String(since), '--until', String(Date.now() / 1000), '--format', '{{json .}}')
+  ).split('\n')
+  t.like(JSON.parse(line), { Type: 'image', Action: 'tag', Actor: { ID: Id, Attributes: { name: 'other:name' } } })
+  await ok(m1, 'rmi', 'other:name')
+})
