@@ -5,6 +5,11 @@ type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words' | 'o
  * strings, "objects" an array of objects, "lists" an object of arrays of objects (or nulls). */
 export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape }
 
+/** Stands for a body that says it is something else than JSON; it is still to be read from the request. */
+export class NotJson {
+  constructor(readonly contentType: string) {}
+}
+
 const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
 
 /**
@@ -12,6 +17,8 @@ const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v)
  * field, what came and what is wanted. Fields that the table does not know are kept.
  */
 export function object<T extends object>(body: unknown, shape: Shape, what: string): T {
+  if (body instanceof NotJson)
+    throw invalid('badContentType', `Content-Type specified (${body.contentType}) must be 'application/json'`)
   if (body === undefined || body === null) throw invalid('bodyMissing', `${what}: a JSON body is needed`)
   if (typeof body !== 'object' || Array.isArray(body))
     throw invalid('badBody', `${what}: the body must be a JSON object, not ${typeName(body)}`)
@@ -85,6 +92,74 @@ const health: Shape = {
   Retries: 'number',
 }
 
+export const HOST_CONFIG: Shape = {
+  Binds: 'string[]',
+  ContainerIDFile: 'string',
+  LogConfig: { Type: 'string', Config: 'map' },
+  NetworkMode: 'string',
+  PortBindings: 'lists',
+  RestartPolicy: { Name: 'string', MaximumRetryCount: 'number' },
+  AutoRemove: 'boolean',
+  VolumeDriver: 'string',
+  VolumesFrom: 'string[]',
+  Mounts: 'objects',
+  ConsoleSize: 'array',
+  Annotations: 'map',
+  CapAdd: 'words',
+  CapDrop: 'words',
+  CgroupnsMode: 'string',
+  Dns: 'string[]',
+  DnsOptions: 'string[]',
+  DnsSearch: 'string[]',
+  ExtraHosts: 'string[]',
+  GroupAdd: 'string[]',
+  IpcMode: 'string',
+  Links: 'string[]',
+  OomScoreAdj: 'number',
+  PidMode: 'string',
+  Privileged: 'boolean',
+  PublishAllPorts: 'boolean',
+  ReadonlyRootfs: 'boolean',
+  SecurityOpt: 'string[]',
+  StorageOpt: 'map',
+  Tmpfs: 'map',
+  UTSMode: 'string',
+  UsernsMode: 'string',
+  ShmSize: 'number',
+  Sysctls: 'map',
+  Runtime: 'string',
+  Isolation: 'string',
+  CpuShares: 'number',
+  Memory: 'number',
+  NanoCpus: 'number',
+  CgroupParent: 'string',
+  BlkioWeight: 'number',
+  BlkioWeightDevice: 'objects',
+  BlkioDeviceReadBps: 'objects',
+  BlkioDeviceWriteBps: 'objects',
+  BlkioDeviceReadIOps: 'objects',
+  BlkioDeviceWriteIOps: 'objects',
+  CpuPeriod: 'number',
+  CpuQuota: 'number',
+  CpuRealtimePeriod: 'number',
+  CpuRealtimeRuntime: 'number',
+  CpusetCpus: 'string',
+  CpusetMems: 'string',
+  Devices: 'objects',
+  DeviceCgroupRules: 'string[]',
+  DeviceRequests: 'objects',
+  KernelMemory: 'number',
+  MemoryReservation: 'number',
+  MemorySwap: 'number',
+  MemorySwappiness: 'number',
+  OomKillDisable: 'boolean',
+  PidsLimit: 'number',
+  Ulimits: 'objects',
+  Init: 'boolean',
+  MaskedPaths: 'string[]',
+  ReadonlyPaths: 'string[]',
+}
+
 export const CONTAINER_BODY: Shape = {
   Hostname: 'string',
   Domainname: 'string',
@@ -110,74 +185,12 @@ export const CONTAINER_BODY: Shape = {
   StopSignal: 'string',
   StopTimeout: 'number',
   Shell: 'string[]',
-  HostConfig: {
-    Binds: 'string[]',
-    ContainerIDFile: 'string',
-    LogConfig: { Type: 'string', Config: 'map' },
-    NetworkMode: 'string',
-    PortBindings: 'lists',
-    RestartPolicy: { Name: 'string', MaximumRetryCount: 'number' },
-    AutoRemove: 'boolean',
-    VolumeDriver: 'string',
-    VolumesFrom: 'string[]',
-    Mounts: 'objects',
-    ConsoleSize: 'array',
-    Annotations: 'map',
-    CapAdd: 'string[]',
-    CapDrop: 'string[]',
-    CgroupnsMode: 'string',
-    Dns: 'string[]',
-    DnsOptions: 'string[]',
-    DnsSearch: 'string[]',
-    ExtraHosts: 'string[]',
-    GroupAdd: 'string[]',
-    IpcMode: 'string',
-    Links: 'string[]',
-    OomScoreAdj: 'number',
-    PidMode: 'string',
-    Privileged: 'boolean',
-    PublishAllPorts: 'boolean',
-    ReadonlyRootfs: 'boolean',
-    SecurityOpt: 'string[]',
-    StorageOpt: 'map',
-    Tmpfs: 'map',
-    UTSMode: 'string',
-    UsernsMode: 'string',
-    ShmSize: 'number',
-    Sysctls: 'map',
-    Runtime: 'string',
-    Isolation: 'string',
-    CpuShares: 'number',
-    Memory: 'number',
-    NanoCpus: 'number',
-    CgroupParent: 'string',
-    BlkioWeight: 'number',
-    BlkioWeightDevice: 'objects',
-    BlkioDeviceReadBps: 'objects',
-    BlkioDeviceWriteBps: 'objects',
-    BlkioDeviceReadIOps: 'objects',
-    BlkioDeviceWriteIOps: 'objects',
-    CpuPeriod: 'number',
-    CpuQuota: 'number',
-    CpuRealtimePeriod: 'number',
-    CpuRealtimeRuntime: 'number',
-    CpusetCpus: 'string',
-    CpusetMems: 'string',
-    Devices: 'objects',
-    DeviceCgroupRules: 'string[]',
-    DeviceRequests: 'objects',
-    MemoryReservation: 'number',
-    MemorySwap: 'number',
-    MemorySwappiness: 'number',
-    OomKillDisable: 'boolean',
-    PidsLimit: 'number',
-    Ulimits: 'objects',
-    Init: 'boolean',
-    MaskedPaths: 'string[]',
-    ReadonlyPaths: 'string[]',
-  },
+  HostConfig: HOST_CONFIG,
   NetworkingConfig: { EndpointsConfig: 'object' },
 }
+
+/** With the places where clients of before API 1.18 wrote what belongs to the host. */
+export const CREATE_BODY: Shape = { Cpuset: 'string', ...HOST_CONFIG, ...CONTAINER_BODY }
 
 export const EXEC_BODY: Shape = {
   AttachStdin: 'boolean',

@@ -106,4 +106,4 @@ export interface ApiModules {
 }
 
 export const API_VERSION = '1.50'
-export const MIN_API_VERSION = '1.24'
+export const MIN_API_VERSION = '1.12'

@@ -75,7 +75,7 @@ export class Filters {
       if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed))
         throw invalid('badFilter', 'invalid filter: not a JSON object')
       for (const [key, value] of Object.entries(parsed)) {
-        if (!accepted.includes(key)) throw invalid('badFilter', `invalid filter '${key}'`)
+        if (!accepted.includes(key)) throw invalid('badFilter', `Invalid filter '${key}'`)
         if (Array.isArray(value)) map.set(key, value.map(String))
         else if (value && typeof value === 'object') {
           map.set(
@@ -111,7 +111,7 @@ export class Filters {
   oneOf(key: string, accepted: readonly string[]): void {
     const bad = this.values(key).find((v) => !accepted.includes(v))
     if (bad !== undefined)
-      throw invalid('badFilter', `invalid filter '${key}=${bad}': it can be ${accepted.join(', ')}`)
+      throw invalid('badFilter', `Invalid filter '${key}=${bad}': it can be ${accepted.join(', ')}`)
   }
 
   /** No such filter, or one of its values is contained in it. */
@@ -150,7 +150,7 @@ export class Filters {
     if (v.length === 0) return absent
     if (v.some((x) => ['1', 'true', 't', 'True', 'TRUE'].includes(x))) return true
     if (v.some((x) => ['0', 'false', 'f', 'False', 'FALSE'].includes(x))) return false
-    throw invalid('badFilter', `invalid filter '${key}=${v[0]}'`)
+    throw invalid('badFilter', `Invalid filter '${key}=[${v.join(' ')}]'`)
   }
 }
 

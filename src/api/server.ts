@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
+import { NotJson } from './body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
 import { errorBody, explainFull, httpStatus } from './errors.js'
 import { registerContainers } from './routes/containers.js'
@@ -70,11 +71,13 @@ export async function createApi(modules: ApiModules): Promise<Api> {
     const m = VERSION_PREFIX.exec(request.originalUrl)
     if (m) {
       const v = m[1]!
-      if (!atLeast(v, MIN_API_VERSION))
+      if (!atLeast(v, MIN_API_VERSION)) {
+        request.apiVersion = v
         throw invalid(
           'versionTooOld',
           `client version ${v} is too old. Minimum supported API version is ${MIN_API_VERSION}, please upgrade your client to a newer version`,
         )
+      }
       if (!atLeast(API_VERSION, v))
         throw invalid(
           'versionTooNew',
@@ -83,10 +86,12 @@ export async function createApi(modules: ApiModules): Promise<Api> {
       request.apiVersion = v
     }
   })
-  // Clients compare the type of error answers to the letter; Fastify adds a charset that JSON does not have.
+  // Clients compare types and short answers to the letter: Fastify adds a charset that JSON does not have, and has not
+  // the end of line that dockerd's JSON has.
   app.addHook('onSend', async (_request, reply, payload) => {
     if (reply.getHeader('content-type') === 'application/json; charset=utf-8') reply.header('content-type', JSON_TYPE)
-    return payload
+    const isJson = reply.getHeader('content-type') === JSON_TYPE
+    return isJson && typeof payload === 'string' && payload !== '' ? `${payload}\n` : payload
   })
   app.decorate('explained', (caught: unknown) => explainFull(caught, modules.facts.dataRoot))
   app.setErrorHandler((caught, request, reply) => {
@@ -111,15 +116,9 @@ export async function createApi(modules: ApiModules): Promise<Api> {
       return
     }
     if (status === 304) reply.code(304).send()
-    else
-      reply
-        .code(status === 499 ? 500 : status)
-        .type('application/json')
-        .send(errorBody(error))
+    else sendError(request, reply, status === 499 ? 500 : status, errorBody(error).message)
   })
-  app.setNotFoundHandler((_request, reply) => {
-    reply.code(404).type('application/json').send({ message: 'page not found' })
-  })
+  app.setNotFoundHandler((request, reply) => sendError(request, reply, 404, 'page not found'))
   registerSystem(app, modules)
   registerContainers(app, modules)
   registerExec(app, modules)
@@ -194,6 +193,13 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   }
 }
 
+/** Errors were plain text before API 1.24. */
+function sendError(request: FastifyRequest, reply: FastifyReply, status: number, message: string): void {
+  reply.code(status)
+  if (atLeast(request.apiVersion, '1.24')) reply.type(JSON_TYPE).send({ message })
+  else reply.type('text/plain; charset=utf-8').send(`${message}\n`)
+}
+
 function stamp(modules: ApiModules, reply: FastifyReply): void {
   reply.header('Api-Version', API_VERSION)
   reply.header('Docker-Experimental', String(modules.facts.experimental))
@@ -204,13 +210,20 @@ function stamp(modules: ApiModules, reply: FastifyReply): void {
 /** JSON bodies are read and parsed; every other body stays a stream on request.raw. */
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser(['application/json', 'text/json'], (request: FastifyRequest, payload, done) => {
+  type Done = (error: Error | null, body?: unknown) => void
+  const parse = (request: FastifyRequest, payload: AsyncIterable<Buffer>, done: Done): void => {
     readJson(request.raw as UpgradedMessage, payload).then(
       (v) => done(null, v),
       (e) => done(e as Error),
     )
+  }
+  app.addContentTypeParser(['application/json', 'text/json'], parse)
+  app.addContentTypeParser('*', (request: FastifyRequest, payload, done) => {
+    // Up to API 1.21 the type of this one was not looked at.
+    if (!atLeast(request.apiVersion, '1.22') && /^\/exec\/[^/]+\/start$/.test(request.url))
+      parse(request, payload, done)
+    else done(null, new NotJson(request.headers['content-type'] ?? ''))
   })
-  app.addContentTypeParser('*', (_request, _payload, done) => done(null, undefined))
 }
 
 async function readJson(raw: UpgradedMessage, payload: AsyncIterable<Buffer>): Promise<unknown> {

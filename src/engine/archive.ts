@@ -96,6 +96,8 @@ async function statPlace(container: Container, place: Place, path: string): Prom
   } catch (cause) {
     throw missing(container, path, cause) // or the container ended meanwhile
   }
+  if (followsLast(path) && !stats.isDirectory())
+    throw invalid('notADirectory', `lstat ${path}: not a directory`, { path })
   const isLink = stats.isSymbolicLink()
   return {
     name: nameOf(path),

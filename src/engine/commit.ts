@@ -15,7 +15,8 @@ export async function commitContainer(
 ): Promise<Digest> {
   return container.locked(async () => {
     const { record, live } = container
-    const config = applyChanges(imageConfig({ ...record.config, ...options.config }), options.changes)
+    const own = { ...record.config, ...options.config, Labels: { ...record.config.Labels, ...options.config?.Labels } }
+    const config = applyChanges(imageConfig(own), options.changes)
     const pauses = options.pause && live !== null && record.status === 'running'
     if (pauses) await unlessGone(live.pause())
     try {

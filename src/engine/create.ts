@@ -5,6 +5,7 @@ import { invalid, isKind, newHexId, notFound, shortId } from '../common/index.js
 import { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
+import { resolveInRoot } from './in-root.js'
 import { commandOf, mergeConfig } from './merge-config.js'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mount-spec.js'
 import { generateName } from './names.js'
@@ -29,6 +30,8 @@ export async function createContainer(
 ): Promise<{ readonly id: string; readonly warnings: readonly string[] }> {
   const { HostConfig, NetworkingConfig, ...userConfig } = body
   const reference = userConfig.Image ?? ''
+  if (Object.keys(userConfig).length === 0)
+    throw invalid('noConfig', 'Config cannot be empty in order to create a container')
   if (reference === '') throw invalid('noImage', 'no image specified: create a container needs the name or id of one')
   const name = options.name === '' ? null : checkName(options.name)
   const image = await ctx.images.get(reference)
@@ -40,7 +43,7 @@ export async function createContainer(
   const warnings = checkConfig(config, host, ctx.options, userConfig)
   parseSecurity(host)
   const [path, ...args] = commandOf(config)
-  if (path === undefined || path === '') throw invalid('noCommand', 'no command specified', { image: reference })
+  if (path === undefined || path === '') throw invalid('noCommand', 'No command specified', { image: reference })
   nameHost(config, host, id)
   const endpoints = wantedEndpoints(ctx, id, config, host, NetworkingConfig)
   checkJoined(ctx, host)
@@ -60,6 +63,8 @@ export async function createContainer(
     ])
     const { mounts, toPopulate } = await resolveMounts(ctx, wanted, undo)
     await populateVolumes(ctx, id, toPopulate)
+    if (userConfig.WorkingDir && config.WorkingDir !== image.config.config?.WorkingDir)
+      await makeWorkingDir(ctx, id, config.WorkingDir!)
     const record: ContainerRecord = {
       version: 1,
       id,
@@ -111,19 +116,35 @@ function checkPlatform(
     )
 }
 
+/** The directory is there before the first start, for files that are copied into it, and a file in its place is told now. */
+async function makeWorkingDir(ctx: EngineContext, id: string, dir: string): Promise<void> {
+  await ctx.snapshots.withMounted(id, async (root) => {
+    const path = await resolveInRoot(root, dir)
+    try {
+      await mkdir(path, { recursive: true, mode: 0o755 })
+    } catch (caught) {
+      const { code } = caught as NodeJS.ErrnoException
+      if (code !== 'EEXIST' && code !== 'ENOTDIR') throw caught
+      throw invalid('notADirectory', `Cannot mkdir: ${dir} is not a directory`, { dir }, { cause: caught })
+    }
+  })
+}
+
 function nameHost(config: ContainerConfig, host: HostConfig, id: string): void {
   if (sharedWith(host.NetworkMode!) !== null) return
   // In the host's network the container is known by the host's name.
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostname() : shortId(id)
 }
 
-/** Containers whose namespaces are to be joined must exist; their ids are kept, since names may change. */
+/** Of containers whose namespaces are to be joined the ids are kept, since names may change. */
 function checkJoined(ctx: EngineContext, host: HostConfig): void {
   for (const field of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const mode = host[field] ?? ''
     if (!mode.startsWith('container:')) continue
-    const other = ctx.registry.find(mode.slice('container:'.length))
-    host[field] = `container:${other.id}`
+    const reference = mode.slice('container:'.length)
+    // A container for the network is looked for when this one starts: it may be made later.
+    if (field === 'NetworkMode' && !ctx.registry.has(reference)) continue
+    host[field] = `container:${named(() => ctx.registry.find(reference)).id}`
   }
   for (const link of host.Links ?? [])
     named(() => ctx.registry.find(link.split(':')[0]!), `could not get container for ${link.split(':')[0]}: `)

@@ -88,7 +88,7 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
         hub.publish({
           type: 'image',
           action,
-          actorId: action === 'delete' ? id : name || id,
+          actorId: action === 'pull' || action === 'push' ? name : id,
           attributes: { name },
           scope: 'local',
         }),

@@ -2,8 +2,8 @@ import { BoundedQueue, type Clock, Emitter } from '../common/index.js'
 import type { EventService } from './contract.js'
 import type { EngineEvent } from './types.js'
 
-/** Events kept for `since`. */
-const KEPT_EVENTS = 1024
+/** Events kept for `since`: as many as dockerd keeps. */
+const KEPT_EVENTS = 256
 /** How far one reader may fall behind before its stream is ended. */
 const READER_LIMIT = 16_384
 

@@ -20,15 +20,16 @@ export class ExecInstance {
   hasBeenStarted = false
   isRunning = false
   exitCode: number | null = null
+  isLost = false
 
   constructor(
     readonly container: Container,
     readonly config: ExecConfig,
   ) {}
 
-  /** The container's first process is gone, and this one with it. */
+  /** The container's first process is gone: an exec that was not started by then is no more. */
   containerEnded(): void {
-    if (!this.isRunning && this.exitCode === null) this.exitCode = 137
+    if (!this.hasBeenStarted) this.isLost = true
   }
 
   view(): ExecView {
@@ -63,7 +64,7 @@ export class Execs {
   /** @throws notFound `noSuchExec`. */
   find(id: string): ExecInstance {
     const exec = this.#byId.get(id)
-    if (!exec) throw notFound('noSuchExec', `No such exec instance: ${id}`, { id })
+    if (!exec || exec.isLost) throw notFound('noSuchExec', `No such exec instance: ${id}`, { id })
     return exec
   }
 

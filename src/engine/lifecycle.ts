@@ -305,7 +305,7 @@ export async function killContainer(ctx: EngineContext, container: Container, si
   const signal = parseSignal(signalText || 'SIGKILL')
   const { record } = container
   if (!container.isRunning || !container.live)
-    throw conflict('notRunning', `cannot kill container: ${container.name}: container ${container.id} is not running`, {
+    throw conflict('notRunning', `Container ${container.id} is not running`, {
       id: container.id,
     })
   const isEnd = signal === SIGKILL || signal === parseSignal(record.config.StopSignal || String(SIGTERM))
@@ -373,7 +373,7 @@ export async function removeContainer(
     if (!options.force)
       throw conflict(
         'running',
-        `cannot remove container "/${container.name}": container is ${record.status}: stop the container before removing or force remove`,
+        `You cannot remove a ${record.status} container ${container.id}. ${record.status === 'paused' ? 'Unpause and then stop' : 'Stop'} the container before attempting removal or force remove`,
         { id: container.id },
       )
     container.isRestarting = true // no auto-remove beside this one
@@ -388,7 +388,7 @@ export async function removeContainer(
   await container.lock.run(async () => {
     if (container.isGone) return // removed while we waited
     if (container.isRunning && !options.force)
-      throw conflict('running', `cannot remove container "/${container.name}": container is running`, {
+      throw conflict('running', `You cannot remove a running container ${container.id}: it was started just now`, {
         id: container.id,
       })
     cancelRestart(container)

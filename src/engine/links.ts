@@ -1,6 +1,7 @@
 import { conflict, shortId } from '../common/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
+import type { ContainerView } from './contract.js'
 
 interface Link {
   readonly reference: string
@@ -37,6 +38,37 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
       )
     return [...new Set([alias, shortId(other.id), other.name])].map((name) => `${name}:${address}`)
   })
+}
+
+export function aliasOf(link: string): string {
+  const [reference = '', alias = reference] = link.split(':')
+  return alias
+}
+
+/** Links name a container: they follow it when it is renamed. */
+export async function renameInLinks(ctx: EngineContext, oldName: string, newName: string): Promise<void> {
+  for (const { record } of ctx.registry.all()) {
+    const links = record.hostConfig.Links
+    if (!links?.some((link) => link.split(':')[0] === oldName)) continue
+    record.hostConfig.Links = links.map((link) =>
+      link.split(':')[0] === oldName ? `${newName}:${aliasOf(link)}` : link,
+    )
+    await ctx.store.put(record)
+  }
+}
+
+/** The names that containers have in others by links, "/other/alias", by id. */
+export function linkNames(
+  containers: readonly Pick<ContainerView, 'id' | 'name' | 'hostConfig'>[],
+): Map<string, string[]> {
+  const names = new Map<string, string[]>()
+  for (const parent of containers)
+    for (const link of parent.hostConfig.Links ?? []) {
+      const reference = link.split(':')[0]!
+      const child = containers.find((c) => c.name === reference || c.id.startsWith(reference))
+      if (child) names.set(child.id, [...(names.get(child.id) ?? []), `/${parent.name}/${aliasOf(link)}`])
+    }
+  return names
 }
 
 /** HostConfig.Links as inspect shows them: "/name:/container/alias". */

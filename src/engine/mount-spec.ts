@@ -48,6 +48,9 @@ const refuse = (message: string, fields: Record<string, unknown>): never => {
   throw invalid('invalidMount', message, fields)
 }
 
+const invalidVolumeName = (name: string): string =>
+  `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`
+
 function checkDestination(destination: string, whole: string): string {
   if (!destination.startsWith('/'))
     refuse(
@@ -73,11 +76,7 @@ export function parseBind(text: string, volumeDriver: string): WantedMount {
   if (parts.length === 2 && !parts[1]!.startsWith('/')) parts.unshift('')
   const [source, destination, mode = ''] = parts.length === 1 ? ['', parts[0]!] : (parts as [string, string, string?])
   const type = source.startsWith('/') ? 'bind' : 'volume'
-  if (type === 'volume' && source !== '' && !NAME.test(source))
-    refuse(
-      `create ${source}: "${source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
-      { mount: text },
-    )
+  if (type === 'volume' && source !== '' && !NAME.test(source)) refuse(invalidVolumeName(source), { mount: text })
   const mount = {
     ...plain(type, source, checkDestination(destination, text)),
     mode: mode || (type === 'volume' ? 'z' : ''),
@@ -97,7 +96,7 @@ export function parseBind(text: string, volumeDriver: string): WantedMount {
 /** One entry of HostConfig.Mounts (`--mount`). @throws invalid `invalidMount`. */
 export function fromMountSpec(spec: MountSpec): WantedMount {
   const bad = (why: string): never =>
-    refuse(`invalid mount config for type "${spec.Type}": ${why}`, { target: spec.Target })
+    refuse(`invalid mount config for type "${spec.Type ?? ''}": ${why}`, { target: spec.Target })
   if (!spec.Target) bad('field Target must not be empty')
   const destination = spec.Target.startsWith('/')
     ? posix.normalize(spec.Target).replace(/(.)\/$/, '$1')
@@ -122,7 +121,8 @@ export function fromMountSpec(spec: MountSpec): WantedMount {
     case 'volume': {
       if (spec.BindOptions) bad('field BindOptions must not be specified')
       if (spec.TmpfsOptions) bad('field TmpfsOptions must not be specified')
-      if (spec.Source && !NAME.test(spec.Source)) bad(`invalid volume name: "${spec.Source}"`)
+      if (spec.Source && !NAME.test(spec.Source)) bad(invalidVolumeName(spec.Source))
+      if (spec.ReadOnly && !spec.Source) bad('must not set ReadOnly mode when using anonymous volumes')
       const subpath = spec.VolumeOptions?.Subpath ?? ''
       if (subpath && (subpath.startsWith('/') || posix.normalize(subpath).startsWith('..')))
         bad('subpath must be a relative path within the volume')
@@ -153,7 +153,7 @@ export function fromMountSpec(spec: MountSpec): WantedMount {
       }
     }
     default:
-      return refuse(`mount type ${spec.Type} is not supported on this platform`, { target: spec.Target })
+      return bad('mount type unknown')
   }
 }
 

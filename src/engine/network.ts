@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
@@ -25,6 +26,10 @@ function namedNetwork(ctx: EngineContext, reference: string): NetworkRecord {
   }
 }
 
+/** dockerd's sentence for more than one endpoint at creation, which its API takes since 1.44. */
+export const manyEndpoints = (names: readonly string[]): string =>
+  `Container cannot be connected to network endpoints: ${names.join(', ')}`
+
 /** The endpoints a new container is to have, by network name; checks that the networks exist. */
 export function wantedEndpoints(
   ctx: EngineContext,
@@ -40,10 +45,18 @@ export function wantedEndpoints(
       throw invalid('networkMode', 'conflicting options: cannot attach to networks with the container network mode')
     return {}
   }
+  const givenNetwork = (reference: string): NetworkRecord => {
+    try {
+      return namedNetwork(ctx, reference)
+    } catch (e) {
+      if (given.length === 1) throw e
+      throw invalid('noSuchNetwork', `${manyEndpoints(given.map(([name]) => name))}: ${(e as Error).message}`)
+    }
+  }
   const wanted: Record<string, EndpointSettings> = {}
   const primary = namedNetwork(ctx, mode)
   for (const [reference, settings] of given) {
-    const network = namedNetwork(ctx, reference === 'default' ? 'bridge' : reference)
+    const network = givenNetwork(reference === 'default' ? 'bridge' : reference)
     if ((mode === 'host' || mode === 'none') && network.id !== primary.id)
       throw invalid(
         'networkMode',
@@ -63,6 +76,8 @@ export function endpointSettings(
   settings: EndpointSettings | null,
 ): EndpointSettings {
   const ipam = settings?.IPAMConfig
+  if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
+    throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
   if (PREDEFINED.has(networkName)) {
     if (ipam?.IPv4Address || ipam?.IPv6Address)
       throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
@@ -176,6 +191,14 @@ function networkEvent(
   })
 }
 
+const sharesNetwork = (): Error =>
+  invalid(
+    'sharedNetwork',
+    'container sharing network namespace with another container or host cannot be connected to any other network',
+  )
+const ofHost = (): Error =>
+  invalid('hostNetwork', 'container cannot be disconnected from host network or connected to host network')
+
 export async function connect(
   ctx: EngineContext,
   container: Container,
@@ -184,15 +207,13 @@ export async function connect(
 ): Promise<void> {
   const network = ctx.networks.findNetwork(networkReference)
   const { record } = container
-  if (sharedWith(record.networkMode) !== null)
-    throw conflict(
-      'sharedNetwork',
-      'container sharing network namespace with another container or host cannot be connected to any other network',
-    )
-  if (record.networkMode === 'host' || network.name === 'host')
-    throw conflict(
-      'hostNetwork',
-      'cannot connect container to host network - container must be created in host network mode',
+  if (sharedWith(record.networkMode) !== null) throw sharesNetwork()
+  if (record.networkMode === 'host') throw sharesNetwork()
+  if (network.name === 'host') throw ofHost()
+  if (network.name === 'none' || record.endpoints.none)
+    throw invalid(
+      'noneNetwork',
+      'container cannot be connected to multiple networks with one of the networks in private (none) mode',
     )
   if (record.endpoints[network.name])
     throw conflict('endpointExists', `endpoint with name ${container.name} already exists in network ${network.name}`)
@@ -214,11 +235,7 @@ export async function disconnect(
 ): Promise<void> {
   const network = ctx.networks.findNetwork(networkReference)
   const { record } = container
-  if (record.networkMode === 'host' || network.name === 'host')
-    throw conflict(
-      'hostNetwork',
-      'cannot disconnect container from host network - container was created in host network mode',
-    )
+  if (record.networkMode === 'host' || network.name === 'host') throw ofHost()
   if (!record.endpoints[network.name]) {
     if (force) return
     throw conflict('notConnected', `container ${container.id} is not connected to network ${network.name}`)

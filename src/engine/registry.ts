@@ -1,4 +1,4 @@
-import { conflict, notFound } from '../common/index.js'
+import { conflict, invalid, isKind, notFound } from '../common/index.js'
 import type { Container } from './container.js'
 
 /** All containers by id and name. Names are reserved before the record is on disk, so that two creations cannot share one. */
@@ -41,6 +41,7 @@ export class Registry {
 
   /** By id, name (a leading slash is allowed), or unique id prefix. @throws notFound `noSuchContainer`. */
   find(reference: string): Container {
+    if (reference === '') throw invalid('noName', 'invalid name or ID supplied: ""')
     const name = reference.startsWith('/') ? reference.slice(1) : reference
     const exact = this.#byId.get(reference) ?? this.#byId.get(this.#names.get(name) ?? '')
     if (exact) return exact
@@ -51,6 +52,15 @@ export class Registry {
         throw notFound('ambiguousReference', `multiple IDs found with provided prefix: ${reference}`, { reference })
     }
     throw notFound('noSuchContainer', `No such container: ${reference}`, { reference })
+  }
+
+  has(reference: string): boolean {
+    try {
+      return this.find(reference) !== undefined
+    } catch (caught) {
+      if (isKind(caught, 'notFound')) return false
+      throw caught
+    }
   }
 
   all(): readonly Container[] {

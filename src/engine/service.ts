@@ -31,6 +31,7 @@ import {
   startContainer,
   stopContainer,
 } from './lifecycle.js'
+import { aliasOf, renameInLinks } from './links.js'
 import { maxLogFiles } from './logs/drivers.js'
 import { readLog } from './logs/reader.js'
 import { connect, disconnect } from './network.js'
@@ -107,6 +108,7 @@ export class Containers implements ContainerService {
         throw caught
       }
       this.ctx.registry.release(oldName, container.id)
+      await renameInLinks(this.ctx, oldName, newName)
       containerEvent(this.ctx, container, 'rename', { oldName: `/${oldName}` })
     })
   }
@@ -119,14 +121,26 @@ export class Containers implements ContainerService {
     reference: string,
     options: { readonly force: boolean; readonly volumes: boolean; readonly link: boolean },
   ): Promise<void> {
-    const container = this.#find(reference)
     if (options.link) return this.#removeLink(reference)
-    await removeContainer(this.ctx, container, options)
+    await removeContainer(this.ctx, this.#find(reference), options)
   }
 
-  /** Links are lines of /etc/hosts here; there is no separate thing to remove. */
-  #removeLink(reference: string): never {
-    throw notFound('noSuchLink', `Could not get parent container for the link ${reference}`, { reference })
+  /** "container/alias": the next start of that container knows the alias no more. */
+  async #removeLink(reference: string): Promise<void> {
+    const [parent = '', alias] = reference.replace(/^\//, '').split('/')
+    if (alias === undefined)
+      throw conflict('defaultLink', 'Conflict, cannot remove the default link name of the container', { reference })
+    if (!this.ctx.registry.has(parent))
+      throw notFound('noSuchLink', `Could not get parent container for the link ${reference}`, { reference })
+    const container = this.#find(parent)
+    await container.locked(async () => {
+      const { hostConfig } = container.record
+      const rest = (hostConfig.Links ?? []).filter((link) => aliasOf(link) !== alias)
+      if (rest.length === hostConfig.Links?.length)
+        throw notFound('noSuchLink', `No such link: ${reference}`, { reference })
+      hostConfig.Links = rest.length > 0 ? rest : null
+      await this.ctx.store.put(container.record)
+    })
   }
 
   wait(reference: string, condition: WaitCondition, signal: AbortSignal) {

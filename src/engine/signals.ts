@@ -7,7 +7,7 @@ const NUMBERS = constants.signals as Readonly<Record<string, number>>
 
 /** "SIGTERM", "term", "15", "RTMIN+3" → number. @throws invalid `invalidSignal`. */
 export function parseSignal(text: string): number {
-  const bad = (): Error => invalid('invalidSignal', `invalid signal: ${text}`, { signal: text })
+  const bad = (): Error => invalid('invalidSignal', `Invalid signal: ${text}`, { signal: text })
   if (/^\d+$/.test(text)) {
     const number = Number(text)
     if (number < 1 || number > SIGRTMAX) throw bad()

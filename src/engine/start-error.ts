@@ -43,7 +43,7 @@ function execFailure(error: ShoalError, program: string): { readonly exitCode: n
           : `exec: "${program}": executable file not found in $PATH`,
       }
     if (errno === 'EISDIR' || (errno === 'EACCES' && detail?.endsWith('is a directory')))
-      return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": is a directory` }
+      return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": is a directory: permission denied` }
     if (errno === 'EACCES') return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": permission denied` }
     if (errno === 'ENOTDIR')
       return { exitCode: EXIT_CANNOT_INVOKE, text: `exec: "${program}": stat ${program}: not a directory` }

@@ -130,6 +130,7 @@ export interface HostConfig {
   Devices?: DeviceMapping[] | null
   DeviceCgroupRules?: string[] | null
   DeviceRequests?: { Driver?: string; Capabilities?: unknown }[] | null
+  KernelMemory?: number
   MemoryReservation?: number
   MemorySwap?: number
   MemorySwappiness?: number | null

@@ -78,6 +78,8 @@ export async function updateContainer(
         Name: changes.RestartPolicy.Name,
         MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0,
       }
+      if (merged.AutoRemove && merged.RestartPolicy.Name !== 'no')
+        throw invalid('autoRemove', 'Restart policy cannot be updated because AutoRemove is enabled for the container')
       checkRestartPolicy(merged)
     }
     const warnings = checkResources(merged)

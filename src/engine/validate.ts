@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
 import { deviceNumber } from './host.js'
 import { checkLogDriver } from './logs/drivers.js'
-import { parsePortKey } from './ports.js'
+import { parsePortKey, publications } from './ports.js'
 import { parseSignal } from './signals.js'
 import { normalizeCapability } from './spec/capabilities.js'
 import { DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS } from './spec/mounts.js'
@@ -12,6 +13,8 @@ import { parseDeviceRule } from './spec/resources.js'
 import type { ContainerConfig, HostConfig } from './types.js'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
+/** The kernel's own limit (cpu.shares). */
+const MAX_CPU_SHARES = 262_144
 const MIN_MEMORY_BYTES = 6 * 1024 * 1024
 
 /** Drops the leading slash. @throws invalid `invalidName` with docker's sentence. */
@@ -44,15 +47,19 @@ export function checkResources(host: HostConfig): string[] {
     refuse('Minimum memoryswap limit should be larger than memory limit, see usage')
   if (!host.Memory && host.MemorySwap && host.MemorySwap > 0)
     refuse('You should always set the Memory limit when using Memoryswap limit, see usage')
+  if (host.MemoryReservation && host.MemoryReservation > 0 && host.MemoryReservation < MIN_MEMORY_BYTES)
+    refuse('Minimum memory reservation allowed is 6MB')
+  if (host.KernelMemory && host.KernelMemory > 0 && host.KernelMemory < MIN_MEMORY_BYTES)
+    refuse('Minimum kernel memory limit allowed is 6MB')
   if (host.MemoryReservation && host.Memory && host.MemoryReservation > host.Memory)
     refuse('Minimum memory limit can not be less than memory reservation limit, see usage')
   if (host.MemorySwappiness != null && (host.MemorySwappiness < -1 || host.MemorySwappiness > 100))
     refuse(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
   if (host.NanoCpus && (host.CpuPeriod || host.CpuQuota))
-    refuse(`Conflicting options: Nano CPUs and CPU ${host.CpuPeriod ? 'Period' : 'Quota'} cannot both be set.`)
+    refuse(`Conflicting options: Nano CPUs and CPU ${host.CpuPeriod ? 'Period' : 'Quota'} cannot both be set`)
   if (host.NanoCpus && (host.NanoCpus < 0 || host.NanoCpus > CPUS * 1e9))
     refuse(
-      `range of CPUs is from 0.01 to ${CPUS.toFixed(2)}, as there are only ${CPUS} CPUs available; ${host.NanoCpus / 1e9} were asked for`,
+      `Range of CPUs is from 0.01 to ${CPUS.toFixed(2)}, as there are only ${CPUS} CPUs available; ${host.NanoCpus / 1e9} were asked for`,
     )
   if (host.CpuPeriod && (host.CpuPeriod < 1000 || host.CpuPeriod > 1_000_000))
     refuse('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
@@ -60,14 +67,16 @@ export function checkResources(host: HostConfig): string[] {
     refuse('CPU cfs quota can not be less than 1ms (i.e. 1000)')
   if (host.CpuShares && host.CpuShares < 0)
     refuse(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
+  if (host.CpuShares === 1) refuse('the minimum allowed cpu-shares is 2')
+  if (host.CpuShares && host.CpuShares > MAX_CPU_SHARES) refuse(`the maximum allowed cpu-shares is ${MAX_CPU_SHARES}`)
   if (host.BlkioWeight && (host.BlkioWeight < 10 || host.BlkioWeight > 1000))
     refuse('Range of blkio weight is from 10 to 1000')
   for (const [field, value] of [
     ['cpus', host.CpusetCpus],
-    ['memory nodes', host.CpusetMems],
+    ['mems', host.CpusetMems],
   ] as const)
     if (value && !/^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$/.test(value))
-      refuse(`Invalid value ${value} for cpuset ${field}`)
+      refuse(`Invalid value ${value} for cpuset ${field}: invalid format: ${value}`)
   for (const [name, value, available] of [
     ['CPUs', host.CpusetCpus, online('cpu')],
     ['memory nodes', host.CpusetMems, online('node')],
@@ -117,12 +126,10 @@ function online(what: 'cpu' | 'node'): string {
 export function checkRestartPolicy(host: HostConfig): void {
   const { Name = '', MaximumRetryCount = 0 } = host.RestartPolicy ?? {}
   if (!RESTART_POLICIES.includes(Name))
-    refuse(
-      `invalid restart policy: unknown policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
-    )
+    refuse(`invalid restart policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
   if (MaximumRetryCount !== 0 && Name !== 'on-failure')
-    refuse(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
-  if (MaximumRetryCount < 0) refuse('invalid restart policy: maximum retry count cannot be negative')
+    refuse(`maximum retry count cannot be used with restart policy '${Name}'`)
+  if (MaximumRetryCount < 0) refuse('maximum retry count cannot be negative')
   if (host.AutoRemove && Name !== '' && Name !== 'no') refuse("can't create 'AutoRemove' container with restart policy")
 }
 
@@ -145,10 +152,10 @@ export function checkConfig(
     (config.Hostname.length > 63 || !/^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$/.test(config.Hostname))
   )
     refuse(`invalid hostname format: ${config.Hostname}`)
-  for (const env of config.Env ?? [])
-    if (env === '' || env.startsWith('=')) refuse(`invalid environment variable: ${env}`)
+  for (const env of own.Env ?? []) if (env === '' || env.startsWith('=')) refuse(`invalid environment variable: ${env}`)
   for (const key of Object.keys(config.ExposedPorts ?? {})) parsePortKey(key)
-  for (const key of Object.keys(host.PortBindings ?? {})) parsePortKey(key)
+  publications(config, host)
+  for (const extra of host.ExtraHosts ?? []) checkExtraHost(extra)
   for (const c of host.CapAdd ?? []) normalizeCapability(c, 'CapAdd')
   for (const c of host.CapDrop ?? []) normalizeCapability(c, 'CapDrop')
   for (const rule of host.DeviceCgroupRules ?? [])
@@ -189,7 +196,7 @@ export function checkConfig(
     runtime !== 'runc' &&
     runtime !== 'io.containerd.runc.v2'
   )
-    refuse(`unknown or invalid runtime name: ${runtime}`)
+    refuse(`Unknown runtime specified ${runtime}`)
   for (const [target] of Object.entries(host.Tmpfs ?? {}))
     if (!target.startsWith('/')) refuse(`invalid mount path: '${target}' mount path must be absolute`)
   if (host.Links?.length && (host.NetworkMode === 'host' || host.NetworkMode?.startsWith('container:')))
@@ -197,6 +204,14 @@ export function checkConfig(
       "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
     )
   return warnings
+}
+
+/** "name:address", or Docker's word for the host itself. */
+function checkExtraHost(entry: string): void {
+  const colon = entry.indexOf(':')
+  const address = entry.slice(colon + 1)
+  if (colon < 1) refuse(`bad format for add-host: ${JSON.stringify(entry)}`)
+  if (address !== 'host-gateway' && !isIP(address)) refuse(`invalid IP address in add-host: ${JSON.stringify(address)}`)
 }
 
 function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
@@ -211,6 +226,7 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
   if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
   if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
   const mode = host.NetworkMode ?? ''
+  if (mode === 'container:') refuse('Invalid network mode: invalid container format container:<name|id>')
   if (mode === 'host')
     for (const name of Object.keys(host.Sysctls ?? {}))
       if (name.startsWith('net.')) refuse(`sysctl '${name}' not allowed in host network namespace`)
@@ -221,6 +237,7 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
     if (Object.keys(config.ExposedPorts ?? {}).length)
       refuse('conflicting options: port exposing and the container type network mode')
     if (host.Dns?.length) refuse('conflicting options: dns and the network mode')
+    if (config.MacAddress) refuse('conflicting options: mac-address and the network mode')
     if (host.ExtraHosts?.length) refuse('conflicting options: custom host-to-IP mapping and the network mode')
   }
 }

@@ -202,9 +202,9 @@ export class LocalNetworks {
     for (const n of this.#records.values())
       for (const p of n.configOnly ? [] : n.ipam.pools)
         if (overlaps(block, parseCidr(p.subnet)!))
-          throw invalid(
+          throw forbidden(
             'subnetOverlap',
-            `subnet ${pool.subnet} of network ${spec.name} overlaps ${p.subnet} of network ${n.name}: choose another`,
+            `Pool overlaps with other one on this address space: subnet ${pool.subnet} of network ${spec.name} overlaps ${p.subnet} of network ${n.name}: choose another`,
             { subnet: pool.subnet, network: n.name },
           )
     return pool

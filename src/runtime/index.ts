@@ -1,5 +1,6 @@
 export * from './container/index.js'
 export * from './contract.js'
+export { download } from './image/download.js'
 export { applyChanges } from './image/instructions.js'
 export { createImageService, type LocalImageService } from './image/service.js'
 export * from './native.js'

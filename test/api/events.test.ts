@@ -73,7 +73,7 @@ test('each filter lets its own through, several must all match, values of one ar
   ]
   for (const [filters, expected] of rows) t.deepEqual(through(filters), expected, JSON.stringify(filters))
   t.is(through({}).length, ALL.length)
-  t.throws(() => through({ nonsense: ['x'] }), { message: "invalid filter 'nonsense'" })
+  t.throws(() => through({ nonsense: ['x'] }), { message: "Invalid filter 'nonsense'" })
 })
 
 test('an event has both forms, and its time in seconds and nanoseconds', (t) => {

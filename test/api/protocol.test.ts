@@ -60,11 +60,17 @@ interface Answer {
   readonly headers: Record<string, string | string[] | undefined>
   readonly text: string
 }
-const ask = (socketPath: string, method: string, path: string, body?: object): Promise<Answer> =>
+const ask = (
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: object,
+  type = 'application/json',
+): Promise<Answer> =>
   new Promise((resolve, reject) => {
     const json = body === undefined ? undefined : JSON.stringify(body)
     const r = request(
-      { socketPath, method, path, headers: json === undefined ? {} : { 'Content-Type': 'application/json' } },
+      { socketPath, method, path, headers: json === undefined ? {} : { 'Content-Type': type } },
       (res) => {
         let text = ''
         res.on('data', (b) => {
@@ -134,26 +140,104 @@ test('_ping says what this engine is, and its place in a swarm', async (t) => {
 
 test('every answer names the API version, also a refusal; a version out of range is refused with the side that is at fault', async (t) => {
   const path = await serve(t)
-  const old = await ask(path, 'GET', '/v1.23/info')
+  const old = await ask(path, 'GET', '/v1.11/info')
   t.is(old.status, 400)
   t.is(old.headers['api-version'], '1.50')
-  t.is(old.headers['content-type'], 'application/json')
+  t.is(old.headers['content-type'], 'text/plain; charset=utf-8')
   t.is(
-    message(old),
-    'client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version',
+    old.text,
+    'client version 1.11 is too old. Minimum supported API version is 1.12, please upgrade your client to a newer version\n',
   )
   const young = await ask(path, 'GET', '/v1.99/containers/json')
   t.is(young.status, 400)
   t.is(message(young), 'client version 1.99 is too new. Maximum supported API version is 1.50')
-  for (const prefix of ['', '/v1.24', '/v1.43', '/v1.50']) {
+  for (const prefix of ['', '/v1.12', '/v1.24', '/v1.43', '/v1.50']) {
     const list = await ask(path, 'GET', `${prefix}/containers/json`)
     t.is(list.status, 200)
-    t.is(list.text, '[]')
+    t.is(list.text, '[]\n')
   }
   const lost = await ask(path, 'GET', '/v1.50/no/such/page')
   t.is(lost.status, 404)
   t.is(message(lost), 'page not found')
   t.is((await ask(path, 'OPTIONS', '/anything')).status, 200)
+})
+
+test('errors are plain text up to 1.23', async (t) => {
+  const path = await serve(t)
+  for (const [version, type, text] of [
+    ['1.23', 'text/plain; charset=utf-8', 'page not found\n'],
+    ['1.24', 'application/json', '{"message":"page not found"}\n'],
+  ] as const) {
+    const lost = await ask(path, 'GET', `/v${version}/no/such/page`)
+    t.is(lost.status, 404)
+    t.is(lost.headers['content-type'], type)
+    t.is(lost.text, text)
+  }
+})
+
+test('a body of another type than JSON is refused by that type, where JSON is needed', async (t) => {
+  const started: string[] = []
+  const path = await serve(t, {
+    containers: {
+      execInspect: (id: string) => ({ id, detachKeys: '' }),
+      execStart: async (id: string) => void started.push(id),
+    },
+  })
+  const post = (url: string, type: string) => ask(path, 'POST', url, { Detach: true }, type)
+  for (const url of ['/containers/create', '/containers/x/exec', '/exec/x/start']) {
+    const plain = await post(url, 'text/plain')
+    t.is(plain.status, 400)
+    t.is(message(plain), "Content-Type specified (text/plain) must be 'application/json'")
+  }
+  // An exec was started by any type up to 1.21.
+  t.is((await post('/v1.20/exec/x/start', 'text/plain')).status, 200)
+  t.is((await post('/v1.22/exec/x/start', 'text/plain')).status, 400)
+  t.deepEqual(started, ['x'])
+})
+
+test('a start takes no settings', async (t) => {
+  const path = await serve(t, { containers: { get: () => ({ endpoints: new Map() }), start: async () => {} } })
+  const start = (body: object) => ask(path, 'POST', '/containers/x/start', body)
+  const refused = await start({ Binds: ['/a:/b'] })
+  t.is(refused.status, 400)
+  t.regex(message(refused), /was deprecated since API v1\.22/)
+  t.is((await start({})).status, 204)
+  t.is((await ask(path, 'POST', '/containers/x/start')).status, 204)
+  // As docker 20.10 starts: a type, and no body of it.
+  const typed = new Raw(path)
+  typed.socket.write(
+    'POST /containers/x/start HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n',
+  )
+  await typed.until(/^HTTP\/1\.1 204/)
+  typed.socket.destroy()
+})
+
+test('an attach that is refused is told in the form of its stream', async (t) => {
+  const path = await serve(t, {
+    containers: {
+      get: (id: string) => {
+        throw notFound('noSuchContainer', `No such container: ${id}`)
+      },
+    },
+  })
+  const lost = await ask(path, 'POST', '/containers/nobody/attach')
+  t.is(lost.status, 404)
+  t.is(lost.headers['content-type'], 'application/vnd.docker.raw-stream')
+  t.is(lost.text, 'No such container: nobody\r\n')
+})
+
+test('a container that ended before it could be killed is an error from 1.20 on', async (t) => {
+  const path = await serve(t, {
+    containers: {
+      kill: async () => {
+        throw conflict('notRunning', 'Container abc is not running')
+      },
+    },
+  })
+  const killed = await ask(path, 'POST', '/v1.20/containers/x/kill')
+  t.is(killed.status, 409)
+  t.is(killed.text, 'Cannot kill container: x: Container abc is not running\n')
+  t.is((await ask(path, 'POST', '/v1.19/containers/x/kill')).status, 204)
 })
 
 test('filters come as a map of maps and as a map of lists; an unknown one is refused by name', async (t) => {
@@ -183,7 +267,7 @@ test('filters come as a map of maps and as a map of lists; an unknown one is ref
   t.is((await ask(path, 'GET', '/containers/json?filters=')).status, 200)
   const unknown = await ask(path, 'GET', `/containers/json?filters=${encodeURIComponent('{"colour":["red"]}')}`)
   t.is(unknown.status, 400)
-  t.is(message(unknown), "invalid filter 'colour'")
+  t.is(message(unknown), "Invalid filter 'colour'")
 })
 
 test('each kind of error has its status, and an update out of sequence the one that clients know', async (t) => {

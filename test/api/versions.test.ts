@@ -2,6 +2,7 @@
 import test from 'ava'
 import { containerInspect } from '../../src/api/convert/container.js'
 import { imageInspect, imageSummary } from '../../src/api/convert/image.js'
+import { olderInspect, olderStats } from '../../src/api/convert/legacy.js'
 import { createBodyOf } from '../../src/api/convert/older.js'
 import { streamType } from '../../src/api/streams.js'
 import type { ContainerView } from '../../src/engine/index.js'
@@ -104,6 +105,68 @@ test("the short id leaves a container's aliases at 1.45", (t) => {
     where((v) => aliases(v, 'net1').includes('www')),
     '1.24 to 1.50',
   )
+})
+
+test('up to 1.20 settings of the host stand among those of the container', (t) => {
+  const c = {
+    id: '1',
+    name: 'c',
+    createdMs: 0,
+    args: [],
+    config: {},
+    hostConfig: { CpusetCpus: '0-1', VolumeDriver: 'v' },
+    state: { status: 'exited', startedAtMs: 0, finishedAtMs: 0, pid: 0 },
+    mounts: [{ type: 'bind', source: '/s', destination: '/d', rw: false }],
+    ports: [],
+    execIds: [],
+    lower: [],
+    endpoints: new Map(),
+  } as unknown as ContainerView
+  const shown = (v: string) => olderInspect(containerInspect(c, v), c, v) as Record<string, Record<string, unknown>>
+  const last = (has: (shown: Record<string, Record<string, unknown>>) => boolean): string | undefined =>
+    ['1.12', '1.19', '1.20', '1.21', '1.24'].filter((v) => has(shown(v))).at(-1)
+  t.is(
+    last((s) => s.Config!.VolumeDriver === 'v'),
+    '1.20',
+  )
+  t.is(
+    last((s) => !('Networks' in s.NetworkSettings!)),
+    '1.20',
+  )
+  t.is(
+    last((s) => s.Config!.Cpuset === '0-1'),
+    '1.19',
+  )
+  t.is(
+    last((s) => !('Mounts' in s)),
+    '1.19',
+  )
+  t.deepEqual([shown('1.19').Volumes, shown('1.19').VolumesRW], [{ '/d': '/s' }, { '/d': false }])
+})
+
+test('up to 1.20 statistics have one network, the sum of all', (t) => {
+  const stats = { name: '/c', id: '1', read: 'r', networks: { eth0: { rx_bytes: 1 }, eth1: { rx_bytes: 2 } } }
+  t.deepEqual(olderStats(stats, '1.20'), { read: 'r', network: { rx_bytes: 3 } })
+  t.is(olderStats(stats, '1.21'), stats)
+})
+
+test("a creation's settings of the host may stand beside those of the container", (t) => {
+  const of = (body: object) => createBodyOf(body as never, '1.41')
+  t.deepEqual(of({ Image: 'a', CpuShares: 5, CapAdd: 'NET_ADMIN', Cpuset: '0' }), {
+    Image: 'a',
+    HostConfig: { CpuShares: 5, CapAdd: ['NET_ADMIN'], CpusetCpus: '0' },
+  })
+  // With a HostConfig, what it does not say of these five is taken, and no more.
+  t.deepEqual(of({ Image: 'a', Memory: 7, CpuShares: 5, Privileged: true, HostConfig: { Memory: 8 } }), {
+    Image: 'a',
+    HostConfig: { Memory: 8, CpuShares: 5 },
+  })
+})
+
+test('several networks at creation are refused before 1.44', (t) => {
+  const body = { Image: 'a', NetworkingConfig: { EndpointsConfig: { n1: {}, n2: {} } } }
+  t.throws(() => createBodyOf(body, '1.43'), { message: 'Container cannot be connected to network endpoints: n1, n2' })
+  t.deepEqual(createBodyOf(body, '1.44').NetworkingConfig, body.NetworkingConfig)
 })
 
 test('what a version did not have yet means nothing in its requests', (t) => {

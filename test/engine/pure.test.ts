@@ -156,18 +156,45 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   const refused = (config: object, host: object): string =>
     t.throws(() => checkConfig(config, host, options), undefined, JSON.stringify([config, host]))!.message
   t.is(refused({}, { Memory: 1024 }), 'Minimum memory limit allowed is 6MB')
+  t.is(refused({}, { CpuShares: 1 }), 'the minimum allowed cpu-shares is 2')
+  t.is(refused({}, { CpuShares: 1e6 }), 'the maximum allowed cpu-shares is 262144')
+  t.is(
+    refused({ MacAddress: '02:00:00:00:00:01' }, { NetworkMode: 'container:x' }),
+    'conflicting options: mac-address and the network mode',
+  )
+  t.is(refused({}, { MemoryReservation: 1024 }), 'Minimum memory reservation allowed is 6MB')
+  t.is(refused({}, { KernelMemory: 1024 }), 'Minimum kernel memory limit allowed is 6MB')
+  t.is(refused({}, { CpusetMems: '3-' }), 'Invalid value 3- for cpuset mems: invalid format: 3-')
+  t.is(
+    refused({}, { RestartPolicy: { Name: 'always', MaximumRetryCount: 2 } }),
+    "maximum retry count cannot be used with restart policy 'always'",
+  )
+  t.is(
+    refused({}, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: -2 } }),
+    'maximum retry count cannot be negative',
+  )
+  t.is(refused({}, { PortBindings: { '80/tcp': [{ HostPort: 'aa80' }] } }), 'invalid port specification: "aa80"')
+  t.is(refused({}, { ExtraHosts: ['name'] }), 'bad format for add-host: "name"')
+  t.is(refused({}, { ExtraHosts: ['name:b'] }), 'invalid IP address in add-host: "b"')
+  t.notThrows(() => checkConfig({}, { ExtraHosts: ['a:host-gateway', 'b:::1', 'c:10.0.0.1'] }, options))
+  t.is(refused({}, { Runtime: 'none' }), 'Unknown runtime specified none')
+  t.is(refused({}, { NetworkMode: 'container:' }), 'Invalid network mode: invalid container format container:<name|id>')
+  for (const env of ['', '=x']) t.is(refused({ Env: [env] }, {}), `invalid environment variable: ${env}`)
   t.is(refused({ WorkingDir: 'x' }, {}), "the working directory 'x' is invalid, it needs to be an absolute path")
   t.is(refused({}, { CapAdd: ['nope'] }), 'invalid CapAdd: unknown capability: "CAP_NOPE"')
-  t.regex(refused({}, { RestartPolicy: { Name: 'sometimes' } }), /unknown policy 'sometimes'/)
+  t.regex(refused({}, { RestartPolicy: { Name: 'sometimes' } }), /^invalid restart policy 'sometimes'/)
   t.is(
     refused({}, { AutoRemove: true, RestartPolicy: { Name: 'always' } }),
     "can't create 'AutoRemove' container with restart policy",
   )
   t.regex(refused({}, { LogConfig: { Type: 'gelf' } }), /no log driver named 'gelf'/)
-  t.regex(refused({}, { NanoCpus: 1e9, CpuQuota: 5000 }), /Conflicting options/)
-  t.regex(refused({ StopSignal: 'SIGX' }, {}), /invalid signal/)
+  t.is(
+    refused({}, { NanoCpus: 1e9, CpuQuota: 5000 }),
+    'Conflicting options: Nano CPUs and CPU Quota cannot both be set',
+  )
+  t.regex(refused({ StopSignal: 'SIGX' }, {}), /^Invalid signal: SIGX$/)
   t.regex(refused({}, { CpusetCpus: '9999' }), /^Requested CPUs are not available - requested 9999, available: \d/)
-  t.is(refused({}, { CpusetCpus: 'a-b' }), 'Invalid value a-b for cpuset cpus')
+  t.is(refused({}, { CpusetCpus: 'a-b' }), 'Invalid value a-b for cpuset cpus: invalid format: a-b')
   t.is(refused({}, { Isolation: 'hyperv' }), `Invalid isolation: "hyperv" - linux only supports 'default'`)
   t.is(
     refused({}, { DeviceRequests: [{ Driver: '', Capabilities: [['gpu']] }] }),

@@ -112,8 +112,13 @@ const mountsJson = (c: ContainerView): object[] =>
     Propagation: p.propagation,
   }))
 
+interface Summary extends Record<string, unknown> {
+  readonly Id: string
+  readonly Names: readonly string[]
+}
+
 /** An element of GET /containers/json. */
-export function containerSummary(c: ContainerView, nowMs: number): Record<string, unknown> {
+export function containerSummary(c: ContainerView, nowMs: number): Summary {
   const command = [c.path, ...c.args].map((a) => (/[\s"']/.test(a) ? `'${a}'` : a)).join(' ')
   return {
     Id: c.id,
@@ -141,6 +146,17 @@ function olderAliases(c: ContainerView): Record<string, object> {
       return [name, builtIn.includes(name) ? e : { ...e, Aliases: [...new Set([...aliases, c.id.slice(0, 12)])] }]
     }),
   )
+}
+
+/** Fields of Config that are shown where nothing was given for them. */
+const UNSET = {
+  Domainname: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
 }
 
 /** GET /containers/{id}/json. */
@@ -199,7 +215,7 @@ export function containerInspect(c: ContainerView, apiVersion: string): Record<s
       Data: { ID: c.id, LowerDir: c.lower.join(':'), MergedDir: '', UpperDir: c.upper, WorkDir: c.work },
     },
     Mounts: mountsJson(c),
-    Config: { ...c.config, Domainname: c.config.Domainname ?? '', Volumes: c.config.Volumes ?? null },
+    Config: { ...UNSET, ...c.config, Volumes: c.config.Volumes ?? null },
     NetworkSettings: {
       Bridge: '',
       SandboxID: c.sandboxKey ? c.id : '',

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { invalid, isKind } from '../../common/index.js'
+import { invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
@@ -10,14 +10,18 @@ import type {
   HostConfig,
   LogQuery,
 } from '../../engine/index.js'
-import { CONTAINER_BODY, object } from '../body.js'
+import { linkNames } from '../../engine/index.js'
+import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
+import { olderInspect, olderStats } from '../convert/legacy.js'
 import { createBodyOf } from '../convert/older.js'
 import { statsJson } from '../convert/stats.js'
+import { errorBody, httpStatus } from '../errors.js'
 import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } from '../query.js'
 import {
   acceptWebSocket,
+  atLeast,
   clientGone,
   frame,
   Gatherer,
@@ -68,17 +72,17 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       )
       .sort((a, b) => b.createdMs - a.createdMs)
     if (limit !== null && limit > 0) found = found.slice(0, limit)
-    const withSize = bool(q, 'size')
     const now = m.clock.now()
-    return withSize ? sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const shown = bool(q, 'size') ? await sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const others = linkNames(containers.list())
+    return others.size === 0
+      ? shown
+      : shown.map((c) => ({ ...c, Names: [...c.Names, ...(others.get(c.Id) ?? [])].sort() }))
   })
 
   app.post('/containers/create', async (request, reply) => {
     const q = request.query as Query
-    const body = createBodyOf(
-      object<CreateContainerBody>(request.body, CONTAINER_BODY, 'container'),
-      request.apiVersion,
-    )
+    const body = createBodyOf(object<CreateContainerBody>(request.body, CREATE_BODY, 'container'), request.apiVersion)
     await admitNetworks(m, networksOf(body))
     const made = await containers.create(body, { name: text(q, 'name'), platform: text(q, 'platform') || undefined })
     reply.code(201)
@@ -87,9 +91,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.get<{ Params: Params }>('/containers/:id/json', async (request) => {
     const c = containers.get(request.params.id)
-    if (!bool(request.query as Query, 'size')) return containerInspect(c, request.apiVersion)
+    const shown = olderInspect(containerInspect(c, request.apiVersion), c, request.apiVersion)
+    if (!bool(request.query as Query, 'size')) return shown
     const size = await containers.size(c.id)
-    return { ...containerInspect(c, request.apiVersion), SizeRw: size.rw, SizeRootFs: size.rootFs }
+    return { ...shown, SizeRw: size.rw, SizeRootFs: size.rootFs }
   })
 
   app.get<{ Params: Params }>('/containers/:id/top', async (request) => {
@@ -99,8 +104,8 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.get<{ Params: Params }>('/containers/:id/logs', async (request, reply) => {
     const q = request.query as Query
-    const c = containers.get(request.params.id)
     const query = logQuery(q, m.clock.now())
+    const c = containers.get(request.params.id)
     const entries = containers.logs(c.id, query, clientGone(request))
     const tty = c.config.Tty === true
     const decorate = { timestamps: bool(q, 'timestamps'), details: bool(q, 'details') }
@@ -135,6 +140,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const q = request.query as Query
     const stream = bool(q, 'stream', true)
     const id = containers.get(request.params.id).id
+    const shown = (...args: Parameters<typeof statsJson>) => olderStats(statsJson(...args), request.apiVersion)
     const sample = async () => (containers.get(id).state.pid > 0 ? await containers.stats(id) : null)
     if (!stream) {
       let before = null
@@ -142,7 +148,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
         before = await sample()
         if (before) await m.clock.sleep(1000)
       }
-      return statsJson(containers.get(id), await sample(), before)
+      return shown(containers.get(id), await sample(), before)
     }
     const gone = clientGone(request)
     const out = startStream(request, reply, 'application/json')
@@ -155,7 +161,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
         break // Removed while we watched: the stream just ends.
       }
       const now = await sample()
-      if (!(await writeChunk(out, `${JSON.stringify(statsJson(c, now, before))}\n`))) break
+      if (!(await writeChunk(out, `${JSON.stringify(shown(c, now, before))}\n`))) break
       before = now
       await m.clock.sleep(1000, gone).catch(() => {})
     }
@@ -163,13 +169,22 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     return reply
   })
 
-  const act = (path: string, run: (id: string, q: Query) => Promise<void>): void => {
+  const act = (
+    path: string,
+    run: (id: string, q: Query, request: FastifyRequest<{ Params: Params }>) => Promise<void>,
+  ): void => {
     app.post<{ Params: Params }>(`/containers/:id/${path}`, async (request, reply) => {
-      await run(request.params.id, request.query as Query)
+      await run(request.params.id, request.query as Query, request)
       return reply.code(204).send()
     })
   }
-  act('start', async (id) => {
+  act('start', async (id, _q, { headers }) => {
+    // More than "null" or "{}"; clients send types without bodies.
+    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7)
+      throw invalid(
+        'startBody',
+        'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
+      )
     // A network of the cluster may have been made anew since, or this node have joined anew.
     await admitNetworks(m, [...containers.get(id).endpoints.keys()])
     await containers.start(id)
@@ -180,7 +195,16 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   act('restart', (id, q) =>
     containers.restart(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
   )
-  act('kill', (id, q) => containers.kill(id, text(q, 'signal') || 'SIGKILL'))
+  act('kill', async (id, q, { apiVersion }) => {
+    try {
+      await containers.kill(id, text(q, 'signal') || 'SIGKILL')
+    } catch (e) {
+      if (isKind(e, 'invalid')) throw e
+      if (isKind(e, 'conflict') && !atLeast(apiVersion, '1.20')) return // that it ended before was fine then
+      const { kind, code, message, fields } = ShoalError.from(e)
+      throw new ShoalError(kind, code, `Cannot kill container: ${id}: ${message}`, fields, { cause: e })
+    }
+  })
   act('pause', (id) => containers.pause(id))
   act('unpause', (id) => containers.unpause(id))
   act('rename', (id, q) => {
@@ -195,7 +219,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.post<{ Params: Params }>('/containers/:id/update', async (request) => {
-    const body = object<HostConfig>(request.body, CONTAINER_BODY.HostConfig as never, 'update')
+    const body = object<HostConfig>(request.body, HOST_CONFIG, 'update')
     const { warnings } = await containers.update(request.params.id, body)
     return { Warnings: warnings.length > 0 ? warnings : null }
   })
@@ -214,7 +238,17 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     })
   }
   app.post<{ Params: Params }>('/containers/:id/attach', async (request, reply) => {
-    const attachment = await attach(request)
+    let attachment: Attachment
+    try {
+      attachment = await attach(request)
+    } catch (e) {
+      // In the stream's own form, as dockerd tells it, though nothing was upgraded.
+      return reply
+        .code(httpStatus(e))
+        .header('connection', 'close')
+        .type('application/vnd.docker.raw-stream')
+        .send(Buffer.from(`${errorBody(e).message}\r\n`))
+    }
     await pump(m, hijack(request, reply, streamType(request.apiVersion, attachment.tty)), attachment)
   })
   // The same over a websocket, where output and errors are never told apart.
@@ -250,9 +284,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     }
   })
 
-  app.delete<{ Params: Params }>('/containers/:id', async (request, reply) => {
+  // "parent/alias" names a link.
+  app.delete<{ Params: { '*': string } }>('/containers/*', async (request, reply) => {
     const q = request.query as Query
-    await containers.remove(request.params.id, {
+    await containers.remove(request.params['*'], {
       force: bool(q, 'force'),
       volumes: bool(q, 'v'),
       link: bool(q, 'link'),
@@ -294,7 +329,10 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
         .flatMap((c) => c.split('\n'))
         .filter((c) => c.trim() !== ''),
       pause: bool(q, 'pause', true),
-      config: (request.body as ContainerConfig | undefined) ?? undefined,
+      config:
+        request.body && !(request.body instanceof NotJson)
+          ? object<ContainerConfig>(request.body, CONTAINER_BODY, 'commit')
+          : undefined,
     })
     reply.code(201)
     return { Id: id }
@@ -306,6 +344,15 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   const stat = (reply: FastifyReply, s: object): void => {
     reply.header('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(s)).toString('base64'))
   }
+  /** A missing file is told with the container's name as the client wrote it. */
+  const inContainer = async <T>(id: string, work: Promise<T>): Promise<T> => {
+    try {
+      return await work
+    } catch (e) {
+      if (!(e instanceof ShoalError) || e.code !== 'noSuchPath') throw e
+      throw notFound(e.code, `Could not find the file ${e.fields.path} in container ${id}`, e.fields, { cause: e })
+    }
+  }
   const path = (q: Query): string => {
     const p = text(q, 'path')
     if (p === '') throw invalid('pathMissing', 'missing path: name the file with ?path=')
@@ -313,22 +360,36 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
     return p
   }
   app.head<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
-    stat(reply, await containers.statPath(request.params.id, path(request.query as Query)))
+    const { id } = request.params
+    stat(reply, await inContainer(id, containers.statPath(id, path(request.query as Query))))
     return reply.code(200).send()
   })
   app.get<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
-    const { stat: s, tar } = await containers.getArchive(request.params.id, path(request.query as Query))
+    const { id } = request.params
+    const { stat: s, tar } = await inContainer(id, containers.getArchive(id, path(request.query as Query)))
     stat(reply, s)
     reply.type('application/x-tar')
     return reply.send(tar)
   })
   app.put<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
     const q = request.query as Query
-    await containers.putArchive(request.params.id, path(q), request.raw, {
+    const { id } = request.params
+    const put = containers.putArchive(id, path(q), request.raw, {
       noOverwriteDirNonDir: bool(q, 'noOverwriteDirNonDir'),
       copyUidGid: bool(q, 'copyUIDGID'),
     })
+    await inContainer(id, put)
     return reply.code(200).send()
+  })
+  // The archive's forerunner, up to API 1.23.
+  app.post<{ Params: Params }>('/containers/:id/copy', async (request, reply) => {
+    if (atLeast(request.apiVersion, '1.24')) return reply.code(404).send()
+    const { Resource } = object<{ Resource?: string }>(request.body, { Resource: 'string' }, 'copy')
+    if (!Resource) throw invalid('pathMissing', 'Path cannot be empty')
+    const { id } = request.params
+    const { tar } = await inContainer(id, containers.getArchive(id, Resource))
+    reply.type('application/x-tar')
+    return reply.send(tar)
   })
 }
 
@@ -383,15 +444,14 @@ export function logQuery(q: Query, nowMs: number): LogQuery {
   const stderr = bool(q, 'stderr')
   if (!stdout && !stderr) throw invalid('noStream', 'Bad parameters: you must choose at least one stream')
   const tail = text(q, 'tail')
-  if (tail !== '' && tail !== 'all' && !/^-?\d+$/.test(tail))
-    throw invalid('badParameter', `parameter tail: "${tail}" is neither a number nor "all"`)
   return {
     stdout,
     stderr,
     follow: bool(q, 'follow'),
     sinceMs: timestamp(q, 'since', nowMs),
     untilMs: timestamp(q, 'until', nowMs),
-    tail: tail === '' || tail === 'all' || Number(tail) < 0 ? null : Number(tail),
+    // Anything but a number of lines means all of them, as dockerd takes it.
+    tail: /^\d+$/.test(tail) ? Number(tail) : null,
   }
 }
 

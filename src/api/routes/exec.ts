@@ -29,7 +29,7 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
     if (!b.Cmd || b.Cmd.length === 0) throw invalid('noCommand', 'No exec command specified')
     const c: ContainerView = containers.get(request.params.id)
     if (c.state.status === 'paused')
-      throw conflict('paused', `container ${c.id} is paused, unpause the container before exec`)
+      throw conflict('paused', `Container ${request.params.id} is paused, unpause the container before exec`)
     const id = await containers.execCreate(c.id, {
       cmd: b.Cmd,
       env: b.Env ?? [],

@@ -1,6 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { invalid, ShoalError, unimplemented } from '../../common/index.js'
-import type { Digest, Image, ImagePlatform, ProgressMessage, RegistryAuth } from '../../runtime/index.js'
+import {
+  type Digest,
+  download,
+  type Image,
+  type ImagePlatform,
+  type ProgressMessage,
+  type RegistryAuth,
+} from '../../runtime/index.js'
 import type { ApiModules } from '../contract.js'
 import { imageHistory, imageInspect, imageSummary } from '../convert/image.js'
 import { bool, Filters, int, list, type Query, text } from '../query.js'
@@ -62,14 +69,10 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
       )
     }
     if (src === '') throw invalid('noSource', 'name an image with fromImage, or a source with fromSrc')
-    if (src !== '-')
-      throw unimplemented(
-        'importUrl',
-        `import from the URL "${src}" is not supported; download it and import it from "-"`,
-      )
+    const tar = src === '-' ? request.raw : await download(src, clientGone(request))
     const repo = text(q, 'repo')
     return progress(request, reply, async (onProgress) => {
-      const image = await images.import(request.raw, {
+      const image = await images.import(tar, {
         reference: repo ? `${repo}${tag ? `:${tag}` : ''}` : undefined,
         message: text(q, 'message') || undefined,
         changes: list(q, 'changes')
@@ -101,11 +104,11 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const q = request.query as Query
     const limit = int(q, 'limit', SEARCH_LIMIT) || SEARCH_LIMIT
     if (limit < 0 || limit > SEARCH_LIMIT_MAX)
-      throw invalid('badParameter', `parameter limit: ${limit} is not between 1 and ${SEARCH_LIMIT_MAX}`)
+      throw invalid('badParameter', `Limit ${limit} is outside the range of [1, ${SEARCH_LIMIT_MAX}]`)
     const filters = Filters.parse(q, ['is-automated', 'is-official', 'stars'])
     const stars = filters.values('stars').map(Number)
     if (stars.some((n) => !Number.isInteger(n)))
-      throw invalid('badFilter', `invalid filter 'stars=${filters.values('stars')[0]}'`)
+      throw invalid('badFilter', `Invalid filter 'stars=${filters.values('stars')[0]}'`)
     const found = await images.search(text(q, 'term'), { limit, auth: registryAuth(request) })
     return found
       .filter((r) => stars.every((n) => r.stars >= n))

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance } from 'fastify'
-import { rfc3339, unauthorized, unimplemented } from '../../common/index.js'
+import { invalid, isKind, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
 import { LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
@@ -9,7 +9,7 @@ import { eventJson, eventMatches } from '../convert/event.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
 import { volumeJson } from '../convert/volume.js'
-import { Filters, type Query, timestamp } from '../query.js'
+import { Filters, type Query, text, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
 import { sized, unlessTaken } from './containers.js'
 
@@ -67,11 +67,16 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     const filters = Filters.parse(q, EVENT_FILTERS)
     const now = m.clock.now()
     const gone = clientGone(request)
-    const events = m.engine.events.subscribe({
-      sinceMs: timestamp(q, 'since', now),
-      untilMs: timestamp(q, 'until', now),
-      signal: gone,
-    })
+    // "0" is the beginning of time here, and no end at all for logs.
+    const [sinceMs, untilMs] = (['since', 'until'] as const).map((name) =>
+      text(q, name) === '0' ? 0 : timestamp(q, name, now),
+    ) as [number | null, number | null]
+    if (sinceMs !== null && untilMs !== null && sinceMs > untilMs)
+      throw invalid(
+        'badParameter',
+        `\`since\` time (${text(q, 'since')}) cannot be after \`until\` time (${text(q, 'until')})`,
+      )
+    const events = m.engine.events.subscribe({ sinceMs, untilMs, signal: gone })
     const out = startStream(request, reply, 'application/json')
     for await (const e of events) {
       if (!eventMatches(filters, e)) continue
@@ -92,16 +97,14 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
       },
       'auth',
     )
+    const registry = (body.serveraddress || 'docker.io').replace(/^https?:\/\//, '').replace(/\/.*$/, '')
     try {
-      await m.engine.images.resolveRemote(
-        `${(body.serveraddress ?? '').replace(/^https?:\/\//, '').replace(/\/.*$/, '')}/shoal-login-check:latest`,
-        { auth: body },
-      )
+      await m.engine.images.resolveRemote(`${registry}/shoal-login-check:latest`, { auth: body })
     } catch (e) {
-      // The repository is made up: any answer but "unauthorized" means that the registry took the credentials.
-      if ((e as { kind?: string }).kind === 'unauthorized')
-        throw unauthorized('loginRefused', `login attempt to ${body.serveraddress} failed: ${(e as Error).message}`)
-      if ((e as { kind?: string }).kind === 'unavailable' || (e as { kind?: string }).kind === 'internal') throw e
+      if (isKind(e, 'unauthorized'))
+        throw unauthorized('loginRefused', `login attempt to ${registry} failed: ${(e as Error).message}`)
+      // The repository is made up: that it is not there, or is not theirs, means that the registry took the credentials.
+      if (!isKind(e, 'notFound') && !isKind(e, 'forbidden')) throw e
     }
     return { Status: 'Login Succeeded', IdentityToken: '' }
   })

@@ -118,7 +118,7 @@ export function listObjects<K extends Kind>(view: ReadView, kind: K, filters: re
     .filter((f) => f.values.length > 0)
     .map((f) => {
       const test = Object.hasOwn(FILTERS[kind], f.key) ? FILTERS[kind][f.key] : undefined
-      if (!test) throw invalid('badFilter', `invalid filter '${f.key}'`, { kind, filter: f.key })
+      if (!test) throw invalid('badFilter', `Invalid filter '${f.key}'`, { kind, filter: f.key })
       return (o: Tables[K]) => test(o, f.values, view)
     })
   return candidates(view, kind, filters).filter((o) => !isHidden(kind, o) && tests.every((t) => t(o)))

@@ -130,6 +130,6 @@ function normalAddress(p: PortPublication): string {
 const portInUse = (hostIp: string, port: number, protocol: string) =>
   conflict(
     'portInUse',
-    `cannot publish ${hostIp}:${port}/${protocol}: the port is already in use on this host; choose another or stop what holds it`,
+    `Bind for ${hostIp}:${port} failed: port is already allocated: ${protocol} ${port} is in use on this host, choose another or stop what holds it`,
     { hostIp, hostPort: port, protocol },
   )

@@ -81,6 +81,8 @@ class Service implements LocalImageService {
 
   async tag(source: string, target: string): Promise<void> {
     const ref = targetReference(target)
+    if (ref.path === 'library/sha256')
+      throw invalid('badReference', 'refusing to create an ambiguous tag using digest algorithm as name')
     await this.store.exclusive(async () => {
       const { record, reference } = this.store.need(source)
       await this.store.db.commit([

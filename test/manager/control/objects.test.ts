@@ -84,7 +84,7 @@ test('node filters: id, name, role, engine and node labels, membership; an unkno
   t.deepEqual(await ids({ membership: ['accepted'] }), [a.id, b.id])
   t.deepEqual(await ids({ membership: ['pending'] }), [])
   t.deepEqual(await ids({ id: [a.id.slice(0, 6)] }), [a.id])
-  await t.throwsAsync(ids({ colour: ['red'] }), { message: "invalid filter 'colour'" })
+  await t.throwsAsync(ids({ colour: ['red'] }), { message: "Invalid filter 'colour'" })
   await t.throwsAsync(ids({ role: ['boss'] }), { message: "Invalid filter 'role=boss'" })
 })
 
