@@ -78,7 +78,7 @@ run('networks are isolated from each other, internal ones from the outside too',
     await t.throwsAsync(
       h.network('over', { ipam: { driver: 'default', options: {}, pools: [{ subnet: front.ipam.pools[0]!.subnet }] } }),
     ),
-    { kind: 'invalid', code: 'subnetOverlap' },
+    { kind: 'forbidden', code: 'subnetOverlap' },
   )
   const small = await h.network('small', {
     ipam: { driver: 'default', options: {}, pools: [{ subnet: '10.99.0.0/30' }] },
