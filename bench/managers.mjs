@@ -1,13 +1,56 @@
-// npm run bench -- managers: real daemons on a lab, driven through the Engine API.
+// npm run bench -- managers [memory|handover|snapshot|restart]... [--profile DIR]: real daemons on a lab, driven through the
+// Engine API.
 //   memory of an idle manager; a leader that is terminated: longest time between two acknowledged writes; a 100 MB snapshot to
-//   a follower under load: the leader's latency meanwhile; restart with that snapshot and 10,000 entries behind it.
+//   a follower under load: the leader's latency and its event loop meanwhile; restart with that snapshot and 10,000 entries
+//   behind it. --profile leaves CPU profiles (of the snapshot's transfer, of each start) and logs.
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { call, clock, header, SHOALD, swarm, until, withLab } from './lib.mjs'
 
 const SECRETS = 205
 const SECRET_BYTES = 500 * 1024 - 1
 const ENTRIES = 10_000
+const CASES = ['memory', 'handover', 'snapshot', 'restart']
+
+const { values: options, positionals } = parseArgs({
+  args: process.argv.slice(2),
+  allowPositionals: true,
+  options: { profile: { type: 'string' } },
+})
+const unknown = positionals.find((p) => !CASES.includes(p))
+if (unknown !== undefined) throw new Error(`no case "${unknown}": ${CASES.join(', ')}`)
+const wanted = (name) => positionals.length === 0 || positionals.includes(name)
+
+const probeDir = options.profile ?? mkdtempSync(join(tmpdir(), 'shoal-probe-'))
+mkdirSync(probeDir, { recursive: true })
+process.env.PROBE_DIR = probeDir
+if (options.profile) process.env.PROBE_PROFILE = '1'
+process.env.NODE_OPTIONS =
+  `${process.env.NODE_OPTIONS ?? ''} --require ${join(dirname(fileURLToPath(import.meta.url)), 'daemon-probe.cjs')}`.trim()
+/** Begins or ends a profile of the daemon. */
+const profile = (pid) => options.profile && process.kill(pid, 'SIGUSR2')
+
+const keepLogs = (hosts) => {
+  if (options.profile) for (const h of hosts) copyFileSync(h.log, join(probeDir, `${h.name}.log`))
+}
+
+/** The holds of a daemon's event loop between two moments (Unix ms), as text. */
+function held(pid, from, to) {
+  const file = join(probeDir, `${pid}.holds`)
+  const all = existsSync(file)
+    ? readFileSync(file, 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map((l) => l.split(' ').map(Number))
+        .filter(([at]) => at >= from && at <= to)
+    : []
+  const most = (i) => Math.max(0, ...all.map((h) => h[i])).toFixed(0)
+  return `${all.length} above 10 ms, the longest ${most(1)} ms; on a CPU ${most(2)} ms, ${all.filter((h) => h[2] > 10).length} above 10 ms`
+}
 
 const percentile = (values, share) => {
   const s = [...values].sort((a, b) => a - b)
@@ -83,12 +126,16 @@ const allReachable = (host, count) =>
   })
 
 header('managers: 3 daemons on one machine')
-await withLab({ name: 'bmg', subnet: '10.89.3', managers: 3, workers: 0, engine: SHOALD }, async (lab) => {
-  const hosts = lab.plan.hosts
-  await swarm(lab)
+const LAB = { name: 'bmg', subnet: '10.89.3', workers: 0, engine: SHOALD }
+
+async function memory(lab) {
+  const { hosts } = lab.plan
   await clock.sleep(20_000)
   say('memory of an idle manager (RSS)', hosts.map((h) => `${rssMb(lab.daemonPid(h)).toFixed(0)} MB`).join(', '))
+}
 
+async function handover(lab) {
+  const { hosts } = lab.plan
   const gaps = []
   for (let i = 0; i < 5; i++) {
     const leader = await leaderOf(lab, hosts[0])
@@ -109,25 +156,37 @@ await withLab({ name: 'bmg', subnet: '10.89.3', managers: 3, workers: 0, engine:
     'leader terminated: longest gap between writes',
     `median ${percentile(gaps, 0.5).toFixed(0)} ms, max ${Math.max(...gaps).toFixed(0)} ms of ${gaps.length}`,
   )
+}
 
+async function snapshot(lab) {
+  const { hosts } = lab.plan
   const leader = await leaderOf(lab, hosts[0])
   const follower = hosts.find((h) => h !== leader)
   // More than the log keeps: when it comes back it needs a snapshot.
   await lab.killDaemon(follower)
   await fill(leader)
+  const pids = [lab.daemonPid(leader)]
+  const sent = () => log(leader).split('"msg":"raft snapshot sent"').length
+  const before = sent()
+  profile(pids[0])
+  await clock.sleep(500)
+  profile(pids[0])
   let client = steady(leader)
   const begun = performance.now()
+  const from = Date.now()
   await lab.startDaemon(follower)
-  await until('the snapshot was sent', 120, async () =>
-    /"to":\d+,"index":\d+,"msg":"raft snapshot sent"/.test(log(leader)),
-  )
+  pids.push(lab.daemonPid(follower))
+  await until('the snapshot was sent', 120, async () => sent() > before)
   const took = performance.now() - begun
   await clock.sleep(1000)
   await client.end()
+  const to = Date.now()
+  for (const pid of pids) profile(pid)
   const during = client.done.filter((d) => d.at < begun + took + 1000).map((d) => d.ms)
   client = steady(leader)
   await clock.sleep(10_000)
   await client.end()
+  keepLogs(hosts)
   const normal = client.done.map((d) => d.ms)
   const line = (ms) =>
     `p50 ${percentile(ms, 0.5).toFixed(1)} ms, p99 ${percentile(ms, 0.99).toFixed(1)} ms of ${ms.length}`
@@ -136,20 +195,23 @@ await withLab({ name: 'bmg', subnet: '10.89.3', managers: 3, workers: 0, engine:
     'one client, 100 MB snapshot to a follower',
     `${line(during)}; ${(took / 1000).toFixed(1)} s from the daemon's start`,
   )
+  say("  the leader's event loop held", held(pids[0], from, to))
+  say("  the follower's event loop held, with its start", held(pids[1], from, to))
   say('  p99 ratio', (percentile(during, 0.99) / percentile(normal, 0.99)).toFixed(2))
-})
+}
 
-await withLab({ name: 'bmg', subnet: '10.89.3', managers: 1, workers: 0, engine: SHOALD }, async (lab) => {
+async function restart(lab) {
   const [m1] = lab.plan.hosts
-  await swarm(lab)
-  const restart = async () => {
+  const again = async () => {
     await lab.killDaemon(m1)
     const begun = performance.now()
     await lab.startDaemon(m1)
     await until('it answers', 60, () => call(m1.socket, 'GET', '/nodes', { timeoutMs: 60_000 }))
-    return performance.now() - begun
+    const took = performance.now() - begun
+    profile(lab.daemonPid(m1))
+    return took
   }
-  const empty = await restart()
+  const empty = await again()
   await fill(m1)
   // A snapshot holds them all: it is due with the next 10,000 entries at the latest.
   const taken = () => log(m1).split('raft snapshot taken').length
@@ -158,10 +220,28 @@ await withLab({ name: 'bmg', subnet: '10.89.3', managers: 1, workers: 0, engine:
   await until('a snapshot was taken', 60, async () => taken() > before)
   await writes(m1, ENTRIES - 500, 32)
   const times = []
-  for (let i = 0; i < 3; i++) times.push(await restart())
+  for (let i = 0; i < 3; i++) times.push(await again())
+  keepLogs([m1])
   say('restart, empty state: until the API answers', `${(empty / 1000).toFixed(2)} s`)
   say(
     'restart, 100 MB snapshot and ~10,000 entries',
     `median ${(percentile(times, 0.5) / 1000).toFixed(2)} s of ${times.length}`,
   )
-})
+}
+
+try {
+  if (wanted('memory') || wanted('handover') || wanted('snapshot'))
+    await withLab({ ...LAB, managers: 3 }, async (lab) => {
+      await swarm(lab)
+      if (wanted('memory')) await memory(lab)
+      if (wanted('handover')) await handover(lab)
+      if (wanted('snapshot')) await snapshot(lab)
+    })
+  if (wanted('restart'))
+    await withLab({ ...LAB, managers: 1 }, async (lab) => {
+      await swarm(lab)
+      await restart(lab)
+    })
+} finally {
+  if (!options.profile) rmSync(probeDir, { recursive: true, force: true })
+}
