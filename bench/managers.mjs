@@ -32,7 +32,11 @@ if (options.profile) process.env.PROBE_PROFILE = '1'
 process.env.NODE_OPTIONS =
   `${process.env.NODE_OPTIONS ?? ''} --require ${join(dirname(fileURLToPath(import.meta.url)), 'daemon-probe.cjs')}`.trim()
 /** Begins or ends a profile of the daemon. */
-const profile = (pid) => options.profile && process.kill(pid, 'SIGUSR2')
+async function profile(pid) {
+  if (!options.profile) return
+  process.kill(pid, 'SIGUSR2')
+  await clock.sleep(1000)
+}
 
 const keepLogs = (hosts) => {
   if (options.profile) for (const h of hosts) copyFileSync(h.log, join(probeDir, `${h.name}.log`))
@@ -168,9 +172,8 @@ async function snapshot(lab) {
   const pids = [lab.daemonPid(leader)]
   const sent = () => log(leader).split('"msg":"raft snapshot sent"').length
   const before = sent()
-  profile(pids[0])
-  await clock.sleep(500)
-  profile(pids[0])
+  await profile(pids[0])
+  await profile(pids[0])
   let client = steady(leader)
   const begun = performance.now()
   const from = Date.now()
@@ -181,7 +184,7 @@ async function snapshot(lab) {
   await clock.sleep(1000)
   await client.end()
   const to = Date.now()
-  for (const pid of pids) profile(pid)
+  for (const pid of pids) await profile(pid)
   const during = client.done.filter((d) => d.at < begun + took + 1000).map((d) => d.ms)
   client = steady(leader)
   await clock.sleep(10_000)
@@ -208,17 +211,20 @@ async function restart(lab) {
     await lab.startDaemon(m1)
     await until('it answers', 60, () => call(m1.socket, 'GET', '/nodes', { timeoutMs: 60_000 }))
     const took = performance.now() - begun
-    profile(lab.daemonPid(m1))
+    await profile(lab.daemonPid(m1))
     return took
   }
   const empty = await again()
   await fill(m1)
-  // A snapshot holds them all: it is due with the next 10,000 entries at the latest.
+  // One more snapshot, which holds them all: the log grows until it is due, the state does not.
   const taken = () => log(m1).split('raft snapshot taken').length
-  const before = taken()
-  await writes(m1, ENTRIES, 32)
-  await until('a snapshot was taken', 60, async () => taken() > before)
-  await writes(m1, ENTRIES - 500, 32)
+  for (let i = 0, before = taken(); taken() === before; i++) {
+    const Data = randomBytes(SECRET_BYTES).toString('base64')
+    const { ID } = await call(m1.socket, 'POST', '/secrets/create', { body: { Name: `gone${i}`, Data } })
+    await call(m1.socket, 'DELETE', `/secrets/${ID}`)
+  }
+  // One after another: writes at the same time would share entries. The next snapshot is due with the 10,000th.
+  await writes(m1, ENTRIES - 500, 1)
   const times = []
   for (let i = 0; i < 3; i++) times.push(await again())
   keepLogs([m1])

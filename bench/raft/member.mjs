@@ -186,7 +186,9 @@ const commands = {
     for (let at = 0; at < list.length; at += 1000)
       await log.append(list.slice(at, at + 1000), { term: 1, vote: 1, commit: Math.min(at + 1000, list.length) })
     machine.bytes = bytes
-    await log.saveSnapshot({ index: 1, term: 1, confState: conf }, membership, machine.snapshot(), 0)
+    await log.saveSnapshot({ index: 1, term: 1, confState: conf }, membership, machine.snapshot(), {
+      ...{ entries: 0, bytes: 0, bytesWhileSent: 0 },
+    })
     await log.close()
     return {}
   },

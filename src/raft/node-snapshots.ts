@@ -5,7 +5,7 @@ import type { ConfState, Message, RaftId } from './core/index.js'
 import type { DurableLog, Membership, SnapshotDigest } from './log/index.js'
 import type { Members } from './node-membership.js'
 import { hardStateOf } from './node-storage.js'
-import { SNAPSHOT_LOG_BYTES, SNAPSHOT_TRANSFERS_MAX } from './options.js'
+import { SNAPSHOT_TRANSFERS_MAX } from './options.js'
 
 export interface SnapshotHooks {
   readonly log: DurableLog
@@ -14,7 +14,9 @@ export interface SnapshotHooks {
   readonly logger: Logger
   readonly transport: () => RaftTransport
   readonly interval: number
-  readonly keep: number
+  /** A snapshot is due with so many bytes of log, if it is not by the interval. */
+  readonly logBytes: number
+  readonly keep: Parameters<DurableLog['saveSnapshot']>[3]
   readonly applied: () => number
   /** Steps a MsgSnap whose file is durable. */
   received(message: Message): void
@@ -45,9 +47,9 @@ export class Snapshots {
 
   /** Called after applying. The state machine's view is taken at once, written in the background. */
   maybeTake(): void {
-    const { log, interval } = this.hooks
+    const { log, interval, logBytes } = this.hooks
     const index = this.hooks.applied()
-    if (index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES))
+    if (index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.bytesSinceSnapshot > logBytes))
       this.#take()
   }
 

@@ -28,7 +28,8 @@ test('two snapshots that arrive before a slow disk installs the first are instal
       throw new Error('nothing is sent here')
     },
     interval: 1000,
-    keep: 0,
+    logBytes: 1_000_000,
+    keep: { entries: 0, bytes: 0, bytesWhileSent: 0 },
     applied: () => 0,
     received: (m) => void received.push(m),
     sent: () => {},
