@@ -27,9 +27,11 @@ const machine = {
   *snapshot() {
     for (let left = machine.bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
   },
-  restore(index, data) {
+  async restore(index, pieces) {
+    let bytes = 0
+    for await (const piece of pieces) bytes += piece.length
     machine.index = index
-    machine.bytes = data.length
+    machine.bytes = bytes
   },
 }
 

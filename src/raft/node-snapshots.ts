@@ -62,7 +62,7 @@ export class Snapshots {
     const term = log.term(index)
     invariant(typeof term === 'number', `raft: applied entry ${index} is not in the log: ${term}`)
     const meta = { index, term, confState: members.confState }
-    const pieces = begun(stateMachine.snapshot())
+    const pieces = stateMachine.snapshot()
     this.#taking = log.saveSnapshot(meta, members.membership, pieces, keep).then(
       () => {
         this.#taking = null
@@ -177,9 +177,9 @@ export class Snapshots {
       throw conflict('snapshotMissing', `the core installs snapshot ${index}, which never arrived`)
     await log.installSnapshot({ index, term, confState }, received.membership, received.digest, hardStateOf(m))
     for (const [name, r] of this.#received) if (r.index <= index) this.#received.delete(name)
-    const data = await readWhole(log)
+    const pieces = readPieces(log, () => this.#stopped)
+    await stateMachine.restore(index, pieces)
     if (this.#stopped) return
-    stateMachine.restore(index, data)
     members.reset(received.membership, confState)
     this.hooks.installed(index)
   }
@@ -199,35 +199,15 @@ export class Snapshots {
 const namesMember = (c: ConfState, id: RaftId): boolean =>
   [c.voters, c.votersOutgoing, c.learners, c.learnersNext].some((ids) => ids.includes(id))
 
-/** A generator takes its view when it is first asked, so it is asked at once. */
-function begun(pieces: Iterable<Uint8Array>): Iterable<Uint8Array> {
-  const iterator = pieces[Symbol.iterator]()
-  let next = iterator.next()
-  return {
-    [Symbol.iterator]: () => ({
-      next: () => {
-        const now = next
-        if (!now.done) next = iterator.next()
-        return now
-      },
-    }),
-  }
-}
-
-/** The whole current snapshot in one piece; checked chunk by chunk on the way. */
-export async function readWhole(log: DurableLog): Promise<Uint8Array> {
+/** The current snapshot, checked chunk by chunk on the way; ends with an error when `stopped` says true. */
+export async function* readPieces(log: DurableLog, stopped: () => boolean = () => false): AsyncGenerator<Uint8Array> {
   const snapshot = log.currentSnapshot()
-  if (snapshot === null) return new Uint8Array(0)
-  const whole = new Uint8Array(snapshot.size)
-  let at = 0
+  if (snapshot === null) return
+  let size = 0
   for await (const piece of snapshot.pieces()) {
-    invariant(
-      at + piece.length <= whole.length,
-      `raft snapshot ${snapshot.index} is longer than its ${snapshot.size} bytes`,
-    )
-    whole.set(piece, at)
-    at += piece.length
+    if (stopped()) throw unavailable('stopping', 'this raft member stops')
+    size += piece.length
+    yield piece
   }
-  invariant(at === whole.length, `raft snapshot ${snapshot.index} has ${at} of its ${snapshot.size} bytes`)
-  return whole
+  invariant(size === snapshot.size, `raft snapshot ${snapshot.index} has ${size} of its ${snapshot.size} bytes`)
 }

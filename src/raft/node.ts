@@ -31,7 +31,7 @@ import { Changes } from './node-changes.js'
 import { Members } from './node-membership.js'
 import { Proposals } from './node-proposals.js'
 import { Reads } from './node-reads.js'
-import { readWhole, Snapshots } from './node-snapshots.js'
+import { readPieces, Snapshots } from './node-snapshots.js'
 import { AppendWorker } from './node-storage.js'
 import {
   APPEND_MESSAGE_BYTES,
@@ -158,7 +158,7 @@ export class Member implements RaftNode {
     const log = this.#log
     const { confState, hardState } = log.initialState()
     this.#members = new Members(log.membership, confState)
-    if (log.snapshotIndex > 0) stateMachine.restore(log.snapshotIndex, await readWhole(log))
+    if (log.snapshotIndex > 0) await stateMachine.restore(log.snapshotIndex, readPieces(log))
     this.#applied = log.snapshotIndex
     this.#term = hardState.term
     this.#commit = hardState.commit

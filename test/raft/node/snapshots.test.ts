@@ -21,7 +21,9 @@ test('two snapshots that arrive before a slow disk installs the first are instal
     stateMachine: {
       apply: () => {},
       snapshot: () => [],
-      restore: (index, data) => void restored.push(`${index} ${Buffer.from(data).toString()}`),
+      restore: async (index, pieces) => {
+        for await (const piece of pieces) restored.push(`${index} ${Buffer.from(piece).toString()}`)
+      },
     },
     logger: nullLogger,
     transport: () => {
