@@ -81,7 +81,7 @@ async function writes(host, count, width) {
   )
 }
 
-/** 100 MB of state. A write without an answer is made again under another name. */
+/** 100 MB of state, and a snapshot that holds all of it. A write without an answer is made again under another name. */
 async function fill(host) {
   for (let i = 0, left = SECRETS; left > 0; i++)
     try {
@@ -92,6 +92,13 @@ async function fill(host) {
     } catch (e) {
       if (i > 2 * SECRETS) throw e
     }
+  // The log grows until a snapshot is due, the state does not.
+  const taken = () => log(host).split('raft snapshot taken').length
+  for (let i = 0, before = taken(); taken() === before; i++) {
+    const Data = randomBytes(SECRET_BYTES).toString('base64')
+    const { ID } = await call(host.socket, 'POST', '/secrets/create', { body: { Name: `gone${i}`, Data } })
+    await call(host.socket, 'DELETE', `/secrets/${ID}`)
+  }
 }
 
 /** One write after another until told to stop; each one's time and latency, ms. */
@@ -166,41 +173,46 @@ async function snapshot(lab) {
   const { hosts } = lab.plan
   const leader = await leaderOf(lab, hosts[0])
   const follower = hosts.find((h) => h !== leader)
+  const pid = lab.daemonPid(leader)
+  /** Latencies of one client's writes from the start of the follower's daemon until a second after `done`. */
+  const startFollower = async (done) => {
+    const client = steady(leader)
+    const from = Date.now()
+    const begun = performance.now()
+    await lab.startDaemon(follower)
+    await done()
+    const seconds = (performance.now() - begun) / 1000
+    await clock.sleep(1000)
+    await client.end()
+    return { ms: client.done.map((d) => d.ms), seconds, from, to: Date.now() }
+  }
   // More than the log keeps: when it comes back it needs a snapshot.
   await lab.killDaemon(follower)
   await fill(leader)
-  const pids = [lab.daemonPid(leader)]
+  await profile(pid)
+  await profile(pid)
   const sent = () => log(leader).split('"msg":"raft snapshot sent"').length
   const before = sent()
-  await profile(pids[0])
-  await profile(pids[0])
-  let client = steady(leader)
-  const begun = performance.now()
-  const from = Date.now()
-  await lab.startDaemon(follower)
-  pids.push(lab.daemonPid(follower))
-  await until('the snapshot was sent', 120, async () => sent() > before)
-  const took = performance.now() - begun
-  await clock.sleep(1000)
-  await client.end()
-  const to = Date.now()
-  for (const pid of pids) await profile(pid)
-  const during = client.done.filter((d) => d.at < begun + took + 1000).map((d) => d.ms)
-  client = steady(leader)
+  const during = await startFollower(() => until('the snapshot was sent', 120, async () => sent() > before))
+  const followerPid = lab.daemonPid(follower)
+  await profile(pid)
+  await profile(followerPid)
+  const client = steady(leader)
   await clock.sleep(10_000)
   await client.end()
-  keepLogs(hosts)
   const normal = client.done.map((d) => d.ms)
-  const line = (ms) =>
-    `p50 ${percentile(ms, 0.5).toFixed(1)} ms, p99 ${percentile(ms, 0.99).toFixed(1)} ms of ${ms.length}`
+  await lab.killDaemon(follower)
+  const control = await startFollower(() => clock.sleep(during.seconds * 1000))
+  keepLogs(hosts)
+  const p99 = (ms) => percentile(ms, 0.99)
+  const line = (ms) => `p50 ${percentile(ms, 0.5).toFixed(1)} ms, p99 ${p99(ms).toFixed(1)} ms of ${ms.length}`
+  const ratio = (ms) => `${(p99(ms) / p99(normal)).toFixed(2)} x normal`
   say('one client of the leader, as always', line(normal))
-  say(
-    'one client, 100 MB snapshot to a follower',
-    `${line(during)}; ${(took / 1000).toFixed(1)} s from the daemon's start`,
-  )
-  say("  the leader's event loop held", held(pids[0], from, to))
-  say("  the follower's event loop held, with its start", held(pids[1], from, to))
-  say('  p99 ratio', (percentile(during, 0.99) / percentile(normal, 0.99)).toFixed(2))
+  say('  while a follower starts that has everything', `${line(control.ms)}; p99 ${ratio(control.ms)}`)
+  say('  while one starts that gets 100 MB of snapshot', `${line(during.ms)}; p99 ${ratio(during.ms)}`)
+  say('  from its start until it has it', `${during.seconds.toFixed(1)} s`)
+  say("  the leader's event loop held", held(pid, during.from, during.to))
+  say("  the follower's event loop held, with its start", held(followerPid, during.from, during.to))
 }
 
 async function restart(lab) {
@@ -216,13 +228,6 @@ async function restart(lab) {
   }
   const empty = await again()
   await fill(m1)
-  // One more snapshot, which holds them all: the log grows until it is due, the state does not.
-  const taken = () => log(m1).split('raft snapshot taken').length
-  for (let i = 0, before = taken(); taken() === before; i++) {
-    const Data = randomBytes(SECRET_BYTES).toString('base64')
-    const { ID } = await call(m1.socket, 'POST', '/secrets/create', { body: { Name: `gone${i}`, Data } })
-    await call(m1.socket, 'DELETE', `/secrets/${ID}`)
-  }
   // One after another: writes at the same time would share entries. The next snapshot is due with the 10,000th.
   await writes(m1, ENTRIES - 500, 1)
   const times = []
