@@ -36,6 +36,9 @@ export const KEPT_LOG_BYTES = 16 * MIB
 /** More is kept while a snapshot is sent, or a newer one would have to follow it at once. */
 export const KEPT_LOG_BYTES_WHILE_SENT = 192 * MIB
 export const SNAPSHOT_CHUNK_BYTES = 1 * MIB
+/** Sent no faster: it takes the CPUs of both ends and the receiver's disk, and appends shall go first. */
+export const SNAPSHOT_BYTES_PER_S = 20 * MIB
+export const PACE_SLACK_MS = 50
 export const SNAPSHOT_TRANSFERS_MAX = 2
 
 /** Below this much free space new proposals are refused; elections and running appends still fit. */

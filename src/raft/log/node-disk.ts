@@ -36,12 +36,7 @@ class LevelStore implements KeyValueStore {
   }
 }
 
-/** A large file goes to the disk bit by bit: one fsync for all of it would keep those of the log waiting behind it. */
-const SYNC_BYTES = 4 * 1024 * 1024
-
 class NodeFileSink implements FileSink {
-  #unsynced = 0
-
   constructor(
     private readonly path: string,
     private readonly file: FileHandle,
@@ -50,10 +45,6 @@ class NodeFileSink implements FileSink {
   async write(bytes: Uint8Array): Promise<void> {
     let done = 0
     while (done < bytes.length) done += (await this.file.write(bytes, done)).bytesWritten
-    this.#unsynced += bytes.length
-    if (this.#unsynced < SYNC_BYTES) return
-    await this.file.datasync()
-    this.#unsynced = 0
   }
 
   async commit(): Promise<void> {
