@@ -24,8 +24,8 @@ const machine = {
   apply(index) {
     machine.index = index
   },
-  *snapshot() {
-    for (let left = machine.bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
+  snapshot() {
+    return fillOf(machine.bytes)
   },
   async restore(index, pieces) {
     let bytes = 0
@@ -33,6 +33,10 @@ const machine = {
     machine.index = index
     machine.bytes = bytes
   },
+}
+
+function* fillOf(bytes) {
+  for (let left = bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
 }
 
 const putOf = (bytes) =>
@@ -173,7 +177,7 @@ const commands = {
     return {}
   },
   async state() {
-    return { ...node.status(), snapshotIndex: node.inspect().log.snapshotIndex }
+    return { ...node.status(), snapshotIndex: node.inspect().log.snapshotIndex, stateBytes: machine.bytes }
   },
   /** Makes the directory of a member that is alone, with a snapshot of `bytes` and `entries` behind it. */
   async prepare({ dir, nodeId, entries, bytes }) {

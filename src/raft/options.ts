@@ -38,7 +38,8 @@ export const KEPT_LOG_BYTES_WHILE_SENT = 192 * MIB
 export const SNAPSHOT_CHUNK_BYTES = 1 * MIB
 /** Sent no faster: it takes the CPUs of both ends and the receiver's disk, and appends shall go first. */
 export const SNAPSHOT_BYTES_PER_S = 20 * MIB
-export const PACE_SLACK_MS = 50
+/** A transfer that is late makes up for no more than this. */
+export const SNAPSHOT_PACE_SLACK_MS = 50
 export const SNAPSHOT_TRANSFERS_MAX = 2
 
 /** Below this much free space new proposals are refused; elections and running appends still fit. */

@@ -3,7 +3,7 @@ import { dialGrpc, openClientStream, type TlsIdentity } from '../../common/grpc/
 import { type Clock, invalid, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import type { OutgoingSnapshot } from '../contract.js'
 import type { Message } from '../core/index.js'
-import { PACE_SLACK_MS, SNAPSHOT_BYTES_PER_S, SNAPSHOT_CHUNK_BYTES, TRANSFER_STALL_MS } from '../options.js'
+import { SNAPSHOT_BYTES_PER_S, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PACE_SLACK_MS, TRANSFER_STALL_MS } from '../options.js'
 import { toWireMeta } from './wire.js'
 
 /** Calls `stalled` when `progress` was not called for TRANSFER_STALL_MS. */
@@ -92,7 +92,9 @@ export async function sendSnapshot(options: {
         const data = piece.subarray(at, at + SNAPSHOT_CHUNK_BYTES)
         await write({ header: null, sequence: ++sequence, data })
         // What the network's own pace costs is not made up for: chunks in a row would hold up appends.
-        due = Math.max(due, options.clock.monotonic() - PACE_SLACK_MS) + (data.length / SNAPSHOT_BYTES_PER_S) * 1000
+        due =
+          Math.max(due, options.clock.monotonic() - SNAPSHOT_PACE_SLACK_MS) +
+          (data.length / SNAPSHOT_BYTES_PER_S) * 1000
         const early = due - options.clock.monotonic()
         if (early > 0) await Promise.race([options.clock.sleep(early, signal), done])
       }

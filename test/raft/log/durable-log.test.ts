@@ -88,7 +88,12 @@ for (const shape of ['write-ahead file', 'table'] as const)
     let log = await open(dir, FRESH)
     for (let i = 1; i <= 6; i++) await log.append([entry(i)], hard(1, i - 1, 9))
     // Nothing is compacted away: a lost deletion of what no one reads would be harmless, and blur the count.
-    await log.saveSnapshot({ index: 3, term: 1, confState: CONF }, MEMBERSHIP, [Buffer.from('state of three')], kept(100))
+    await log.saveSnapshot(
+      { index: 3, term: 1, confState: CONF },
+      MEMBERSHIP,
+      [Buffer.from('state of three')],
+      kept(100),
+    )
     await log.close()
     if (shape === 'table') {
       // LevelDB moves what its write-ahead file held into a table when it opens.
@@ -334,7 +339,12 @@ test('with autolock turned on no file holds the old key or what it sealed, and o
   let log = await open(dir, FRESH)
   await log.append([entry(1, 1, 'a well known secret')], hard(1, 1))
   await log.append(range(2, 50), hard(1, 50))
-  await log.saveSnapshot({ index: 40, term: 1, confState: CONF }, MEMBERSHIP, [Buffer.from('a well known secret')], kept(10))
+  await log.saveSnapshot(
+    { index: 40, term: 1, confState: CONF },
+    MEMBERSHIP,
+    [Buffer.from('a well known secret')],
+    kept(10),
+  )
   const oldKey = (JSON.parse(readFileSync(join(dir, 'keys.json'), 'utf8').slice(65)) as { dek: string }).dek
   const pending = [log.append([entry(51)], hard(1, 50)), log.rotateKek(kek), log.append([entry(52)], hard(1, 51))]
   await Promise.all(pending)
