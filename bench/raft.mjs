@@ -125,18 +125,18 @@ async function snapshotUnderLoad() {
   await ours.leader.do('grow', { bytes: SNAPSHOT_BYTES })
   while ((await ours.leader.do('state')).snapshotIndex <= applied + 500)
     await load({ clients: 512, warmupMs: 0, ms: 500 })
-  await ours.leader.do('grow', { bytes: 1 })
   const before = await load({ clients: 128 })
   const back = new Remote(away.nodeId)
   ours.members[2] = back
   back.address = (await back.do('listen', { identity: await ca.issue(back.nodeId) })).address
   const begun = performance.now()
   await back.do('start', { dir: join(dir, back.nodeId), nodeId: back.nodeId, address: back.address, bootstrap: null })
-  const during = load({ clients: 128, warmupMs: 0, ms: 2000 })
-  const wanted = (await ours.leader.do('state')).snapshotIndex
-  while ((await back.do('state')).snapshotIndex < wanted) await systemClock.sleep(20)
+  const during = load({ clients: 128, warmupMs: 0, ms: 6000 })
+  // What it has by the log alone is small.
+  while ((await back.do('state')).stateBytes < SNAPSHOT_BYTES) await systemClock.sleep(20)
   const took = performance.now() - begun
   const r = await during
+  await ours.leader.do('grow', { bytes: 1 })
   console.log(
     `${SNAPSHOT_BYTES / 1e6} MB snapshot to a follower under load: ${took.toFixed(0)} ms; leader meanwhile ${line(r)}; before ${line(before)}; p99 ratio ${(r.p99 / before.p99).toFixed(2)}`,
   )

@@ -70,10 +70,12 @@ import pb from 'protobufjs/minimal.js'
 pb.util.Long = undefined
 pb.configure()
 const EMPTY = new Uint8Array(0)
+// A large message that fills its writer's buffer is handed out without another copy.
+const isFull = (w) => w.pos > 65536 && w.buf.length - w.pos < w.pos / 8
 function codec(name, create, write, read) {
   return Object.freeze({
     name, create, write, read,
-    encode: (m) => { const w = pb.Writer.create(); write(m, w); return w.finish() },
+    encode: (m) => { const w = pb.Writer.create(); write(m, w); return w.finish(isFull(w)) },
     decode: (b) => { const r = pb.Reader.create(b); return read(r, r.len) },
   })
 }

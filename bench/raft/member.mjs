@@ -24,13 +24,19 @@ const machine = {
   apply(index) {
     machine.index = index
   },
-  *snapshot() {
-    for (let left = machine.bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
+  snapshot() {
+    return fillOf(machine.bytes)
   },
-  restore(index, data) {
+  async restore(index, pieces) {
+    let bytes = 0
+    for await (const piece of pieces) bytes += piece.length
     machine.index = index
-    machine.bytes = data.length
+    machine.bytes = bytes
   },
+}
+
+function* fillOf(bytes) {
+  for (let left = bytes; left > 0; left -= MIB) yield Buffer.alloc(Math.min(left, MIB), 'x')
 }
 
 const putOf = (bytes) =>
@@ -171,7 +177,7 @@ const commands = {
     return {}
   },
   async state() {
-    return { ...node.status(), snapshotIndex: node.inspect().log.snapshotIndex }
+    return { ...node.status(), snapshotIndex: node.inspect().log.snapshotIndex, stateBytes: machine.bytes }
   },
   /** Makes the directory of a member that is alone, with a snapshot of `bytes` and `entries` behind it. */
   async prepare({ dir, nodeId, entries, bytes }) {
@@ -186,7 +192,9 @@ const commands = {
     for (let at = 0; at < list.length; at += 1000)
       await log.append(list.slice(at, at + 1000), { term: 1, vote: 1, commit: Math.min(at + 1000, list.length) })
     machine.bytes = bytes
-    await log.saveSnapshot({ index: 1, term: 1, confState: conf }, membership, machine.snapshot(), 0)
+    await log.saveSnapshot({ index: 1, term: 1, confState: conf }, membership, machine.snapshot(), {
+      ...{ entries: 0, bytes: 0, bytesWhileSent: 0 },
+    })
     await log.close()
     return {}
   },

@@ -10,10 +10,16 @@ export interface StateMachine {
    * that are still waited for: their promise resolves after this returns.
    */
   apply(index: number, proposals: readonly AppliedProposal[]): void
-  /** A view that does not change while it is read, encoded piece by piece (each ≤ 1 MiB). */
+  /**
+   * The state of the moment of this call, however late it is read, encoded piece by piece (each ≤ 1 MiB). Other work goes on
+   * between two pieces: making one should take some milliseconds at most.
+   */
   snapshot(): Iterable<Uint8Array>
-  /** Replaces everything; the pieces are those of some member's snapshot() joined and cut anew. */
-  restore(index: number, data: Uint8Array): void
+  /**
+   * Replaces everything, at once and when the last piece was read; rejects, with nothing changed, if reading does. The
+   * pieces are those of some member's snapshot() joined and cut anew, and may be kept. Nothing is applied meanwhile.
+   */
+  restore(index: number, pieces: AsyncIterable<Uint8Array>): Promise<void>
 }
 
 export interface AppliedProposal {

@@ -5,7 +5,7 @@ import type { ConfState, Message, RaftId } from './core/index.js'
 import type { DurableLog, Membership, SnapshotDigest } from './log/index.js'
 import type { Members } from './node-membership.js'
 import { hardStateOf } from './node-storage.js'
-import { SNAPSHOT_LOG_BYTES, SNAPSHOT_TRANSFERS_MAX } from './options.js'
+import { SNAPSHOT_TRANSFERS_MAX } from './options.js'
 
 export interface SnapshotHooks {
   readonly log: DurableLog
@@ -14,7 +14,9 @@ export interface SnapshotHooks {
   readonly logger: Logger
   readonly transport: () => RaftTransport
   readonly interval: number
-  readonly keep: number
+  /** A snapshot is due with so many bytes of log, if it is not by the interval. */
+  readonly logBytes: number
+  readonly keep: Parameters<DurableLog['saveSnapshot']>[3]
   readonly applied: () => number
   /** Steps a MsgSnap whose file is durable. */
   received(message: Message): void
@@ -45,9 +47,9 @@ export class Snapshots {
 
   /** Called after applying. The state machine's view is taken at once, written in the background. */
   maybeTake(): void {
-    const { log, interval } = this.hooks
+    const { log, interval, logBytes } = this.hooks
     const index = this.hooks.applied()
-    if (index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.tailBytes > SNAPSHOT_LOG_BYTES))
+    if (index - log.snapshotIndex >= interval || (index > log.snapshotIndex && log.bytesSinceSnapshot > logBytes))
       this.#take()
   }
 
@@ -60,7 +62,7 @@ export class Snapshots {
     const term = log.term(index)
     invariant(typeof term === 'number', `raft: applied entry ${index} is not in the log: ${term}`)
     const meta = { index, term, confState: members.confState }
-    const pieces = begun(stateMachine.snapshot())
+    const pieces = stateMachine.snapshot()
     this.#taking = log.saveSnapshot(meta, members.membership, pieces, keep).then(
       () => {
         this.#taking = null
@@ -175,9 +177,9 @@ export class Snapshots {
       throw conflict('snapshotMissing', `the core installs snapshot ${index}, which never arrived`)
     await log.installSnapshot({ index, term, confState }, received.membership, received.digest, hardStateOf(m))
     for (const [name, r] of this.#received) if (r.index <= index) this.#received.delete(name)
-    const data = await readWhole(log)
+    const pieces = readPieces(log, () => this.#stopped)
+    await stateMachine.restore(index, pieces)
     if (this.#stopped) return
-    stateMachine.restore(index, data)
     members.reset(received.membership, confState)
     this.hooks.installed(index)
   }
@@ -197,35 +199,15 @@ export class Snapshots {
 const namesMember = (c: ConfState, id: RaftId): boolean =>
   [c.voters, c.votersOutgoing, c.learners, c.learnersNext].some((ids) => ids.includes(id))
 
-/** A generator takes its view when it is first asked, so it is asked at once. */
-function begun(pieces: Iterable<Uint8Array>): Iterable<Uint8Array> {
-  const iterator = pieces[Symbol.iterator]()
-  let next = iterator.next()
-  return {
-    [Symbol.iterator]: () => ({
-      next: () => {
-        const now = next
-        if (!now.done) next = iterator.next()
-        return now
-      },
-    }),
-  }
-}
-
-/** The whole current snapshot in one piece; checked chunk by chunk on the way. */
-export async function readWhole(log: DurableLog): Promise<Uint8Array> {
+/** The current snapshot, checked chunk by chunk on the way; ends with an error when `stopped` says true. */
+export async function* readPieces(log: DurableLog, stopped: () => boolean = () => false): AsyncGenerator<Uint8Array> {
   const snapshot = log.currentSnapshot()
-  if (snapshot === null) return new Uint8Array(0)
-  const whole = new Uint8Array(snapshot.size)
-  let at = 0
+  if (snapshot === null) return
+  let size = 0
   for await (const piece of snapshot.pieces()) {
-    invariant(
-      at + piece.length <= whole.length,
-      `raft snapshot ${snapshot.index} is longer than its ${snapshot.size} bytes`,
-    )
-    whole.set(piece, at)
-    at += piece.length
+    if (stopped()) throw unavailable('stopping', 'this raft member stops')
+    size += piece.length
+    yield piece
   }
-  invariant(at === whole.length, `raft snapshot ${snapshot.index} has ${at} of its ${snapshot.size} bytes`)
-  return whole
+  invariant(size === snapshot.size, `raft snapshot ${snapshot.index} has ${size} of its ${snapshot.size} bytes`)
 }

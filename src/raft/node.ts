@@ -31,7 +31,7 @@ import { Changes } from './node-changes.js'
 import { Members } from './node-membership.js'
 import { Proposals } from './node-proposals.js'
 import { Reads } from './node-reads.js'
-import { readWhole, Snapshots } from './node-snapshots.js'
+import { readPieces, Snapshots } from './node-snapshots.js'
 import { AppendWorker } from './node-storage.js'
 import {
   APPEND_MESSAGE_BYTES,
@@ -43,10 +43,14 @@ import {
   INBOX_BYTES_MAX,
   INFLIGHT_BYTES,
   INFLIGHT_MESSAGES,
+  KEPT_LOG_BYTES,
+  KEPT_LOG_BYTES_WHILE_SENT,
   NO_LEADER_GRACE_MS,
   QUIET_HEARTBEATS,
   READ_RETRY_FACTOR,
+  SNAPSHOT_LOG_BYTES,
   TRANSFER_ORDER_ELECTIONS,
+  TURN_MS,
   UNCOMMITTED_BYTES_MAX,
 } from './options.js'
 import { messageBytes } from './transport/wire.js'
@@ -154,7 +158,7 @@ export class Member implements RaftNode {
     const log = this.#log
     const { confState, hardState } = log.initialState()
     this.#members = new Members(log.membership, confState)
-    if (log.snapshotIndex > 0) stateMachine.restore(log.snapshotIndex, await readWhole(log))
+    if (log.snapshotIndex > 0) await stateMachine.restore(log.snapshotIndex, readPieces(log))
     this.#applied = log.snapshotIndex
     this.#term = hardState.term
     this.#commit = hardState.commit
@@ -209,7 +213,12 @@ export class Member implements RaftNode {
       logger: this.#logger,
       transport: () => this.#transport,
       interval: options.snapshotInterval,
-      keep: options.entriesForSlowFollowers,
+      logBytes: SNAPSHOT_LOG_BYTES,
+      keep: {
+        entries: options.entriesForSlowFollowers,
+        bytes: KEPT_LOG_BYTES,
+        bytesWhileSent: KEPT_LOG_BYTES_WHILE_SENT,
+      },
       applied: () => this.#applied,
       received: (m) => this.#receive([m]),
       sent: (to, ok) => {
@@ -250,6 +259,7 @@ export class Member implements RaftNode {
     this.#timers.push(clock.every(FREE_CHECK_MS, () => this.#checkSpace()))
     this.#checkSpace()
     this.#membersChanged()
+    this.#campaignAlone()
     this.#wake()
   }
 
@@ -372,8 +382,17 @@ export class Member implements RaftNode {
     if (refused !== null) this.#logger.debug('raft message refused', { type: m.type, from: m.from, refused })
   }
 
+  /** What takes longer (a start applies thousands of entries) goes on in the next turn, after what arrived meanwhile. */
   #drain(): void {
-    while (this.#state === 'running' && this.#core.hasReady()) this.#do(this.#core.ready())
+    const { clock } = this.modules
+    const begun = clock.monotonic()
+    while (this.#state === 'running' && this.#core.hasReady()) {
+      if (clock.monotonic() - begun > TURN_MS) {
+        this.#wake()
+        return
+      }
+      this.#do(this.#core.ready())
+    }
   }
 
   #do(ready: Ready): void {
@@ -445,6 +464,7 @@ export class Member implements RaftNode {
       }
     }
     this.#dispatch(m.responses)
+    this.#campaignAlone()
   }
 
   #applyChange(e: Entry): void {
@@ -456,8 +476,13 @@ export class Member implements RaftNode {
     this.#changes.applied(change)
     const { raftId } = this.#log
     if (this.#members.isRemoved(raftId)) this.#tellRemoved()
-    // The only voter need not wait for an election timeout.
-    else if (this.#members.confState.voters.length === 1 && this.#members.isVoter(raftId) && this.#lead === NONE)
+  }
+
+  /** The only voter need not wait for an election timeout, once it has applied what it knows to be committed. */
+  #campaignAlone(): void {
+    if (this.#lead !== NONE || this.#role !== 'follower' || this.#applied < this.#commit) return
+    const { voters, votersOutgoing } = this.#members.confState
+    if (voters.length === 1 && votersOutgoing.length === 0 && this.#members.isVoter(this.#log.raftId))
       this.#core.campaign()
   }
 

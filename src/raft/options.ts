@@ -18,16 +18,28 @@ export const APPEND_ENTRIES_MAX = 1024
 export const APPEND_BYTES_MAX = 4 * MIB
 
 export const APPEND_MESSAGE_BYTES = 512 * KIB
-export const APPLY_BYTES = 1 * MIB
+/** Applied at once, of entries of some hundred bytes: about 5 ms. */
+export const APPLY_BYTES = 64 * KIB
+/** The loop gives the event loop back after this. */
+export const TURN_MS = 5
 export const UNCOMMITTED_BYTES_MAX = 64 * MIB
 export const INFLIGHT_MESSAGES = 256
-export const INFLIGHT_BYTES = 32 * MIB
+/** Appends to one member that it has not acknowledged: they all fit into its queue (PEER_QUEUE_BYTES). */
+export const INFLIGHT_BYTES = 8 * MIB
 /** Received and not yet stepped; above it appends are dropped (Raft sends them again). */
 export const INBOX_BYTES_MAX = 64 * MIB
 
-/** A snapshot is taken at the interval in entries or at this much log, whichever comes first. */
+/** A snapshot is taken at the interval in entries or at this much log after the last one, whichever comes first. */
 export const SNAPSHOT_LOG_BYTES = 64 * MIB
+/** Of the entries kept behind a snapshot for slow followers: they are held in memory and read at each start. */
+export const KEPT_LOG_BYTES = 16 * MIB
+/** More is kept while a snapshot is sent, or a newer one would have to follow it at once. */
+export const KEPT_LOG_BYTES_WHILE_SENT = 192 * MIB
 export const SNAPSHOT_CHUNK_BYTES = 1 * MIB
+/** Sent no faster: it takes the CPUs of both ends and the receiver's disk, and appends shall go first. */
+export const SNAPSHOT_BYTES_PER_S = 20 * MIB
+/** A transfer that is late makes up for no more than this. */
+export const SNAPSHOT_PACE_SLACK_MS = 50
 export const SNAPSHOT_TRANSFERS_MAX = 2
 
 /** Below this much free space new proposals are refused; elections and running appends still fit. */

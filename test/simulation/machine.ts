@@ -47,8 +47,10 @@ export class Registers implements StateMachine {
     return [0, 1, 2].map((i) => bytes.subarray(i * third, (i + 1) * third))
   }
 
-  restore(index: number, data: Uint8Array): void {
-    const state = JSON.parse(Buffer.from(data).toString()) as {
+  async restore(index: number, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+    const read: Uint8Array[] = []
+    for await (const piece of pieces) read.push(piece)
+    const state = JSON.parse(Buffer.concat(read).toString()) as {
       chain: number
       cells: [string, Cell][]
       values: string[]

@@ -72,8 +72,8 @@ export const SIMULATION_PLANTS: readonly SimulationPlant[] = [
   bug(
     'a restart forgets the snapshot',
     'node.js',
-    'stateMachine.restore(log.snapshotIndex, await readWhole(log));',
-    'await readWhole(log);',
+    'await stateMachine.restore(log.snapshotIndex, readPieces(log));',
+    'for await (const _ of readPieces(log));',
   ),
   bug(
     'lost leadership ends proposals as refused',
@@ -103,8 +103,8 @@ export const SIMULATION_PLANTS: readonly SimulationPlant[] = [
   bug(
     'an installed snapshot is not taken into the state',
     'node-snapshots.js',
-    'stateMachine.restore(index, data);',
-    'data.at(0);',
+    'await stateMachine.restore(index, pieces);',
+    'for await (const _ of pieces);',
   ),
   ...PLANTS.map((plant) => ({ name: `the world: ${plant}`, plant })),
 ]

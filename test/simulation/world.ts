@@ -237,8 +237,8 @@ class World {
       registers.apply = (index, proposals) => apply(index, this.rng.random() < 0.01 ? [] : proposals)
     }
     const restore = registers.restore.bind(registers)
-    registers.restore = (index, data) => {
-      restore(index, data)
+    registers.restore = async (index, pieces) => {
+      await restore(index, pieces)
       this.#restores++
       this.#guard(() => this.checker.restored(machine.raftId, index, registers.chain))
     }

@@ -94,8 +94,10 @@ export function addressOf(peer: string): string {
 function definition<Q, S>(m: Method<Q, S>): grpc.MethodDefinition<Q, S> {
   const bytes =
     <T>(c: Codec<T>) =>
-    (v: T) =>
-      Buffer.from(c.encode(v))
+    (v: T) => {
+      const b = c.encode(v)
+      return Buffer.from(b.buffer, b.byteOffset, b.length)
+    }
   return {
     path: m.path,
     requestStream: m.requestStream,

@@ -12,6 +12,8 @@ interface Row<T> {
 /** `index:value`, the sequence padded so that text order is order of creation. */
 const entryKey = (k: string, sequence: number): string => `${k}\0${sequence.toString(36).padStart(10, '0')}`
 
+const WALK_STEP = 64
+
 /** One kind's objects of one moment. Never changes; `put` and `drop` give another. */
 class TableState<K extends Kind> {
   #list: readonly Tables[K][] | null = null
@@ -42,6 +44,20 @@ class TableState<K extends Kind> {
       this.#list = Object.freeze(list)
     }
     return this.#list
+  }
+
+  /** As `list`, but looked up a few at a time: for walking through all of a table while other work goes on. */
+  *inOrder(): Generator<Tables[K]> {
+    for (let from = 0; ; ) {
+      const some: Tables[K][] = []
+      this.order.scan(from, (sequence, id) => {
+        some.push(this.rows.get(id)!.object)
+        from = sequence + 1
+        return some.length < WALK_STEP
+      })
+      yield* some
+      if (some.length < WALK_STEP) return
+    }
   }
 
   find(k: string, limit = Number.POSITIVE_INFINITY): Tables[K][] {
@@ -133,6 +149,10 @@ export class State implements ReadView {
 
   list<K extends Kind>(kind: K): readonly Tables[K][] {
     return this.#table(kind).list()
+  }
+
+  inOrder<K extends Kind>(kind: K): Iterable<Tables[K]> {
+    return this.#table(kind).inOrder()
   }
 
   byName<K extends Exclude<Kind, 'task'>>(kind: K, name: string): Tables[K] | null {

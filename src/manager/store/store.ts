@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import { Meta, StoreAction, StoreChain, StoreSnapshot, Timestamp, Version } from '#proto'
+import { Meta, StoreAction, StoreChain, Timestamp, Version } from '#proto'
 import { type Clock, conflict, Emitter, invalid, type ShoalError, unavailable } from '../../common/index.js'
 import type { AppliedProposal, ProposalOutcome, StateMachine } from '../../raft/index.js'
 import type { Commit, Kind, Proposer, ReadView, Store, StoreEvent, Tables, Transaction } from './contract.js'
 import { STORE_DEFAULTS, type StoreOptions } from './options.js'
+import { decodeState, encodeState } from './snapshot.js'
 import { State } from './state.js'
-import { type Change, freeze, fromAction, KINDS, toAction } from './tables.js'
+import { type Change, freeze, fromAction, toAction } from './tables.js'
 import { StagedTransaction } from './transaction.js'
 import type { Edit } from './tree.js'
 
 /** Provisional versions start here: no raft index gets that far, and all stay exact as doubles. */
 const PROVISIONAL = 2 ** 52
-const PIECE_BYTES = 1024 * 1024
 
 /** A proposal under way. */
 interface Pending {
@@ -299,18 +299,12 @@ class RaftStore implements ReplicatedStore {
     this.#head = head
   }
 
-  /** Of the moment of the call, however late it is read. */
   snapshot(): Iterable<Uint8Array> {
-    return piecesOf(this.#applied)
+    return encodeState(this.#applied)
   }
 
-  restore(index: number, data: Uint8Array): void {
-    const all = StoreSnapshot.decode(data)
-    const edit = {}
-    let state = State.empty()
-    for (const kind of KINDS)
-      for (const object of all[`${kind}s`] as Tables[Kind][]) state = state.put(kind, freeze(object), edit)
-    this.#applied = state.at(index, all.chain?.sequence ?? 0)
+  async restore(index: number, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+    this.#applied = await decodeState(index, pieces)
     const dropped = [...this.#inFlight.values()]
     for (const p of dropped) this.#forget(p)
     this.#rewind()
@@ -321,33 +315,6 @@ class RaftStore implements ReplicatedStore {
 
 const objectKey = (c: { readonly kind: Kind; readonly object: { readonly id: string } }): string =>
   `${c.kind} ${c.object.id}`
-
-/** Objects in order of creation, which restore keeps. */
-function* piecesOf(state: State): Iterable<Uint8Array> {
-  yield StoreSnapshot.encode(StoreSnapshot.create({ chain: StoreChain.create({ sequence: state.chain }) }))
-  for (const kind of KINDS) {
-    let piece: Tables[Kind][] = []
-    let bytes = 0
-    for (const object of state.list(kind)) {
-      const size = StoreAction.encode(StoreAction.create({ [kind]: object })).length
-      if (piece.length > 0 && bytes + size > PIECE_BYTES) {
-        yield* cut(encodePiece(kind, piece))
-        piece = []
-        bytes = 0
-      }
-      piece.push(object)
-      bytes += size
-    }
-    if (piece.length > 0) yield* cut(encodePiece(kind, piece))
-  }
-}
-
-const encodePiece = (kind: Kind, objects: readonly Tables[Kind][]): Uint8Array =>
-  StoreSnapshot.encode(StoreSnapshot.create({ [`${kind}s`]: objects }))
-
-function* cut(bytes: Uint8Array): Iterable<Uint8Array> {
-  for (let i = 0; i < bytes.length; i += PIECE_BYTES) yield bytes.subarray(i, i + PIECE_BYTES)
-}
 
 function put(state: State, changes: readonly Change[], edit: Edit): State {
   let next = state

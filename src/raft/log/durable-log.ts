@@ -34,7 +34,7 @@ import {
 } from './records.js'
 import { Sealer } from './seal.js'
 import { readSnapshot, type SnapshotDigest, SnapshotWriter, snapshotName } from './snapshot-file.js'
-import { Tail } from './tail.js'
+import { type LogKept, Tail } from './tail.js'
 
 /** What a new log begins with. */
 export interface LogInit {
@@ -88,7 +88,9 @@ export class DurableLog implements StorageReader {
   #failure: ShoalError | null = null
   #closed = false
   /** Files that a transfer reads, by name. */
-  readonly #pinned = new Map<string, number>()
+  readonly #pinned = new Map<string, { readonly index: number; readers: number }>()
+  /** Of entries that the current snapshot holds too. */
+  #keptBytes = 0
 
   private constructor(
     private readonly options: LogOptions & { readonly randomBytes: (length: number) => Uint8Array },
@@ -98,7 +100,9 @@ export class DurableLog implements StorageReader {
     private pointer: Pointer,
     private head: Head,
     private readonly tail: Tail,
-  ) {}
+  ) {
+    this.#keptBytes = tail.bytes - tail.bytesAfter(pointer.index)
+  }
 
   /** Verifies everything but the snapshot's content, which `loadSnapshot` checks as it reads. */
   static async open(given: LogOptions): Promise<DurableLog> {
@@ -212,9 +216,9 @@ export class DurableLog implements StorageReader {
   get hardState(): HardState {
     return this.head.hardState
   }
-  /** Bytes of entry data since the last compaction. */
-  get tailBytes(): number {
-    return this.tail.bytes
+  /** Bytes of entry data that are not in the current snapshot. */
+  get bytesSinceSnapshot(): number {
+    return this.tail.bytes - this.#keptBytes
   }
   get failure(): ShoalError | null {
     return this.#failure
@@ -287,12 +291,15 @@ export class DurableLog implements StorageReader {
 
   // ------------------------------------------------------------ snapshots
 
-  /** Writes this member's own snapshot, makes it the current one, and drops the log up to `keep` entries before it. */
+  /**
+   * Writes this member's own snapshot, makes it the current one, and drops the log before it but for `keep`, and for what
+   * the receiver of an older snapshot that is still being sent will need next (within `keep.bytesWhileSent`).
+   */
   async saveSnapshot(
     meta: SnapshotMeta,
     membership: Membership,
     pieces: Iterable<Uint8Array>,
-    keep: number,
+    keep: LogKept & { readonly bytesWhileSent: number },
   ): Promise<void> {
     const writer = await this.createSnapshot(meta.term, meta.index)
     try {
@@ -304,7 +311,9 @@ export class DurableLog implements StorageReader {
     }
     await this.#exclusive(async () => {
       if (writer.epoch !== this.epoch.key.epoch || meta.index <= this.pointer.index) return
-      const cut = Math.max(this.tail.compactedIndex, Math.min(meta.index - keep, this.tail.lastIndex))
+      let cut = this.tail.cutBehind(meta.index, keep)
+      if (this.tail.bytes <= keep.bytesWhileSent) for (const p of this.#pinned.values()) cut = Math.min(cut, p.index)
+      cut = Math.max(cut, this.tail.compactedIndex)
       await this.#point(meta, membership, writer.digest(), cut)
     })
   }
@@ -358,6 +367,7 @@ export class DurableLog implements StorageReader {
       })
       this.pointer = pointer
       this.tail.reset(meta.index, meta.term, anchor)
+      this.#keptBytes = 0
       await this.#removeStrays()
     })
   }
@@ -381,6 +391,7 @@ export class DurableLog implements StorageReader {
     })
     this.pointer = pointer
     this.tail.compact(cut)
+    this.#keptBytes = this.tail.bytes - this.tail.bytesAfter(meta.index)
     const { store } = this.epoch
     // In the background; a crash leaves records that the next start ignores, and the next compaction deletes.
     this.#discarding = this.#discarding
@@ -408,18 +419,19 @@ export class DurableLog implements StorageReader {
     }
   }
 
-  /** Keeps the current snapshot's file, whatever newer one comes, until the returned function is called. */
+  /** Keeps the current snapshot's file and the log after it, whatever newer one comes, until the returned function is called. */
   pinSnapshot(): () => void {
-    const name = snapshotName(this.pointer.term, this.pointer.index)
-    this.#pinned.set(name, (this.#pinned.get(name) ?? 0) + 1)
+    const { term, index } = this.pointer
+    const name = snapshotName(term, index)
+    const pin = this.#pinned.get(name) ?? { index, readers: 0 }
+    pin.readers++
+    this.#pinned.set(name, pin)
     let pinned = true
     return () => {
       if (!pinned) return
       pinned = false
-      const left = this.#pinned.get(name)! - 1
-      if (left > 0) this.#pinned.set(name, left)
       // The file itself goes with the next snapshot, or at the next start.
-      else this.#pinned.delete(name)
+      if (--pin.readers === 0) this.#pinned.delete(name)
     }
   }
 

@@ -180,17 +180,37 @@ class Reader {
 
 // ---------------------------------------------------------------- CRC-32C (Castagnoli), reflected polynomial 0x82f63b78
 
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n
-  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1
-  return c >>> 0
-})
+/** TABLES[n][b]: the checksum's change by byte b with n bytes after it; so eight bytes are one step. */
+const TABLES = [
+  Int32Array.from({ length: 256 }, (_, n) => {
+    let c = n
+    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1
+    return c
+  }),
+]
+for (let n = 1; n < 8; n++) TABLES.push(TABLES[n - 1]!.map((c) => (c >>> 8) ^ TABLES[0]![c & 255]!))
 
-function crc32c(bytes: Uint8Array): number {
-  let c = 0xffffffff
-  for (let i = 0; i < bytes.length; i++) c = TABLE[(c ^ bytes[i]!) & 255]! ^ (c >>> 8)
-  return (c ^ 0xffffffff) >>> 0
+/** A start checks all of a log's tables with it: byte by byte 100 MB take 0.3 s. */
+export function crc32c(bytes: Uint8Array): number {
+  const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as unknown as Eight<Int32Array>
+  const whole = bytes.length & ~7
+  let c = ~0
+  let i = 0
+  for (; i < whole; i += 8)
+    c =
+      t7[(c ^ bytes[i]!) & 255]! ^
+      t6[((c >>> 8) ^ bytes[i + 1]!) & 255]! ^
+      t5[((c >>> 16) ^ bytes[i + 2]!) & 255]! ^
+      t4[(c >>> 24) ^ bytes[i + 3]!]! ^
+      t3[bytes[i + 4]!]! ^
+      t2[bytes[i + 5]!]! ^
+      t1[bytes[i + 6]!]! ^
+      t0[bytes[i + 7]!]!
+  for (; i < bytes.length; i++) c = t0[(c ^ bytes[i]!) & 255]! ^ (c >>> 8)
+  return ~c >>> 0
 }
+
+type Eight<T> = readonly [T, T, T, T, T, T, T, T]
 
 /** LevelDB stores checksums rotated and offset, because a checksum of data that holds checksums is weak. */
 function unmask(stored: number): number {

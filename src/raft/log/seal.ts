@@ -70,8 +70,10 @@ export class Sealer {
     return key
   }
 
-  seal(place: Uint8Array, head: RecordHead, plain: Uint8Array): { value: Buffer; tag: Uint8Array } {
-    const value = Buffer.allocUnsafe(HEADER_BYTES + plain.length + TAG_BYTES)
+  /** `room`: bytes before the record, for the caller to fill. */
+  seal(place: Uint8Array, head: RecordHead, plain: Uint8Array, room = 0): { value: Buffer; tag: Uint8Array } {
+    const whole = Buffer.allocUnsafe(room + HEADER_BYTES + plain.length + TAG_BYTES)
+    const value = whole.subarray(room)
     value[0] = FORMAT
     value[1] = RECORD_TYPES.indexOf(head.type)
     value.writeUInt32BE(this.epoch, 2)
@@ -86,7 +88,7 @@ export class Sealer {
     cipher.final()
     const tag = cipher.getAuthTag()
     value.set(tag, HEADER_BYTES + plain.length)
-    return { value, tag }
+    return { value: whole, tag }
   }
 
   /** Returns why not, instead of throwing: the caller knows which file and record to name. */

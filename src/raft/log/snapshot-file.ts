@@ -5,6 +5,7 @@ import type { Disk, FileSink } from './disk.js'
 import { ZERO_TAG } from './records.js'
 import { getUint, putUint, type Sealer } from './seal.js'
 
+const LENGTH_BYTES = 4
 const CHUNK_BYTES_MAX = 4 * 1024 * 1024
 
 export interface SnapshotDigest {
@@ -62,11 +63,11 @@ export class SnapshotWriter {
       this.place,
       { type, term: this.term, index: this.index, chain: this.#chain },
       plain,
+      LENGTH_BYTES,
     )
     this.#chain = tag
-    const length = Buffer.allocUnsafe(4)
-    length.writeUInt32BE(value.length)
-    await this.sink.write(Buffer.concat([length, value]))
+    value.writeUInt32BE(value.length - LENGTH_BYTES)
+    await this.sink.write(value)
   }
 
   /** What was written so far; the caller may compare it before the commit. */
@@ -110,12 +111,15 @@ export async function* readSnapshot(
   try {
     let chain: Uint8Array = ZERO_TAG
     let size = 0
+    let length = await source.read(LENGTH_BYTES)
     for (let n = 0; ; n++) {
-      const length = Buffer.from(await source.read(4))
-      if (length.length < 4) throw damaged(path, `chunk ${n}`, 'is missing')
-      const want = length.readUInt32BE()
+      if (length.length < LENGTH_BYTES) throw damaged(path, `chunk ${n}`, 'is missing')
+      const want = Buffer.from(length).readUInt32BE()
       if (want > CHUNK_BYTES_MAX + 4096) throw damaged(path, `chunk ${n}`, `has the impossible length ${want}`)
-      const value = await source.read(want)
+      // With the next one's length: one trip to the disk for each chunk.
+      const bytes = await source.read(want + LENGTH_BYTES)
+      const value = bytes.subarray(0, want)
+      length = bytes.subarray(want)
       const chunk = value.length < want ? 'is cut short' : sealer.open(place, value)
       if (typeof chunk === 'string') throw damaged(path, `chunk ${n}`, chunk)
       if (chunk.index !== index || chunk.term !== term || !Buffer.from(chunk.chain).equals(chain))
@@ -124,7 +128,7 @@ export async function* readSnapshot(
       if (chunk.type === 'chunkEnd') {
         if (getUint(Buffer.from(chunk.plain), 0) !== size)
           throw damaged(path, `chunk ${n}`, `does not end ${size} bytes`)
-        if ((await source.read(1)).length > 0) throw damaged(path, `chunk ${n}`, 'is not the last thing in the file')
+        if (length.length > 0) throw damaged(path, `chunk ${n}`, 'is not the last thing in the file')
         return
       }
       size += chunk.plain.length

@@ -2,6 +2,12 @@ import { invariant } from '../../common/index.js'
 import type { Entry, StorageFault } from '../core/index.js'
 import { entrySize } from '../core/index.js'
 
+/** What stays of the log behind a snapshot, for followers that are a little behind: as much as both allow. */
+export interface LogKept {
+  readonly entries: number
+  readonly bytes: number
+}
+
 /** The log since the last compaction, in memory: the core reads it synchronously. Tags are the chain of the records. */
 export class Tail {
   #entries: Entry[] = []
@@ -25,6 +31,24 @@ export class Tail {
 
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Of the entries after `index`. */
+  bytesAfter(index: number): number {
+    let bytes = 0
+    for (let i = Math.max(0, index - this.compactedIndex); i < this.#entries.length; i++)
+      bytes += this.#entries[i]!.data.length
+    return bytes
+  }
+
+  /** Where a compaction at `index` may cut, so that what stays up to `index` is no more than `keep`. */
+  cutBehind(index: number, keep: LogKept): number {
+    let cut = Math.min(index, this.lastIndex)
+    for (let bytes = 0; cut > this.compactedIndex && index - cut < keep.entries; cut--) {
+      bytes += this.entry(cut).data.length
+      if (bytes > keep.bytes) break
+    }
+    return cut
   }
 
   entry(index: number): Entry {

@@ -3,7 +3,7 @@ import { dialGrpc, openClientStream, type TlsIdentity } from '../../common/grpc/
 import { type Clock, invalid, ShoalError, type Timer, unavailable } from '../../common/index.js'
 import type { OutgoingSnapshot } from '../contract.js'
 import type { Message } from '../core/index.js'
-import { SNAPSHOT_CHUNK_BYTES, TRANSFER_STALL_MS } from '../options.js'
+import { SNAPSHOT_BYTES_PER_S, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PACE_SLACK_MS, TRANSFER_STALL_MS } from '../options.js'
 import { toWireMeta } from './wire.js'
 
 /** Calls `stalled` when `progress` was not called for TRANSFER_STALL_MS. */
@@ -86,9 +86,18 @@ export async function sendSnapshot(options: {
       data: new Uint8Array(0),
     })
     let sequence = 0
+    let due = options.clock.monotonic()
     for await (const piece of snapshot.pieces())
-      for (let at = 0; at < piece.length; at += SNAPSHOT_CHUNK_BYTES)
-        await write({ header: null, sequence: ++sequence, data: piece.subarray(at, at + SNAPSHOT_CHUNK_BYTES) })
+      for (let at = 0; at < piece.length; at += SNAPSHOT_CHUNK_BYTES) {
+        const data = piece.subarray(at, at + SNAPSHOT_CHUNK_BYTES)
+        await write({ header: null, sequence: ++sequence, data })
+        // What the network's own pace costs is not made up for: chunks in a row would hold up appends.
+        due =
+          Math.max(due, options.clock.monotonic() - SNAPSHOT_PACE_SLACK_MS) +
+          (data.length / SNAPSHOT_BYTES_PER_S) * 1000
+        const early = due - options.clock.monotonic()
+        if (early > 0) await Promise.race([options.clock.sleep(early, signal), done])
+      }
     stream.end()
     // The receiver still syncs and checks; its watch ends that if it hangs.
     watch.progress()

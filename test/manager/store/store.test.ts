@@ -18,7 +18,7 @@ import {
   seededRng,
   systemClock,
 } from '../../../src/common/index.js'
-import { type Commit, createStore, type ReplicatedStore } from '../../../src/manager/index.js'
+import { type Commit, createStore, type ReadView, type ReplicatedStore } from '../../../src/manager/index.js'
 import { MemoryLog } from '../memory-log.js'
 
 const service = (name: string, fields: Partial<Service> = {}): Service =>
@@ -206,25 +206,97 @@ test('tasks are found by service, node, slot and network, in order of creation, 
   t.deepEqual(ids(store.view().tasksUsingNetwork('net1')), [])
 })
 
+/** `bytes` in parts of `length`. */
+async function* cut(bytes: Uint8Array, length: number): AsyncGenerator<Uint8Array> {
+  for (let i = 0; i < bytes.length; i += length) yield bytes.subarray(i, i + length)
+}
+
+/** For comparison: what was decoded has Buffers. */
+const secretsOf = (view: ReadView) =>
+  view.list('secret').map((s) => ({ ...s, spec: { ...s.spec, data: Buffer.from(s.spec!.data).toString('hex') } }))
+
+const secret = (id: string, bytes: number): Secret =>
+  Secret.create({ id, spec: SecretSpec.create({ data: new Uint8Array(bytes).fill(bytes % 251) }) })
+
 test('a snapshot cut anywhere restores the same state, order included, and tells watchers', async (t) => {
   const { store } = leader()
-  for (let i = 0; i < 30; i++) await store.update((tx) => tx.create('service', service(`s${i}`)))
-  await store.update((tx) =>
-    tx.create('secret', Secret.create({ id: 'x', spec: SecretSpec.create({ data: new Uint8Array(1_100_000) }) })),
-  )
+  for (let i = 0; i < 200; i++) await store.update((tx) => tx.create('service', service(`s${i}`)))
+  for (const bytes of [1_100_000, 70_000, 60_000, 60_001, 3])
+    await store.update((tx) => tx.create('secret', secret(`x${bytes}`, bytes)))
   await store.update((tx) => tx.remove('service', tx.list('service')[3]!.id))
   const pieces = [...store.snapshot()]
-  t.true(pieces.every((p) => p.length <= 1024 * 1024))
+  t.true(pieces.every((p) => p.length > 0 && p.length <= 1024 * 1024))
+  const whole = Buffer.concat(pieces)
+  for (const length of [whole.length, 1024 * 1024, 65_536, 4099]) {
+    const other = createStore({ clock: systemClock })
+    const resets: Commit[] = []
+    other.onCommit((c) => resets.push(c))
+    await other.restore(store.version, cut(whole, length))
+    t.deepEqual(other.view().list('service'), store.view().list('service'), `cut into ${length}`)
+    t.deepEqual(secretsOf(other.view()), secretsOf(store.view()), `cut into ${length}`)
+    t.is(other.version, store.version)
+    t.deepEqual(
+      resets.map((c) => c.reset),
+      [true],
+    )
+  }
+})
+
+test('a small snapshot may come byte by byte', async (t) => {
+  const { store } = leader()
+  for (let i = 0; i < 3; i++) await store.update((tx) => tx.create('service', service(`s${i}`)))
+  await store.update((tx) => tx.create('secret', secret('x', 300)))
   const other = createStore({ clock: systemClock })
+  await other.restore(store.version, cut(Buffer.concat([...store.snapshot()]), 1))
+  t.deepEqual(other.view().list('service'), store.view().list('service'))
+  t.deepEqual(secretsOf(other.view()), secretsOf(store.view()))
+})
+
+test('a snapshot that is read while writes go on is the state of the moment it was asked for', async (t) => {
+  const { store } = leader()
+  for (let i = 0; i < 300; i++) await store.update((tx) => tx.create('secret', secret(`x${i}`, 1000)))
+  const view = store.view()
+  const version = store.version
+  const snapshot = store.snapshot()
+  const pieces: Uint8Array[] = []
+  let writes = 0
+  const change = () =>
+    store.update((tx) => {
+      tx.remove('secret', `x${299 - writes}`)
+      tx.create('secret', secret(`new${writes++}`, 1000))
+    })
+  // Also between the request and the first piece.
+  await change()
+  for (const piece of snapshot) {
+    pieces.push(piece)
+    await change()
+  }
+  t.true(writes > 4, 'it has several pieces')
+  const other = createStore({ clock: systemClock })
+  await other.restore(version, cut(Buffer.concat(pieces), 65_536))
+  t.deepEqual(secretsOf(other.view()), secretsOf(view))
+  t.is(other.version, version)
+})
+
+test('a snapshot that breaks off, or is none, changes nothing', async (t) => {
+  const { store } = leader()
+  for (let i = 0; i < 5; i++) await store.update((tx) => tx.create('secret', secret(`x${i}`, 50_000)))
+  const whole = Buffer.concat([...store.snapshot()])
+  const other = createStore({ clock: systemClock })
+  await other.restore(store.version, cut(whole, 1000))
+  const before = other.view()
   const resets: Commit[] = []
   other.onCommit((c) => resets.push(c))
-  other.restore(store.version, Buffer.concat(pieces))
-  t.deepEqual(other.view().list('service'), store.view().list('service'))
-  t.is(other.version, store.version)
-  t.deepEqual(
-    resets.map((c) => c.reset),
-    [true],
-  )
+  async function* broken(): AsyncGenerator<Uint8Array> {
+    yield whole.subarray(0, 120_000)
+    throw new Error('the disk broke')
+  }
+  await t.throwsAsync(other.restore(99, broken()), { message: 'the disk broke' })
+  await t.throwsAsync(other.restore(99, cut(whole.subarray(0, -1), 1000)), { code: 'snapshotMalformed' })
+  await t.throwsAsync(other.restore(99, cut(Buffer.alloc(20, 0xff), 7)), { code: 'snapshotMalformed' })
+  await t.throwsAsync(other.restore(99, cut(Buffer.from([0x08, 1]), 7)), { code: 'snapshotMalformed' })
+  t.is(other.view(), before)
+  t.deepEqual(resets, [])
 })
 
 /** Any sequence of transactions, some of them refused or lost, leaves leader and follower equal to a plain model. */

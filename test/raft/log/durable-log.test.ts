@@ -17,10 +17,13 @@ import test from 'ava'
 import { Level } from 'level'
 import { nullLogger, ShoalError } from '../../../src/common/index.js'
 import { type Disk, nodeDisk, verifyLog } from '../../../src/raft/log/index.js'
+import { crc32c } from '../../../src/raft/log/level-check.js'
 import { content, entry, FRESH, hard, OWNER, open, range, scratch } from './fixture.js'
 
 const CONF = { voters: [4711], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
 const MEMBERSHIP = { members: [{ raftId: 4711, nodeId: OWNER, address: '127.0.0.1:1' }], removed: [13] }
+
+const kept = (entries: number) => ({ entries, bytes: 1_000_000, bytesWhileSent: 0 })
 
 function* filesUnder(dir: string): Generator<string> {
   for (const name of readdirSync(dir)) {
@@ -85,7 +88,12 @@ for (const shape of ['write-ahead file', 'table'] as const)
     let log = await open(dir, FRESH)
     for (let i = 1; i <= 6; i++) await log.append([entry(i)], hard(1, i - 1, 9))
     // Nothing is compacted away: a lost deletion of what no one reads would be harmless, and blur the count.
-    await log.saveSnapshot({ index: 3, term: 1, confState: CONF }, MEMBERSHIP, [Buffer.from('state of three')], 100)
+    await log.saveSnapshot(
+      { index: 3, term: 1, confState: CONF },
+      MEMBERSHIP,
+      [Buffer.from('state of three')],
+      kept(100),
+    )
     await log.close()
     if (shape === 'table') {
       // LevelDB moves what its write-ahead file held into a table when it opens.
@@ -143,6 +151,15 @@ async function whole(log: Awaited<ReturnType<typeof open>>): Promise<string> {
   for await (const p of log.currentSnapshot()!.pieces()) pieces.push(p)
   return Buffer.concat(pieces).toString()
 }
+
+test('the checksum of tables is CRC-32C, whatever the length', (t) => {
+  // RFC 3720, appendix B.4.
+  t.is(crc32c(Buffer.alloc(32)), 0x8a9136aa)
+  t.is(crc32c(Buffer.alloc(32, 0xff)), 0x62a8ab43)
+  t.is(crc32c(Uint8Array.from({ length: 32 }, (_, i) => i)), 0x46dd794e)
+  t.is(crc32c(Buffer.from('123456789')), 0xe3069283)
+  t.is(crc32c(Buffer.alloc(0)), 0)
+})
 
 test('a torn last batch that no one was told of is forgotten, an acknowledged one is damage', async (t) => {
   const dir = await scratch()
@@ -230,11 +247,11 @@ test('a snapshot makes the log shorter, keeps some entries, and comes back after
   let log = await open(dir, FRESH)
   await log.append(range(1, 100), hard(1, 100))
   const pieces = [Buffer.alloc(1_000_000, 1), Buffer.alloc(500_000, 2)]
-  await log.saveSnapshot({ index: 90, term: 1, confState: CONF }, MEMBERSHIP, pieces, 20)
+  await log.saveSnapshot({ index: 90, term: 1, confState: CONF }, MEMBERSHIP, pieces, kept(20))
   t.is(log.firstIndex(), 71)
   t.is(log.term(70), 1)
   t.is(log.entries(70, 72, 1000), 'compacted')
-  await log.saveSnapshot({ index: 95, term: 1, confState: CONF }, MEMBERSHIP, pieces, 20)
+  await log.saveSnapshot({ index: 95, term: 1, confState: CONF }, MEMBERSHIP, pieces, kept(20))
   t.deepEqual(readdirSync(join(dir, 'e1/snap')), ['1-95'])
   const before = content(log)
   await log.close()
@@ -249,6 +266,35 @@ test('a snapshot makes the log shorter, keeps some entries, and comes back after
     snapshotIndex: 95,
     commit: 100,
   })
+  rmSync(dir, { recursive: true })
+})
+
+test('entries are kept behind a snapshot by number and by bytes, and for the receiver of one that is sent', async (t) => {
+  const dir = await scratch()
+  let log = await open(dir, FRESH)
+  const sized = (from: number, to: number) => range(from, to).map((e) => ({ ...e, data: Buffer.alloc(100) }))
+  const take = (index: number, keep: Parameters<typeof log.saveSnapshot>[3]) =>
+    log.saveSnapshot({ index, term: 1, confState: CONF }, MEMBERSHIP, [Buffer.from('state')], keep)
+  await log.append(sized(1, 50), hard(1, 50))
+  t.is(log.bytesSinceSnapshot, 5000)
+  await take(40, { entries: 30, bytes: 1050, bytesWhileSent: 0 })
+  t.is(log.firstIndex(), 31, 'ten of them are 1000 bytes')
+  t.is(log.bytesSinceSnapshot, 1000, 'what is in the snapshot is not due for one again')
+  await log.close()
+  log = await open(dir)
+  t.is(log.bytesSinceSnapshot, 1000)
+  const unpin = log.pinSnapshot()
+  await log.append(sized(51, 70), hard(1, 70))
+  await take(60, { entries: 5, bytes: 1_000_000, bytesWhileSent: 1_000_000 })
+  t.is(log.firstIndex(), 41, 'whoever gets snapshot 40 needs entry 41 next')
+  t.is(log.bytesSinceSnapshot, 1000)
+  await take(65, { entries: 5, bytes: 1_000_000, bytesWhileSent: 2900 })
+  t.is(log.firstIndex(), 61, 'but not at any price')
+  unpin()
+  await take(70, { entries: 5, bytes: 1_000_000, bytesWhileSent: 1_000_000 })
+  t.is(log.firstIndex(), 66)
+  t.is(log.bytesSinceSnapshot, 0)
+  await log.close()
   rmSync(dir, { recursive: true })
 })
 
@@ -293,7 +339,12 @@ test('with autolock turned on no file holds the old key or what it sealed, and o
   let log = await open(dir, FRESH)
   await log.append([entry(1, 1, 'a well known secret')], hard(1, 1))
   await log.append(range(2, 50), hard(1, 50))
-  await log.saveSnapshot({ index: 40, term: 1, confState: CONF }, MEMBERSHIP, [Buffer.from('a well known secret')], 10)
+  await log.saveSnapshot(
+    { index: 40, term: 1, confState: CONF },
+    MEMBERSHIP,
+    [Buffer.from('a well known secret')],
+    kept(10),
+  )
   const oldKey = (JSON.parse(readFileSync(join(dir, 'keys.json'), 'utf8').slice(65)) as { dek: string }).dek
   const pending = [log.append([entry(51)], hard(1, 50)), log.rotateKek(kek), log.append([entry(52)], hard(1, 51))]
   await Promise.all(pending)

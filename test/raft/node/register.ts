@@ -33,10 +33,12 @@ export class Register implements StateMachine {
     return pieces(this.names.map((n) => `${n} ${this.at.get(n)}\n`))
   }
 
-  restore(index: number, data: Uint8Array): void {
+  async restore(index: number, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+    const read: Uint8Array[] = []
+    for await (const piece of pieces) read.push(piece)
     this.names = []
     this.at.clear()
-    for (const line of Buffer.from(data).toString().split('\n').filter(Boolean)) {
+    for (const line of Buffer.concat(read).toString().split('\n').filter(Boolean)) {
       const [name, at] = line.split(' ')
       this.names.push(name!)
       this.at.set(name!, Number(at))

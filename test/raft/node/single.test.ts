@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises'
 import test from 'ava'
-import { nullLogger, systemClock, systemRng } from '../../../src/common/index.js'
+import { type Clock, nullLogger, systemClock, systemRng } from '../../../src/common/index.js'
 import type { RaftTransport } from '../../../src/raft/index.js'
 import { type Disk, nodeDisk } from '../../../src/raft/log/index.js'
 import { Member } from '../../../src/raft/node.js'
@@ -16,19 +16,27 @@ const alone = (): RaftTransport => ({
   close: async () => {},
 })
 
-function single(dir: string, disk: Disk, create = true): { member: Member; machine: Register } {
-  const machine = new Register()
+interface Given {
+  readonly settings?: Partial<typeof QUICK>
+  readonly clock?: Clock
+  readonly machine?: Register
+  readonly defer?: (fn: () => void) => void
+}
+
+function single(dir: string, disk: Disk, create = true, given: Given = {}): { member: Member; machine: Register } {
+  const machine = given.machine ?? new Register()
   const member = new Member(
     {
       ...QUICK,
+      ...given.settings,
       dir,
       nodeId: 'only',
       advertiseAddress: '127.0.0.1:1',
       kek: null,
       bootstrap: create ? { kind: 'create' } : null,
     },
-    { clock: systemClock, rng: systemRng, logger: nullLogger, stateMachine: machine, transport: alone },
-    { disk, defer: (fn) => void setImmediate(fn) },
+    { clock: given.clock ?? systemClock, rng: systemRng, logger: nullLogger, stateMachine: machine, transport: alone },
+    { disk, defer: given.defer ?? ((fn) => void setImmediate(fn)) },
   )
   return { member, machine }
 }
@@ -119,6 +127,60 @@ test('the commit index of an idle member reaches its disk, so that nothing ackno
   const more = await Promise.all(Array.from({ length: 500 }, (_, i) => member.propose([put(`y${i}`)])))
   t.true(more.every((o) => o.result === 'applied'))
   t.true(member.counters().writes - writes < 50, 'many proposals share one write')
+  await member.stop()
+  await rm(dir, { recursive: true })
+})
+
+/** No election timeout ends while a test runs. */
+const NO_ELECTIONS = { tickMs: 60_000 }
+
+test('the only voter leads at once after a restart, with and without a snapshot', async (t) => {
+  const dir = await scratch()
+  const run = async (create: boolean, snapshotInterval: number, writes: number): Promise<void> => {
+    const { member } = single(dir, nodeDisk(), create, { settings: { ...NO_ELECTIONS, snapshotInterval } })
+    await member.start()
+    await until('it leads', () => member.status().leading)
+    for (let i = 0; i < writes; i++) await member.propose([put(`${snapshotInterval}-${i}`)])
+    if (snapshotInterval < 1000) await until('a snapshot', () => member.inspect()!.log.snapshotIndex > 0)
+    await member.stop()
+  }
+  await run(true, 1000, 3)
+  await run(false, 1001, 3)
+  await run(false, 4, 20)
+  await run(false, 1002, 3)
+  t.pass()
+  await rm(dir, { recursive: true })
+})
+
+test('a start that applies much gives the event loop back between the entries', async (t) => {
+  const dir = await scratch()
+  const large = Array.from({ length: 20 }, (_, i) => put(`x${i}`, 100_000))
+  const first = single(dir, nodeDisk())
+  await first.member.start()
+  await until('it leads', () => first.member.status().leading)
+  for (const action of large) await first.member.propose([action])
+  await first.member.stop()
+  // Each entry takes long to apply, by this clock.
+  let late = 0
+  let turn = 0
+  const perTurn = new Map<number, number>()
+  const machine = new Register()
+  machine.onChange(() => {
+    late += 50
+    perTurn.set(turn, (perTurn.get(turn) ?? 0) + 1)
+  })
+  const { member } = single(dir, nodeDisk(), false, {
+    machine,
+    clock: { ...systemClock, monotonic: () => systemClock.monotonic() + late },
+    defer: (fn) =>
+      void setImmediate(() => {
+        turn++
+        fn()
+      }),
+  })
+  await member.start()
+  await until('all is applied', () => machine.at.size === large.length)
+  t.true(Math.max(...perTurn.values()) <= 2, `entries applied in one turn: ${[...perTurn.values()]}`)
   await member.stop()
   await rm(dir, { recursive: true })
 })

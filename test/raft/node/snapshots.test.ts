@@ -21,14 +21,17 @@ test('two snapshots that arrive before a slow disk installs the first are instal
     stateMachine: {
       apply: () => {},
       snapshot: () => [],
-      restore: (index, data) => void restored.push(`${index} ${Buffer.from(data).toString()}`),
+      restore: async (index, pieces) => {
+        for await (const piece of pieces) restored.push(`${index} ${Buffer.from(piece).toString()}`)
+      },
     },
     logger: nullLogger,
     transport: () => {
       throw new Error('nothing is sent here')
     },
     interval: 1000,
-    keep: 0,
+    logBytes: 1_000_000,
+    keep: { entries: 0, bytes: 0, bytesWhileSent: 0 },
     applied: () => 0,
     received: (m) => void received.push(m),
     sent: () => {},

@@ -18,7 +18,7 @@ import {
   serviceDefinition,
   type TlsIdentity,
 } from '../../../src/common/grpc/index.js'
-import { nullLogger, type ShoalError, systemClock, systemRng } from '../../../src/common/index.js'
+import { type Clock, nullLogger, type ShoalError, systemClock, systemRng } from '../../../src/common/index.js'
 import { type Message, makeMessage } from '../../../src/raft/core/index.js'
 import {
   createRaftHub,
@@ -29,6 +29,8 @@ import {
   type RaftTransport,
   raftHandlers,
 } from '../../../src/raft/index.js'
+import { SNAPSHOT_BYTES_PER_S } from '../../../src/raft/options.js'
+import { sendSnapshot } from '../../../src/raft/transport/snapshot-transfer.js'
 import { TestCa } from '../node/certificates.js'
 import { until } from '../node/lab.js'
 
@@ -439,6 +441,54 @@ test.serial('a snapshot arrives whole, cut into chunks, with all that describes 
     await t.throwsAsync(a.transport.sendSnapshot(message, endless, abort.signal), { message: /enough/ })
     await until('the receiver threw the half away', () => b.snapshots.at(-1)!.end === 'aborted')
     t.is(b.snapshots.filter((s) => s.end === 'finished').length, 1)
+  }),
+)
+
+test.serial('a snapshot is sent at its pace, and what a slow network costs is not made up for in haste', (t) =>
+  withPair(t, async (a, b) => {
+    const seconds = 0.4
+    const size = seconds * SNAPSHOT_BYTES_PER_S
+    const meta = {
+      index: 50,
+      term: 3,
+      confState: { voters: [11, 22], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
+    }
+    /** Milliseconds that it waited, by a clock that stands still but for that, and for `networkMs` at each look. */
+    const waited = async (networkMs: number): Promise<number> => {
+      let now = 0
+      let slept = 0
+      const clock: Clock = {
+        ...systemClock,
+        monotonic: () => {
+          now += networkMs
+          return now
+        },
+        sleep: async (ms) => {
+          slept += ms
+          now += ms
+        },
+      }
+      const snapshot: OutgoingSnapshot = {
+        meta,
+        membership: { members: [a.member, b.member], removed: [] },
+        size,
+        sha256: 'ab'.repeat(32),
+        pieces: async function* () {
+          for (let sent = 0; sent < size; sent += 100_000) yield Buffer.alloc(Math.min(100_000, size - sent))
+        },
+      }
+      const message = makeMessage({
+        ...{ type: 'MsgSnap', from: 11, to: 22, term: 4 },
+        snapshot: { ...meta, data: new Uint8Array(0) },
+      })
+      const { signal } = new AbortController()
+      await sendSnapshot({ to: b.member, identity: a.identity, clock, message, snapshot, signal })
+      return slept
+    }
+    const ms = await waited(0)
+    t.true(Math.abs(ms - seconds * 1000) < 1, `${ms} ms`)
+    t.is(await waited(1000), 0)
+    t.is(b.snapshots.filter((s) => s.end === 'finished').length, 2)
   }),
 )
 
