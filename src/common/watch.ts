@@ -1,3 +1,5 @@
+import { unavailable } from './errors.js'
+
 /** A synchronous bell: listeners run in the order they came, inside `emit`; a throwing listener is the caller's bug. */
 export class Emitter<T> {
   readonly #listeners = new Set<(value: T) => void>()
@@ -18,8 +20,8 @@ export class Emitter<T> {
 }
 
 /**
- * A bounded queue between one emitter and one slow reader. When it overflows, the reader's iteration throws `overflow`
- * instead of growing without limit.
+ * A bounded queue between one emitter and one slow reader. When it overflows, the reader's iteration throws
+ * unavailable `readerBehind` instead of growing without limit.
  */
 export class BoundedQueue<T> implements AsyncIterable<T> {
   readonly #items: T[] = []
@@ -32,7 +34,7 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
   push(item: T): void {
     if (this.#closed) return
     if (this.#items.length >= this.limit) {
-      this.fail(new Error(`a reader fell more than ${this.limit} items behind`))
+      this.fail(unavailable('readerBehind', `a reader fell more than ${this.limit} items behind; read on from now`))
       return
     }
     this.#items.push(item)

@@ -14,7 +14,9 @@ import {
   Task,
   WatchEvent,
 } from '#proto'
-import { clusterEvent } from '../../src/daemon/cluster-events.js'
+import { BoundedQueue, nullLogger, systemClock } from '../../src/common/index.js'
+import { clusterEvent, followCluster } from '../../src/daemon/cluster-events.js'
+import type { ControlApi } from '../../src/manager/index.js'
 
 const service = (replicas: number, over: Partial<Service> = {}): AnyObject =>
   AnyObject.create({
@@ -70,4 +72,31 @@ test('a node is called by its host name and tells its state; secrets tell their 
     attributes: { name: 'password' },
   })
   t.is(change('create', AnyObject.create({ task: Task.create({ id: 't1' }) })), null)
+})
+
+test('events are told again after the reader fell behind', async (t) => {
+  const ending = new AbortController()
+  const created = WatchEvent.create({ action: 'create', object: service(1) })
+  let opened = 0
+  const watch: ControlApi['watch'] = async function* () {
+    const queue = new BoundedQueue<WatchEvent>(1)
+    queue.push(created)
+    if (++opened === 1) queue.push(created)
+    else queue.close()
+    yield* queue
+  }
+  const told: string[] = []
+  await followCluster(
+    { watch } as ControlApi,
+    {
+      clock: { ...systemClock, sleep: async () => {} },
+      logger: nullLogger,
+      publish: (e) => {
+        told.push(e.actorId)
+        if (opened === 2) ending.abort()
+      },
+    },
+    ending.signal,
+  ).catch((e) => t.fail(String(e)))
+  t.deepEqual(told, ['s1', 's1'])
 })
