@@ -17,12 +17,19 @@ export interface RecordChange<V> {
   readonly value?: V
 }
 
+interface Group<V> {
+  readonly changes: readonly RecordChange<V>[]
+  readonly sync: boolean
+  /** Nothing but new records and new values. */
+  readonly isGrowth: boolean
+}
+
 /** Put aside on the disk; enough to open the database and to write some thousand removals. */
 const RESERVE_BYTES = 2 << 20
 /** LevelDB's log is at most so long before it becomes a table, which opening may have to write: less than the reserve. */
 const WRITE_BUFFER_BYTES = 1 << 20
 /** The reserve is put aside (again) when so much is free. */
-const RESERVE_FREE_BYTES = 4 * RESERVE_BYTES
+const RESERVE_FREE_BYTES = 1.5 * RESERVE_BYTES
 
 /**
  * Records by key in LevelDB, for a disk that may be full. LevelDB needs room to open, and what follows a write that failed
@@ -31,7 +38,7 @@ const RESERVE_FREE_BYTES = 4 * RESERVE_BYTES
  *     closed ──open──> open ──a write fails──> closed: opened again, with a log of its own, before the next write
  *        └── open, no room ──> contents are read from a copy; a write opens the database first, or fails
  *
- * and each of these may take up a reserve of its own. A write that failed may be there all the same, as after a crash before
+ * and opening, removals and states may take up a reserve of its own; new records may not. A write that failed may be there all the same, as after a crash before
  * its answer. Writes that come while one is under way go to the disk together, with one flush.
  */
 export class RecordDatabase<V> {
@@ -41,8 +48,7 @@ export class RecordDatabase<V> {
   #isClosed = false
   /** What `writeState` could not write: goes with the next write. */
   readonly #unwritten = new Map<string, V>()
-  #waiting: { changes: readonly RecordChange<V>[]; sync: boolean; done: () => void; failed: (e: unknown) => void }[] =
-    []
+  #waiting: (Group<V> & { done: () => void; failed: (e: unknown) => void })[] = []
   #writing: Promise<void> | null = null
 
   constructor(private readonly options: RecordDatabaseOptions) {
@@ -85,7 +91,11 @@ export class RecordDatabase<V> {
 
   /** All or nothing. `sync`: survives a power failure once it resolved; otherwise the end of this process. */
   write(changes: readonly RecordChange<V>[], sync: boolean): Promise<void> {
-    const written = new Promise<void>((done, failed) => this.#waiting.push({ changes, sync, done, failed }))
+    return this.#write({ changes, sync, isGrowth: changes.every((c) => c.value !== undefined) })
+  }
+
+  #write(change: Group<V>): Promise<void> {
+    const written = new Promise<void>((done, failed) => this.#waiting.push({ ...change, done, failed }))
     this.#writing ??= this.#writeAll()
     return written
   }
@@ -96,7 +106,7 @@ export class RecordDatabase<V> {
    */
   async writeState(key: string, value: V, sync: boolean): Promise<void> {
     try {
-      await this.write([{ key, value }], sync)
+      await this.#write({ changes: [{ key, value }], sync, isGrowth: false })
     } catch (caught) {
       if (!isOutOfSpace(caught)) throw caught
       this.#unwritten.set(key, value)
@@ -107,7 +117,8 @@ export class RecordDatabase<V> {
     while (this.#waiting.length > 0) {
       const group = this.#waiting.splice(0)
       try {
-        await this.#withReserve(() => this.#writeOnce(group))
+        if (group.every((w) => w.isGrowth)) await this.#writeOnce(group)
+        else await this.#withReserve(() => this.#writeOnce(group))
         for (const w of group) w.done()
       } catch (caught) {
         for (const w of group) w.failed(caught)
@@ -117,9 +128,7 @@ export class RecordDatabase<V> {
     this.#writing = null // in the same turn as the look: who comes after finds nobody writing
   }
 
-  async #writeOnce(
-    group: readonly { readonly changes: readonly RecordChange<V>[]; readonly sync: boolean }[],
-  ): Promise<void> {
+  async #writeOnce(group: readonly Group<V>[]): Promise<void> {
     if (this.#level.status !== 'open' && !this.#isClosed) await this.#level.open()
     const kept = [...this.#unwritten].map(([key, value]) => ({ key, value }))
     const operations = [...kept, ...group.flatMap((w) => w.changes)].map(({ key, value }) =>

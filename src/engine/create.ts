@@ -57,10 +57,14 @@ export async function createContainer(
     const dir = containerDir(ctx.options.dataRoot, id)
     undo.add('directory', () => rm(dir, { recursive: true, force: true }))
     undo.add('layer', () => ctx.snapshots.remove(id))
-    const [rootfs] = await Promise.all([
+    const [prepared, made] = await Promise.allSettled([
       ctx.snapshots.prepare(id, image.id),
       mkdir(dir, { recursive: true, mode: 0o710 }),
     ])
+    // Both have come to their end: what one of them still made would not be undone.
+    if (prepared.status === 'rejected') throw prepared.reason
+    if (made.status === 'rejected') throw made.reason
+    const rootfs = prepared.value
     const { mounts, toPopulate } = await resolveMounts(ctx, wanted, undo)
     await populateVolumes(ctx, id, toPopulate)
     if (userConfig.WorkingDir && config.WorkingDir !== image.config.config?.WorkingDir)

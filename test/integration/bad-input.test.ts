@@ -463,23 +463,34 @@ test.serial('a full disk: one clear line each, nothing left, and all works again
   const containers = (): string[] => readdirSync(join(w1.dataRoot, 'containers')).sort()
   const had = containers()
   const filler = join(w1.dataRoot, 'filler')
-  try {
-    execFileSync('dd', ['if=/dev/zero', `of=${filler}`, 'bs=64k'], { stdio: 'ignore' })
-  } catch {
-    // Full, as wanted.
+  // Before each call: a database that is opened anew after a write that failed gives back what it does not need.
+  const fill = (): void => {
+    try {
+      execFileSync('dd', ['if=/dev/zero', `of=${filler}`, 'bs=4k', 'oflag=append', 'conv=notrunc'], { stdio: 'ignore' })
+    } catch {
+      // Full, as wanted.
+    }
   }
+  fill()
   // Managers look at their disk every 5 s. What a write of the raft log does that meets the full disk before that is in
   // full-disk.test.ts.
   await until('the manager saw that its disk is full', 15, async () =>
     readFileSync(w1.log, 'utf8').includes('too little disk space left for the raft log'),
   )
   const full = /no space left on device|disk is full|ENOSPC/i
+  fill()
   await refused(t, w1, ['pull', `${l.plan.registry}/big:1`], 1, full)
+  fill()
   await refused(t, w1, ['run', '--rm', 'kept:1', 'true'], 125, full)
+  fill()
   await refused(t, w1, ['create', '--name', 'nope', 'kept:1'], 1, full)
+  fill()
   await refused(t, w1, ['network', 'create', 'nope'], 1, full)
+  fill()
   await refused(t, w1, ['volume', 'create', 'nope'], 1, full)
+  fill()
   await refused(t, w1, ['import', '-', 'nope:1'], 1, full, await tarOf([{ name: 'a', body: 'x'.repeat(300_000) }]))
+  fill()
   await refused(t, w1, ['service', 'create', '-d', '--name', 'nope', '--no-resolve-image', 'kept:1'], 1, full)
   t.is(await ok(w1, 'ps', '--format', '{{.Names}} {{.State}}'), 'runs running')
   t.deepEqual(containers(), had)
