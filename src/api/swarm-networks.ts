@@ -1,7 +1,11 @@
-import { forbidden, isKind } from '../common/index.js'
+import { forbidden, isKind, ShoalError } from '../common/index.js'
 import type { CreateContainerBody } from '../engine/index.js'
 import type { NetworkRecord } from '../overlay/index.js'
 import type { ApiModules } from './contract.js'
+
+/** Between two looks at a network that has no addresses yet, ms, and how many there are: 20 s, as for one address. */
+const ALLOCATION_LOOK_MS = 100
+const ALLOCATION_LOOKS = 200
 
 const isOfHost = (reference: string): boolean =>
   ['', 'default', 'bridge', 'host', 'none'].includes(reference) || reference.startsWith('container:')
@@ -25,10 +29,23 @@ export async function admitNetworks(m: ApiModules, references: readonly string[]
       if (here.scope === 'swarm' && !here.attachable) throw notAttachable(here.name)
       continue
     }
+    await admit(m, reference)
+  }
+}
+
+/** A network that was only just created has no addresses yet: it gets them soon. */
+async function admit(m: ApiModules, reference: string): Promise<void> {
+  for (let looks = 1; ; looks++) {
     const network = await m.cluster.attachments()?.client.network(reference)
-    if (!network) continue
+    if (!network) return
     if (!network.spec?.attachable) throw notAttachable(network.spec?.annotations?.name ?? network.id)
-    await m.engine.networks.ensureSwarmNetwork(network)
+    try {
+      await m.engine.networks.ensureSwarmNetwork(network)
+      return
+    } catch (caught) {
+      if (!(caught instanceof ShoalError && caught.code === 'noSubnet') || looks === ALLOCATION_LOOKS) throw caught
+    }
+    await m.clock.sleep(ALLOCATION_LOOK_MS)
   }
 }
 
