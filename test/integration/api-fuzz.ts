@@ -338,7 +338,7 @@ async function one(
 
 /** Failures that dockerd answers with 500 too: the kernel or a runtime would not do what was asked. */
 const KNOWN_500 =
-  /failed to create (task|shim)|OCI runtime|error while (mounting|creating)|failed to mount|update out of sequence|dial tcp|connection refused|connect ECONNREFUSED|exited while|cannot (mount|set|write)/i
+  /failed to create (task|shim)|OCI runtime|error while (mounting|creating)|failed to mount|update out of sequence|dial tcp|connection refused|connect ECONNREFUSED|exited while|^Get "http|cannot (mount|set|write)/i
 
 interface Outcome {
   readonly status: number
