@@ -72,8 +72,9 @@ const unheard: Record<string, RegExp> = {
   // of a container that is still "created".
   runc: /^kernel: kernel\/domainname|^files: d|^mounts: (\/ |.* shared )|^hooks: poststart/,
   // Adds nosuid, nodev and noexec of its own to these; in a user namespace binds the host's /sys, and lets go of options of binds.
+  // Device nodes that it makes there lose the bits of its own umask, and their tmpfs may be executed from.
   // It tells createRuntime and createContainer hooks of a container that is "created" already.
-  crun: /^mounts: \/(proc|sys|dev\/pts|bound\/.) |^hooks: create/,
+  crun: /^mounts: \/(proc|sys|dev\/(pts|fuse|loopy)|bound\/.|deep\/er\/file) |^dev: [bc]r|^hooks: create/,
 }
 
 function parts(text: string, dir: string, trace: string): Parts {
