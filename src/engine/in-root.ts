@@ -8,6 +8,8 @@ const MAX_LINKS = 40
 /**
  * Where `path` lies when `root` is "/": links are followed inside the root and never out of it. The part that does not
  * exist is taken as it is. With `followLast` false a link at the very end is kept.
+ *
+ * @throws invalid `tooManyLinks`, `nameTooLong`.
  */
 export async function resolveInRoot(root: string, path: string, followLast = true): Promise<string> {
   const todo = posix.normalize(`/${path}`).split('/').filter(Boolean)
@@ -26,7 +28,10 @@ export async function resolveInRoot(root: string, path: string, followLast = tru
       try {
         if ((await lstat(here)).isSymbolicLink()) target = await readlink(here)
       } catch (caught) {
-        if (!['ENOENT', 'ENOTDIR'].includes((caught as NodeJS.ErrnoException).code ?? '')) throw caught
+        const { code = '' } = caught as NodeJS.ErrnoException
+        if (code === 'ENAMETOOLONG')
+          throw invalid('nameTooLong', `${path}: file name too long`, { path }, { cause: caught })
+        if (!['ENOENT', 'ENOTDIR'].includes(code)) throw caught
       }
     if (target === null) {
       at.push(name)

@@ -1,10 +1,14 @@
 // The engine's decisions, without any container.
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test from 'ava'
 import { parseTimestamp } from '../../src/api/query.js'
 import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
 import { shutdownSeconds } from '../../src/engine/engine.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
+import { resolveInRoot } from '../../src/engine/in-root.js'
 import type { EngineOptions } from '../../src/engine/index.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
@@ -257,4 +261,21 @@ test('a process table is cut down to the container, the command kept whole', (t)
     processes: [['root', '22', 'sh -c sleep 5']],
   })
   t.throws(() => parseProcessTable('A B\n1 2\n', new Set()), { message: "Couldn't find PID field in ps output" })
+})
+
+test('a path is resolved inside the root, and what cannot be resolved is told without where the root is', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'shoal-root-'))
+  t.teardown(() => rmSync(root, { recursive: true }))
+  symlinkSync('../../../etc', join(root, 'out'))
+  symlinkSync('loop', join(root, 'loop'))
+  t.is(await resolveInRoot(root, 'out/passwd'), join(root, 'etc/passwd'))
+  t.is(await resolveInRoot(root, 'loop', false), join(root, 'loop'))
+  for (const [path, code] of [
+    ['loop', 'tooManyLinks'],
+    ['é'.repeat(128), 'nameTooLong'],
+  ] as const) {
+    const error = await t.throwsAsync(resolveInRoot(root, path))
+    t.like(error, { kind: 'invalid', code })
+    t.false(error!.message.includes(root))
+  }
 })
