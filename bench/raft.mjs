@@ -156,6 +156,9 @@ async function restart() {
 }
 
 async function failover() {
+  // One that is far behind would be waited for: with one of three gone, nothing is committed without it.
+  const { applied } = await ours.leader.do('state')
+  for (const m of ours.members) while ((await m.do('state')).applied < applied) await systemClock.sleep(20)
   const moved = performance.now()
   const next = ours.members.filter((m) => m !== ours.leader).map((m) => m.do('leading').then(() => m))
   await ours.leader.do('transfer')

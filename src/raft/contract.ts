@@ -148,7 +148,11 @@ export interface OutgoingSnapshot {
   readonly sha256: string
   /** Each ≤ 4 MiB. May be read once. */
   pieces(): AsyncIterable<Uint8Array>
+  /** Asked before each chunk: true sends it as fast as it goes, since nothing is committed before the member has it. */
+  isUrgent(): boolean
 }
+
+export type SnapshotDescription = Omit<OutgoingSnapshot, 'pieces' | 'isUrgent'>
 
 /** Where the pieces of a snapshot go that another member sends. */
 export interface IncomingSnapshot {
@@ -161,7 +165,7 @@ export interface IncomingSnapshot {
 export interface RaftInbox {
   receive(messages: readonly Message[]): void
   /** A newer transfer ends an older one, whose write or finish then rejects. */
-  receiveSnapshot(message: Message, snapshot: Omit<OutgoingSnapshot, 'pieces'>): Promise<IncomingSnapshot>
+  receiveSnapshot(message: Message, snapshot: SnapshotDescription): Promise<IncomingSnapshot>
   unreachable(raftId: RaftId): void
   /** A peer told us that we were removed. */
   removed(): void

@@ -1,6 +1,12 @@
 import { conflict, invalid, invariant, ShoalError, unavailable } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import type { IncomingSnapshot, OutgoingSnapshot, RaftTransport, StateMachine } from './contract.js'
+import type {
+  IncomingSnapshot,
+  OutgoingSnapshot,
+  RaftTransport,
+  SnapshotDescription,
+  StateMachine,
+} from './contract.js'
 import type { ConfState, Message, RaftId } from './core/index.js'
 import type { DurableLog, Membership, SnapshotDigest } from './log/index.js'
 import type { Members } from './node-membership.js'
@@ -18,6 +24,8 @@ export interface SnapshotHooks {
   readonly logBytes: number
   readonly keep: Parameters<DurableLog['saveSnapshot']>[3]
   readonly applied: () => number
+  /** Can nothing be committed without that member? */
+  readonly isNeeded: (id: RaftId) => boolean
   /** Steps a MsgSnap whose file is durable. */
   received(message: Message): void
   /** To the core: how a transfer ended. */
@@ -107,6 +115,7 @@ export class Snapshots {
       size: current.size,
       sha256: current.sha256,
       pieces: current.pieces,
+      isUrgent: () => this.hooks.isNeeded(m.to),
     }
     const message: Message = { ...m, snapshot: { ...meta, data: new Uint8Array(0) } }
     const ended = (error: unknown): void => {
@@ -124,7 +133,7 @@ export class Snapshots {
       .then(() => ended(null), ended)
   }
 
-  async receive(m: Message, described: Omit<OutgoingSnapshot, 'pieces'>): Promise<IncomingSnapshot> {
+  async receive(m: Message, described: SnapshotDescription): Promise<IncomingSnapshot> {
     const { log } = this.hooks
     const { index, term } = described.meta
     if (this.#receiving)

@@ -220,6 +220,7 @@ export class Member implements RaftNode {
         bytesWhileSent: KEPT_LOG_BYTES_WHILE_SENT,
       },
       applied: () => this.#applied,
+      isNeeded: (id) => this.#isNeeded(id),
       received: (m) => this.#receive([m]),
       sent: (to, ok) => {
         if (this.#state !== 'running') return
@@ -696,6 +697,20 @@ export class Member implements RaftNode {
       })
       order()
     })
+  }
+
+  /** Do too few others follow the log, so that nothing is committed until this member does? */
+  #isNeeded(id: RaftId): boolean {
+    const { progress } = this.#core.status()
+    const follows = (voter: RaftId): boolean => {
+      if (voter === this.#log.raftId) return true
+      const p = progress.get(voter)
+      return voter !== id && p?.state === 'replicate' && p.recentActive
+    }
+    const { voters, votersOutgoing } = this.#members.confState
+    return [voters, votersOutgoing].some(
+      (ids) => ids.includes(id) && ids.filter(follows).length < Math.floor(ids.length / 2) + 1,
+    )
   }
 
   /**

@@ -143,7 +143,7 @@ export class SimulatedNetwork {
       })
     await wait(owner)
     check()
-    const { pieces, ...described } = this.losePieces ? await withoutLast(snapshot) : snapshot
+    const { pieces, isUrgent: _, ...described } = this.losePieces ? await withoutLast(snapshot) : snapshot
     const sink = await answer(station.inbox.receiveSnapshot(m, described))
     try {
       for await (const piece of pieces()) {

@@ -96,7 +96,7 @@ export async function sendSnapshot(options: {
           Math.max(due, options.clock.monotonic() - SNAPSHOT_PACE_SLACK_MS) +
           (data.length / SNAPSHOT_BYTES_PER_S) * 1000
         const early = due - options.clock.monotonic()
-        if (early > 0) await Promise.race([options.clock.sleep(early, signal), done])
+        if (early > 0 && !snapshot.isUrgent()) await Promise.race([options.clock.sleep(early, signal), done])
       }
     stream.end()
     // The receiver still syncs and checks; its watch ends that if it hangs.

@@ -32,6 +32,7 @@ test('two snapshots that arrive before a slow disk installs the first are instal
     interval: 1000,
     logBytes: 1_000_000,
     keep: { entries: 0, bytes: 0, bytesWhileSent: 0 },
+    isNeeded: () => false,
     applied: () => 0,
     received: (m) => void received.push(m),
     sent: () => {},

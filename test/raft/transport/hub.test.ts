@@ -28,6 +28,7 @@ import {
   type RaftInbox,
   type RaftTransport,
   raftHandlers,
+  type SnapshotDescription,
 } from '../../../src/raft/index.js'
 import { SNAPSHOT_BYTES_PER_S } from '../../../src/raft/options.js'
 import { sendSnapshot } from '../../../src/raft/transport/snapshot-transfer.js'
@@ -45,7 +46,7 @@ class End {
   toldRemoved = 0
   readonly snapshots: {
     message: Message
-    described: Omit<OutgoingSnapshot, 'pieces'>
+    described: SnapshotDescription
     data: Buffer[]
     end: 'open' | 'finished' | 'aborted'
   }[] = []
@@ -403,6 +404,7 @@ test.serial('a snapshot arrives whole, cut into chunks, with all that describes 
       pieces: async function* () {
         for (let i = 0; i < data.length; i += 3_000_000) yield data.subarray(i, i + 3_000_000)
       },
+      isUrgent: () => false,
     }
     const message = makeMessage({
       type: 'MsgSnap',
@@ -454,7 +456,7 @@ test.serial('a snapshot is sent at its pace, and what a slow network costs is no
       confState: { voters: [11, 22], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false },
     }
     /** Milliseconds that it waited, by a clock that stands still but for that, and for `networkMs` at each look. */
-    const waited = async (networkMs: number): Promise<number> => {
+    const waited = async (networkMs: number, isUrgent = false): Promise<number> => {
       let now = 0
       let slept = 0
       const clock: Clock = {
@@ -476,6 +478,7 @@ test.serial('a snapshot is sent at its pace, and what a slow network costs is no
         pieces: async function* () {
           for (let sent = 0; sent < size; sent += 100_000) yield Buffer.alloc(Math.min(100_000, size - sent))
         },
+        isUrgent: () => isUrgent,
       }
       const message = makeMessage({
         ...{ type: 'MsgSnap', from: 11, to: 22, term: 4 },
@@ -488,7 +491,8 @@ test.serial('a snapshot is sent at its pace, and what a slow network costs is no
     const ms = await waited(0)
     t.true(Math.abs(ms - seconds * 1000) < 1, `${ms} ms`)
     t.is(await waited(1000), 0)
-    t.is(b.snapshots.filter((s) => s.end === 'finished').length, 2)
+    t.is(await waited(0, true), 0, 'others wait for it')
+    t.is(b.snapshots.filter((s) => s.end === 'finished').length, 3)
   }),
 )
 
