@@ -169,13 +169,15 @@ export class Checker {
       () => `${id}: ${vote} after ${known.hardVote} in ${term}`,
     )
     const at = log.term(known.lastIndex)
+    // A leader of a later term may replace what was not committed, also by an entry of an older term than the replaced one.
+    const isReplaced = Number(log.term(log.lastIndex())) > known.lastTerm
     hold(
-      log.lastIndex() >= known.lastIndex || Number(log.term(log.lastIndex())) > known.lastTerm,
+      log.lastIndex() >= known.lastIndex || isReplaced,
       'entries survive',
       () => `${id}: ${log.lastIndex()} after ${known.lastIndex}`,
     )
     hold(
-      typeof at !== 'number' || at >= known.lastTerm,
+      typeof at !== 'number' || at >= known.lastTerm || isReplaced,
       'entries survive',
       () => `${id}: term ${at} at ${known.lastIndex}, was ${known.lastTerm}`,
     )

@@ -28,6 +28,7 @@ const SOAK_REGRESSIONS: readonly (readonly [seed: number, members: number])[] = 
   [2313, 3],
   [2880, 3],
   [8976, 3],
+  [915, 3],
 ]
 
 interface Range {
