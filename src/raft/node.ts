@@ -28,6 +28,7 @@ import { type Disk, DurableLog } from './log/index.js'
 import { forceNewCluster, initialLog } from './node-bootstrap.js'
 import { Campaigns, type Standing } from './node-campaigns.js'
 import { Changes } from './node-changes.js'
+import { Handover } from './node-handover.js'
 import { Members } from './node-membership.js'
 import { Proposals } from './node-proposals.js'
 import { Reads } from './node-reads.js'
@@ -46,10 +47,8 @@ import {
   KEPT_LOG_BYTES,
   KEPT_LOG_BYTES_WHILE_SENT,
   NO_LEADER_GRACE_MS,
-  QUIET_HEARTBEATS,
   READ_RETRY_FACTOR,
   SNAPSHOT_LOG_BYTES,
-  TRANSFER_ORDER_ELECTIONS,
   TURN_MS,
   UNCOMMITTED_BYTES_MAX,
 } from './options.js'
@@ -81,6 +80,7 @@ export class Member implements RaftNode {
   #snapshots!: Snapshots
   #changes!: Changes
   #campaigns!: Campaigns
+  #handover!: Handover
 
   #inbox: Message[] = []
   #inboxBytes = 0
@@ -101,16 +101,11 @@ export class Member implements RaftNode {
   #leaderSeenAt = 0
   #diskFull = false
   #removedTold = false
-  readonly #reachableSince = new Map<RaftId, number>()
-  /** Ticks so far, and at which of them each other member was heard of last. */
-  #tickCount = 0
-  readonly #heardAtTick = new Map<RaftId, number>()
 
   readonly #leadership = new Emitter<LeadershipEvent>()
   readonly #removed = new Emitter<void>()
   readonly #failed = new Emitter<ShoalError>()
   readonly #statusBell = new Emitter<RaftNodeStatus>()
-  readonly #turned = new Emitter<void>()
   #lastStatus = ''
 
   constructor(
@@ -206,6 +201,17 @@ export class Member implements RaftNode {
       maxMs: options.tickMs * options.electionTick,
       due: () => this.#wake(),
     })
+    this.#handover = new Handover({
+      own: log.raftId,
+      core: this.#core,
+      members: this.#members,
+      clock,
+      electionMs: options.tickMs * options.electionTick,
+      heartbeatTick: options.heartbeatTick,
+      reachable: (id) => this.#transport.reachable(id),
+      standing: () => this.#standing(),
+      ordered: () => this.#wake(),
+    })
     this.#snapshots = new Snapshots({
       log,
       members: this.#members,
@@ -266,7 +272,7 @@ export class Member implements RaftNode {
 
   async stop(): Promise<void> {
     if (this.#state !== 'running') return
-    if (this.#role === 'leader' && this.#members.confState.voters.length > 1)
+    if (this.#role === 'leader' && this.#members.confState.voters.length > 1 && !this.#handover.refused)
       // A courtesy that saves the others an election timeout; without a fit successor they hold one.
       await this.transferLeadership().catch((e) =>
         this.#logger.info('leadership not handed over', { error: String(e) }),
@@ -287,7 +293,7 @@ export class Member implements RaftNode {
     this.#proposals.stop()
     this.#reads.fail(reason)
     this.#changes.fail(reason)
-    this.#turned.emit()
+    this.#handover.stop(reason)
     await this.#transport.close()
     await this.#snapshots.stop()
     await this.#appends.stop()
@@ -348,7 +354,7 @@ export class Member implements RaftNode {
     this.#inbox = []
     this.#inboxBytes = 0
     for (const m of inbox) {
-      this.#heardAtTick.set(m.from, this.#tickCount)
+      this.#handover.hear(m.from)
       this.#campaigns.hear(m, this.#role, this.#term)
       this.#step(m)
     }
@@ -356,7 +362,6 @@ export class Member implements RaftNode {
     this.#unreachable.clear()
     const ticks = this.#ticks
     this.#ticks = 0
-    this.#tickCount += ticks
     for (let i = 0; i < ticks; i++) core.tick()
     this.#drain()
     if (ticks > 0) this.#everyTick(ticks)
@@ -368,7 +373,7 @@ export class Member implements RaftNode {
       this.#drain()
     }
     this.#snapshots.maybeTake()
-    this.#turned.emit()
+    this.#handover.turned()
     this.#tellStatus()
   }
 
@@ -514,9 +519,7 @@ export class Member implements RaftNode {
     this.#appends.flushCommit()
     if (this.#lead !== NONE) this.#leaderSeenAt = now
     else if (now - this.#leaderSeenAt > NO_LEADER_GRACE_MS) this.#reads.noLeader()
-    for (const m of this.#members.list)
-      if (!this.#transport.reachable(m.raftId)) this.#reachableSince.delete(m.raftId)
-      else if (!this.#reachableSince.has(m.raftId)) this.#reachableSince.set(m.raftId, now)
+    this.#handover.tick(ticks, now)
     if (this.#announced) this.#changes.lookAtLearners(now)
   }
 
@@ -648,55 +651,7 @@ export class Member implements RaftNode {
         'notLeader',
         `only the leader hands leadership over; it is at ${this.leaderAddress() ?? 'no known address'}`,
       )
-    const own = this.#log.raftId
-    const target = to ?? this.#successors()[0]
-    if (target === undefined || !this.#members.isVoter(target))
-      throw unavailable(
-        'noSuccessor',
-        `leadership cannot be handed over: ${to === undefined ? 'no other voter is reachable' : `member ${to} is no voter`}`,
-      )
-    if (target === own) return
-    const { tickMs, electionTick } = this.options
-    const electionMs = tickMs * electionTick
-    const told: RaftId[] = []
-    const order = (): void => {
-      // The last one has its time as well: the core ends a hand-over after an election timeout.
-      if (this.#role !== 'leader' || told.length * TRANSFER_ORDER_ELECTIONS >= 1) return
-      const fit = to === undefined ? this.#successors() : [to]
-      const next = fit.find((id) => !told.includes(id)) ?? fit[0]
-      if (next === undefined) return
-      // The core sends no second order to the same member; one to this member itself ends the first.
-      this.#core.transferLeader(own)
-      this.#core.transferLeader(next)
-      told.push(next)
-      this.#wake()
-    }
-    await new Promise<void>((resolve, reject) => {
-      const settle = (error: ShoalError | null): void => {
-        deadline.cancel()
-        again.cancel()
-        off()
-        if (error) {
-          // Whoever did not take it does not hold up proposals any longer.
-          if (this.#role === 'leader') this.#core.transferLeader(own)
-          reject(error)
-        } else resolve()
-      }
-      const again = this.modules.clock.every(electionMs * TRANSFER_ORDER_ELECTIONS, order)
-      const deadline = this.modules.clock.after(electionMs * 2, () =>
-        settle(
-          unavailable(
-            'transferFailed',
-            `told to lead, ${told.join(', ')} did not within two election timeouts; try again`,
-          ),
-        ),
-      )
-      const off = this.#turned.on(() => {
-        if (this.#state !== 'running') settle(unavailable('raftStopped', 'this raft member stopped'))
-        else if (this.#role !== 'leader' && this.#lead !== NONE && this.#lead !== own) settle(null)
-      })
-      order()
-    })
+    await this.#handover.transfer(to)
   }
 
   /** Do too few others follow the log, so that nothing is committed until this member does? */
@@ -711,21 +666,6 @@ export class Member implements RaftNode {
     return [voters, votersOutgoing].some(
       (ids) => ids.includes(id) && ids.filter(follows).length < Math.floor(ids.length / 2) + 1,
     )
-  }
-
-  /**
-   * Who may be told to lead, the fittest first: heard of lately (the transport takes seconds to notice a host without power),
-   * not in need of a snapshot or of a look where its log ends, and then the one that was reachable the longest.
-   */
-  #successors(): RaftId[] {
-    const { progress } = this.#core.status()
-    const quietTicks = QUIET_HEARTBEATS * this.options.heartbeatTick
-    const quiet = (id: RaftId): boolean => this.#tickCount - (this.#heardAtTick.get(id) ?? -1) > quietTicks
-    return this.#members.confState.voters
-      .filter((id) => id !== this.#log.raftId && this.#reachableSince.has(id) && this.#transport.reachable(id))
-      .map((id) => ({ id, unfit: (quiet(id) ? 2 : 0) + (progress.get(id)?.state === 'replicate' ? 0 : 1) }))
-      .sort((a, b) => a.unfit - b.unfit || this.#reachableSince.get(a.id)! - this.#reachableSince.get(b.id)!)
-      .map(({ id }) => id)
   }
 
   rotateKek(kek: Uint8Array | null): Promise<void> {

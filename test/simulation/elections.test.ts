@@ -201,6 +201,32 @@ test('a leader that nobody relieves goes on: what it is asked for is written at 
   t.true((await c.untilWritten([leader])) < 20)
 })
 
+test('a leader that nobody relieved is stopped without asking them again', async (t) => {
+  const c = await Cluster.of(3, 1)
+  const [leader] = c.places as [Place, Place, Place]
+  let orders = 0
+  c.network.distort = (m) => {
+    if (m.type !== 'MsgTimeoutNow') return m
+    orders++
+    return { ...m, to: leader.id }
+  }
+  const settled = async (work: Promise<void>): Promise<void> => {
+    let open = true
+    const end = (): void => {
+      open = false
+    }
+    work.then(end, end)
+    await c.until('it is settled', () => !open)
+  }
+  await settled(leader.member.transferLeadership())
+  t.true(orders > 0)
+  const told = orders
+  const since = c.time.now
+  await settled(leader.member.stop())
+  t.is(orders, told)
+  t.true(c.time.now - since < ELECTION_MS, `${c.time.now - since} ms`)
+})
+
 test('a leader that is stopped before it was announced hands over too', async (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const c = await Cluster.of(3, seed)
