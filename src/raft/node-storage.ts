@@ -27,6 +27,8 @@ export class AppendWorker {
   /** A commit index that is not on disk yet; it rides with the next write, or is flushed when none comes. */
   #commit: HardState | null = null
   #flush = false
+  /** Whoever waits for a commit index to be on disk, the lowest first. */
+  #waiting: { readonly index: number; readonly then: () => void }[] = []
   /** Entries and writes so far: how well the fsyncs are shared. */
   entriesWritten = 0
   writes = 0
@@ -55,6 +57,20 @@ export class AppendWorker {
     this.#running = this.#run(false)
   }
 
+  /** Calls back when it is on disk that everything up to `index`, which is applied here, is committed; at once when it is already. */
+  whenCommitted(index: number, then: () => void): void {
+    if (this.hooks.log.hardState.commit >= index) then()
+    else {
+      this.#waiting.push({ index, then })
+      this.flushCommit()
+    }
+  }
+
+  #tellCommitted(): void {
+    const { commit } = this.hooks.log.hardState
+    while (this.#waiting.length > 0 && this.#waiting[0]!.index <= commit) this.#waiting.shift()!.then()
+  }
+
   /** Resolves when the running write ended; then only the commit index is still written. */
   async stop(): Promise<void> {
     const failed = this.#stopped
@@ -69,10 +85,11 @@ export class AppendWorker {
     try {
       if (later) await new Promise<void>((resolve) => this.hooks.defer(resolve))
       if (this.#stopped) return
-      while (this.#queue.length > 0 || this.#flush) {
+      while (this.#queue.length > 0 || this.#flush || (this.#waiting.length > 0 && this.#commit !== null)) {
         const batch = this.#take()
         await this.#write(batch)
         if (this.#stopped) return
+        this.#tellCommitted()
         // Cleared first: whoever hears of the end of the last write must find the worker free.
         const idle = this.#queue.length === 0
         if (idle) this.#running = null
@@ -121,7 +138,7 @@ export class AppendWorker {
       for (const e of m.entries) entries.push(e)
     }
     hardState ??= this.#commit
-    const flush = this.#flush
+    const flush = this.#flush || this.#waiting.length > 0
     this.#flush = false
     if (entries.length === 0 && hardState === null) return
     const known = this.hooks.log.hardState

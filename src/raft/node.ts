@@ -419,8 +419,18 @@ export class Member implements RaftNode {
       else if (m.type === 'MsgSnap') this.#snapshots.send(m)
       else out.push(m)
     }
-    if (out.length > 0) this.#transport.send(out)
+    if (out.length > 0) this.#transport.send(out.map((m) => this.#discreet(m)))
     for (const m of writes) this.#appends.push(m, out.length > 0)
+  }
+
+  /**
+   * The others do not hear that a change of the members is committed before it is on this disk. A member that was removed forgets
+   * everything; a leader that does not know after a crash that it was might need its vote.
+   */
+  #discreet(m: Message): Message {
+    const { pendingConfIndex } = this.#core
+    if (m.commit < pendingConfIndex || this.#log.hardState.commit >= pendingConfIndex) return m
+    return { ...m, commit: pendingConfIndex - 1 }
   }
 
   /** Follows leader, role and term; losing leadership is told before any waiting proposal ends. */
@@ -478,10 +488,11 @@ export class Member implements RaftNode {
     const change = decodeConfChange(e.data, e.type)
     this.#members.apply(change, this.#core.applyConfChange(change))
     this.#applied = e.index
-    this.#membersChanged()
-    this.#changes.applied(change)
-    const { raftId } = this.#log
-    if (this.#members.isRemoved(raftId)) this.#tellRemoved()
+    this.#appends.whenCommitted(e.index, () => {
+      this.#membersChanged()
+      this.#changes.applied(change)
+      if (this.#members.isRemoved(this.#log.raftId)) this.#tellRemoved()
+    })
   }
 
   /** The only voter need not wait for an election timeout, once it has applied what it knows to be committed. */

@@ -19,6 +19,7 @@ export class Place implements Owner {
   dice: () => number
   /** Of the last start. */
   failure: unknown = null
+  removed = false
 
   constructor(
     readonly name: string,
@@ -57,6 +58,10 @@ export class Place implements Owner {
         randomBytes: (n) => Uint8Array.from({ length: n }, () => Math.floor(rng.random() * 256)),
       },
     )
+    this.removed = false
+    this.member.onRemoved(() => {
+      this.removed = true
+    })
     this.member.start().catch((e: unknown) => {
       this.failure = e
     })

@@ -64,6 +64,10 @@ export class RawNode implements RaftCore {
     this.previousHard = r.hardState()
   }
 
+  get pendingConfIndex(): number {
+    return this.raft.pendingConfIndex
+  }
+
   get id(): RaftId {
     return this.raft.id
   }

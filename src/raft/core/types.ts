@@ -225,6 +225,8 @@ export interface CoreStatus {
  */
 export interface RaftCore {
   readonly id: RaftId
+  /** Of a leader: no conf change after this index is in its log. Of others 0. */
+  readonly pendingConfIndex: number
   tick(): void
   step(m: Message): StepError | null
   propose(data: Uint8Array): StepError | null
