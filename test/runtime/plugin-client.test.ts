@@ -122,6 +122,7 @@ test('plugins are found by socket and spec file, activated once, and only for wh
     tls: { ca: null, cert: null, key: null, insecure: true },
   })
   t.is(await findPlugin(dirs, '../etc/far'), null)
+  t.is(await findPlugin(dirs, 'a'.repeat(251)), null)
   rmSync(join(root, 'etc/secure.json'))
   const plugins = new Plugins(dirs, { clock: systemClock, logger: nullLogger })
   t.deepEqual(await plugins.list('VolumeDriver'), { names: ['direct', 'far'], warnings: [] })

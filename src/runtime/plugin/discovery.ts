@@ -15,8 +15,8 @@ export const DEFAULT_PLUGIN_DIRS: PluginDirs = {
   specs: ['/etc/docker/plugins', '/usr/lib/docker/plugins'],
 }
 
-/** Everything that a plugin's name may be; it becomes part of paths. */
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+/** Everything that a plugin's name may be; with five characters more it becomes the name of a file, of at most 255 bytes. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,249}$/
 
 const isSocket = (path: string): Promise<boolean> =>
   stat(path).then(
