@@ -9,6 +9,8 @@ export interface RecordDatabaseOptions {
   readonly path: string
   /** Directory on another file system, memory best: the database is read there while its own disk has no room to open it. */
   readonly scratchDir: string
+  /** "view": values are bytes. Default "json". */
+  readonly valueEncoding?: 'json' | 'view'
 }
 
 /** `value` absent: the key goes. */
@@ -52,7 +54,7 @@ export class RecordDatabase<V> {
   #writing: Promise<void> | null = null
 
   constructor(private readonly options: RecordDatabaseOptions) {
-    this.#level = levelAt(options.path)
+    this.#level = levelAt(options.path, options)
     this.#reserve = `${options.path}.reserve`
   }
 
@@ -79,7 +81,7 @@ export class RecordDatabase<V> {
     await mkdir(copy, { recursive: true, mode: 0o700 })
     try {
       for (const file of await readdir(path)) if (file !== 'LOCK') await copyFile(join(path, file), join(copy, file))
-      const level = levelAt<V>(copy)
+      const level = levelAt<V>(copy, this.options)
       await level.open()
       const entries = await level.iterator().all()
       await level.close()
@@ -169,6 +171,12 @@ export class RecordDatabase<V> {
     }
   }
 
+  /** After `close`. */
+  async remove(): Promise<void> {
+    await rm(this.options.path, { recursive: true, force: true })
+    await rm(this.#reserve, { force: true })
+  }
+
   /** What was asked for before is written. */
   async close(): Promise<void> {
     while (this.#writing) await this.#writing
@@ -178,5 +186,5 @@ export class RecordDatabase<V> {
   }
 }
 
-const levelAt = <V>(path: string): Level<string, V> =>
-  new Level(path, { valueEncoding: 'json', writeBufferSize: WRITE_BUFFER_BYTES, cacheSize: 1 << 20 })
+const levelAt = <V>(path: string, { valueEncoding = 'json' }: RecordDatabaseOptions): Level<string, V> =>
+  new Level(path, { valueEncoding, writeBufferSize: WRITE_BUFFER_BYTES, cacheSize: 1 << 20 })

@@ -46,6 +46,8 @@ import { type NodeState, NodeStateStore, validFromMs } from './node-state.js'
 export interface ClusterNodeOptions {
   /** <data-root>/swarm */
   readonly dir: string
+  /** Directory in memory: see RecordDatabase. */
+  readonly scratchDir: string
   readonly defaultAdvertiseAddr: string
   /** Raft tick, milliseconds. */
   readonly tickMs: number
@@ -450,7 +452,7 @@ export class ClusterNode implements ClusterBackend {
     const identity = this.#identity!
     await this.m.networks.clusterJoined({ nodeId: identity.nodeId, dataPathAddress: state.dataPathAddress })
     const agent = this.m.createAgent(
-      { dir: join(this.options.dir, 'worker'), nodeId: identity.nodeId },
+      { dir: join(this.options.dir, 'worker'), scratchDir: this.options.scratchDir, nodeId: identity.nodeId },
       {
         clock: this.m.clock,
         rng: this.m.rng,

@@ -145,7 +145,12 @@ export class Daemon {
       filesDir: join(o.execRoot, 'tasks'),
     }
     const cluster: ClusterNode = new ClusterNode(
-      { dir: join(o.dataRoot, 'swarm'), defaultAdvertiseAddr: o.defaultAdvertiseAddr, tickMs: RAFT_TICK_MS },
+      {
+        dir: join(o.dataRoot, 'swarm'),
+        scratchDir: o.execRoot,
+        defaultAdvertiseAddr: o.defaultAdvertiseAddr,
+        tickMs: RAFT_TICK_MS,
+      },
       {
         ...modules('cluster'),
         networks,

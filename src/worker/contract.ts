@@ -63,6 +63,8 @@ export interface Executor {
 export interface AgentOptions {
   /** <data-root>/swarm/worker: accepted tasks and their last status, durable. */
   readonly dir: string
+  /** Directory in memory: see RecordDatabase. */
+  readonly scratchDir: string
   readonly nodeId: string
 }
 

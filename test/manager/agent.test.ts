@@ -40,7 +40,7 @@ async function worker(lab: ManagerLab, at: LabManager): Promise<RealNode> {
     identity,
     removed: false,
     agent: createAgent(
-      { dir: join(lab.dir, `worker-${identity.nodeId}`), nodeId: identity.nodeId },
+      { dir: join(lab.dir, `worker-${identity.nodeId}`), scratchDir: lab.dir, nodeId: identity.nodeId },
       {
         clock: systemClock,
         rng: systemRng,

@@ -43,7 +43,7 @@ async function worker(lab: ManagerLab, dir: string, name: string): Promise<Worke
       made.executor = new FakeExecutor(host)
       made.executor.hostname = name
       made.agent = createAgent(
-        { dir: join(dir, name), nodeId: identity.nodeId },
+        { dir: join(dir, name), scratchDir: dir, nodeId: identity.nodeId },
         {
           clock: systemClock,
           rng: systemRng,

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises'
 import type { SessionInfo } from '#proto'
 import { ShoalError, unavailable } from '../../common/index.js'
 import type { Agent, AgentModules, AgentOptions } from '../contract.js'
@@ -38,12 +37,12 @@ class SessionAgent implements Agent {
   #wasRegistered = false
 
   constructor(
-    private readonly options: AgentOptions,
+    options: AgentOptions,
     private readonly modules: AgentModules & { readonly dial?: Dial },
   ) {
     this.#reporter = new StatusReporter(modules.clock)
     this.#dial = modules.dial ?? dialDispatcher
-    this.#tasks = new TaskSet(options.dir, {
+    this.#tasks = new TaskSet(options, {
       clock: modules.clock,
       logger: modules.logger,
       executor: modules.executor,
@@ -76,7 +75,7 @@ class SessionAgent implements Agent {
     await Promise.race([this.#tasks.removeAll(), late])
     giveUp.abort(unavailable('left', 'the node has left'))
     await this.#tasks.stop()
-    await rm(this.options.dir, { recursive: true, force: true })
+    await this.#tasks.forget()
   }
 
   reconnect(): void {

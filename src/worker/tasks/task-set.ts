@@ -4,7 +4,7 @@ import type { Clock } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { Executor, TaskController } from '../contract.js'
 import { DependencyStore } from '../dependencies/index.js'
-import { TaskRecords } from './task-records.js'
+import { TaskRecords, type TaskRecordsOptions } from './task-records.js'
 import { TaskRunner } from './task-runner.js'
 
 /**
@@ -19,7 +19,7 @@ export class TaskSet {
   readonly dependencies = new DependencyStore()
 
   constructor(
-    dir: string,
+    records: TaskRecordsOptions,
     private readonly modules: {
       readonly clock: Clock
       readonly logger: Logger
@@ -27,7 +27,7 @@ export class TaskSet {
       readonly onStatus: (taskId: string, status: TaskStatus) => void
     },
   ) {
-    this.#records = new TaskRecords(dir)
+    this.#records = new TaskRecords(records)
   }
 
   /** Takes up the tasks of an earlier daemon, and removes containers of tasks that nobody remembers. */
@@ -54,6 +54,11 @@ export class TaskSet {
   async stop(): Promise<void> {
     await Promise.all([...this.#runners.values(), ...this.#leaving.values()].map((r) => r.release()))
     await this.#records.close()
+  }
+
+  /** After `stop`: nothing of the tasks is remembered. */
+  forget(): Promise<void> {
+    return this.#records.remove()
   }
 
   /** The node leaves the cluster: everything is stopped and removed. */
@@ -98,13 +103,13 @@ export class TaskSet {
     const present = this.#runners.get(task.id)
     if (present !== undefined) {
       present.assign(task)
-      await this.#records.put(present.task)
+      await this.#records.update(present.task)
       return
     }
     // Known further than assigned only when the records were lost: then what the host has decides.
     const isResumed = (task.status?.state ?? 0) > TaskState.TASK_ASSIGNED
     const hasContainer = isResumed && (await this.modules.executor.knownTasks()).includes(task.id)
-    await this.#records.put(task)
+    await this.#records.add(task)
     const runner = this.#runner(task, isResumed, hasContainer)
     this.#runners.set(task.id, runner)
     runner.kick()
@@ -125,7 +130,7 @@ export class TaskSet {
       logger,
       controller: (t) => executor.controller(t, this.dependencies),
       hasDependencies: (t) => this.dependencies.isReadyFor(t),
-      save: (t) => this.#records.put(t),
+      save: (t) => this.#records.update(t),
       forget: async (id) => {
         await this.#records.delete(id)
         this.#leaving.delete(id)

@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os'
 import test, { type ExecutionContext } from 'ava'
 import { LogLine, LogRequest, NetworkUpdate, type SessionInfo, TaskState } from '#proto'
 import type { TlsIdentity } from '../../../src/common/grpc/index.js'
@@ -27,7 +28,7 @@ async function agent(
   const infos: SessionInfo[] = []
   let removed = 0
   const a = createAgent(
-    { dir, nodeId: 'node' },
+    { dir, scratchDir: tmpdir(), nodeId: 'node' },
     {
       clock: systemClock,
       rng: seededRng(1),

@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Assignment, Assignments, Secret, SecretSpec, type Task, TaskState, type TaskStatus } from '#proto'
@@ -22,12 +23,15 @@ async function setup(
   const dir = options.dir ?? (await temporaryDir(t))
   const executor = options.executor ?? new FakeExecutor(options.host ?? new FakeHost())
   const reports: [string, TaskStatus][] = []
-  const set = new TaskSet(dir, {
-    clock: systemClock,
-    logger: nullLogger,
-    executor,
-    onStatus: (id, status) => void reports.push([id, status]),
-  })
+  const set = new TaskSet(
+    { dir, scratchDir: tmpdir() },
+    {
+      clock: systemClock,
+      logger: nullLogger,
+      executor,
+      onStatus: (id, status) => void reports.push([id, status]),
+    },
+  )
   await set.start()
   t.teardown(() => set.stop())
   return {
