@@ -38,7 +38,7 @@ function checkDescriptor(x: unknown, where: string): Descriptor {
   if (!isRecord(x) || typeof x.digest !== 'string' || !isDigest(x.digest))
     throw invalid('badManifest', `the manifest's ${where} has no sha256 digest`)
   if (typeof x.size !== 'number' || !Number.isSafeInteger(x.size) || x.size < 0)
-    throw invalid('badManifest', `the manifest's ${where} has the size ${String(x.size)}`)
+    throw invalid('badManifest', `the manifest's ${where} has no size, a whole number of bytes`)
   if (typeof x.mediaType !== 'string') throw invalid('badManifest', `the manifest's ${where} has no media type`)
   return x as unknown as Descriptor
 }
@@ -52,10 +52,12 @@ export function parseManifest(data: Uint8Array, mediaType: string): Manifest | M
     throw invalid('badManifest', 'the manifest is no JSON', { mediaType }, { cause })
   }
   if (!isRecord(doc)) throw invalid('badManifest', 'the manifest is no JSON object', { mediaType })
+  if (doc.schemaVersion === undefined)
+    throw invalid('badManifest', 'the manifest has no schemaVersion; this engine takes version 2', { mediaType })
   if (doc.schemaVersion !== 2)
     throw invalid(
       'unsupportedManifest',
-      `manifest schema version ${String(doc.schemaVersion)} is not supported; push the image again with a current engine`,
+      `manifest schema version ${JSON.stringify(doc.schemaVersion)} is not supported; push the image again with a current engine`,
       { mediaType },
     )
   if (Array.isArray(doc.manifests)) {
