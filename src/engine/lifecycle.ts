@@ -124,6 +124,11 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
       })
   record.status = decision.restart ? 'restarting' : 'exited'
   const isLeaving = !decision.restart && record.hostConfig.AutoRemove === true && !container.isRestarting
+  // Before what comes of it: networks are disconnected, volumes unmounted.
+  containerEvent(ctx, container, 'die', {
+    exitCode: String(exit.exitCode),
+    execDuration: String(Math.floor(ranMs / 1000)),
+  })
   const shim = attempt(ctx, container, 'shim', () => ctx.runtime.delete(container.id))
   await Promise.all([
     attempt(ctx, container, 'networks', () => disconnectNetworks(ctx, container)),
@@ -131,10 +136,6 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
     attempt(ctx, container, 'shared memory', () => releaseShm(ctx, container)),
     attempt(ctx, container, 'record', () => (isLeaving ? ctx.store.putSoon(record) : ctx.store.putState(record))),
   ])
-  containerEvent(ctx, container, 'die', {
-    exitCode: String(exit.exitCode),
-    execDuration: String(Math.floor(ranMs / 1000)),
-  })
   if (decision.restart) restartLater(ctx, container, decision.delayMs)
   container.ended.emit({ exitCode: exit.exitCode, error: exit.error })
   if (isLeaving) void removeLater(ctx, container)

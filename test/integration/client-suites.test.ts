@@ -199,3 +199,21 @@ test.serial('a port in use and a tag are told as clients look for them', async (
   t.like(JSON.parse(line), { Type: 'image', Action: 'tag', Actor: { ID: Id, Attributes: { name: 'other:name' } } })
   await ok(m1, 'rmi', 'other:name')
 })
+
+test.serial('the events of a run come in docker order: what a death takes away follows it', async (t) => {
+  const since = Date.now() / 1000
+  await ok(m1, 'run', '--rm', '-v', '/data', image, 'true')
+  const told = await ok(
+    m1,
+    ...['events', '--since', String(since), '--until', String(Date.now() / 1000)],
+    ...['--format', '{{.Type}} {{.Action}}'],
+  )
+  const events = told.split('\n')
+  const death = events.indexOf('container die')
+  t.deepEqual(events.slice(0, death).sort(), [
+    ...['container attach', 'container create', 'container start', 'network connect', 'volume create', 'volume mount'],
+  ])
+  t.deepEqual(events.slice(death + 1).sort(), [
+    ...['container destroy', 'network disconnect', 'volume destroy', 'volume unmount'],
+  ])
+})
