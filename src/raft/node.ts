@@ -417,7 +417,8 @@ export class Member implements RaftNode {
       else if (m.to === APPLY_THREAD) this.#apply(m)
       else if (m.to === this.#log.raftId) this.#step(m)
       else if (m.type === 'MsgSnap') this.#snapshots.send(m)
-      else out.push(m)
+      // Not what another member asked, sent on under its name: it asks again, and a transport vouches for its own member only.
+      else if (m.from === this.#log.raftId) out.push(m)
     }
     if (out.length > 0) this.#transport.send(out.map((m) => this.#discreet(m)))
     for (const m of writes) this.#appends.push(m, out.length > 0)

@@ -22,3 +22,27 @@ for (const [how, told] of [
       t.true((await c.untilWritten([leader])) < 1000, `seed ${seed}`)
     }
   })
+
+test('a member that takes a follower for the leader gets its read all the same', async (t) => {
+  const c = await Cluster.of(3, 1)
+  const [leader, second, third] = c.places as [Place, Place, Place]
+  let asked = 0
+  // The third one hears of the next leader late.
+  c.network.onSend = (m) => {
+    if (m.type === 'MsgReadIndex' && m.from === third.id && m.to === leader.id) asked++
+  }
+  c.network.cut(second.id, third.id)
+  let moved = false
+  void leader.member.transferLeadership(second.id).then(() => {
+    moved = true
+  })
+  await c.until('the second one leads', () => moved)
+  let read = false
+  void third.member.readBarrier().then(() => {
+    read = true
+  })
+  await c.until('it asked the old leader', () => asked > 0)
+  c.network.heal()
+  await c.until('it read', () => read)
+  t.true(second.member.leading)
+})

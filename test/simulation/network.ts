@@ -71,7 +71,11 @@ export class SimulatedNetwork {
       this.#stations.set(self.raftId, station)
       return {
         send: (messages) => {
-          for (const m of messages) this.#send(station, m)
+          for (const m of messages) {
+            // As the real one, which vouches for the messages of its own member only.
+            if (m.from !== self.raftId) throw new Error(`${self.nodeId} sends a message of ${m.from}`)
+            this.#send(station, m)
+          }
         },
         setMembers: (_members, removed) => {
           station.removed = new Set(removed)

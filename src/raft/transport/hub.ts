@@ -112,10 +112,12 @@ export function createRaftHub(options: RaftHubOptions): RaftHub {
     to.closing.add(end)
     // Tells the sender that a member runs here: a health check alone is answered without one too.
     call.sendMetadata(new Metadata())
+    let sender: RaftMember | null = null
     call.on('data', (frame: RaftFrame) => {
       if (answered) return
+      sender ??= frame.sender
       try {
-        if (to.receive(frame, caller) === 'removed') answer(null, { removed: true })
+        if (to.receive(frame, caller, sender) === 'removed') answer(null, { removed: true })
       } catch (e) {
         answer(e)
       }
@@ -396,17 +398,16 @@ class LiveTransport implements RaftTransport {
     this.#peers.get(raftId)?.update(this.#known(raftId)!)
   }
 
-  receive(frame: RaftFrame, caller: Caller): 'removed' | 'taken' {
-    const { sender } = frame
-    if (sender !== null) {
-      if (this.#removed.has(sender.raftId)) return 'removed'
-      if (sender.nodeId !== caller.nodeId)
-        throw forbidden('foreignNode', `node ${caller.nodeId} sends as node ${sender.nodeId}`)
-      this.#hearOf(sender)
+  /** `sender`: as the first frame of the stream named it. Removed is only who sends, not whom a message is from. */
+  receive(frame: RaftFrame, caller: Caller, sender: RaftMember | null): 'removed' | 'taken' {
+    if (sender !== null && this.#removed.has(sender.raftId)) return 'removed'
+    if (frame.sender !== null) {
+      if (frame.sender.nodeId !== caller.nodeId)
+        throw forbidden('foreignNode', `node ${caller.nodeId} sends as node ${frame.sender.nodeId}`)
+      this.#hearOf(frame.sender)
     }
     const messages: Message[] = []
     for (const wire of frame.messages) {
-      if (this.#removed.has(wire.from)) return 'removed'
       if (!this.#vouch(wire.from, caller))
         throw forbidden(
           'foreignMember',

@@ -233,8 +233,11 @@ test.serial('only managers of the same cluster may speak, and only as themselves
     t.is(await code(a.identity, beat(33)), 'foreignMember')
     const liar = { messages: [], sender: { raftId: 33, nodeId: 'node-z', address: 'x:1' } }
     t.is(await code(await ca.issue('node-c'), liar), 'foreignNode')
+    // What a removed member once asked is not taken for its bearer's: that one is still a member.
+    b.transport.setMembers([a.member, b.member], [33])
+    t.is(await code(a.identity, { ...beat(33), sender: a.member }), 'foreignMember')
     b.transport.setMembers([b.member], [11])
-    t.is(await code(a.identity, beat(11)), 'removed true')
+    t.is(await code(a.identity, { ...beat(11), sender: a.member }), 'removed true')
     t.is(b.got.length, 0)
     for (const identity of [null, await ca.issue('w', 'worker')]) {
       const client = dialGrpc({ address: b.member.address, identity })
