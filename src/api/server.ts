@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
 import { NotJson } from './body.js'
@@ -92,6 +92,10 @@ export async function createApi(modules: ApiModules): Promise<Api> {
     if (reply.getHeader('content-type') === 'application/json; charset=utf-8') reply.header('content-type', JSON_TYPE)
     const isJson = reply.getHeader('content-type') === JSON_TYPE
     return isJson && typeof payload === 'string' && payload !== '' ? `${payload}\n` : payload
+  })
+  // What is left of a body that was refused half-way; nothing after it on the connection would be read otherwise.
+  app.addHook('onResponse', async (request) => {
+    if (!request.raw.readableEnded) request.raw.unpipe().resume()
   })
   app.decorate('explained', (caught: unknown) => explainFull(caught, modules.facts.dataRoot))
   app.setErrorHandler((caught, request, reply) => {
@@ -211,7 +215,7 @@ function stamp(modules: ApiModules, reply: FastifyReply): void {
 function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
   type Done = (error: Error | null, body?: unknown) => void
-  const parse = (request: FastifyRequest, payload: AsyncIterable<Buffer>, done: Done): void => {
+  const parse = (request: FastifyRequest, payload: Readable, done: Done): void => {
     readJson(request.raw as UpgradedMessage, payload).then(
       (v) => done(null, v),
       (e) => done(e as Error),
@@ -226,12 +230,12 @@ function readBodies(app: FastifyInstance): void {
   })
 }
 
-async function readJson(raw: UpgradedMessage, payload: AsyncIterable<Buffer>): Promise<unknown> {
+async function readJson(raw: UpgradedMessage, payload: Readable): Promise<unknown> {
   let body = raw.upgradeBody
   if (!body) {
     const parts: Buffer[] = []
     let size = 0
-    for await (const b of payload) {
+    for await (const b of payload.iterator({ destroyOnReturn: false })) {
       size += b.length
       if (size > MAX_JSON_BYTES) throw invalid('bodyTooLarge', `request body is larger than ${MAX_JSON_BYTES} bytes`)
       parts.push(b)

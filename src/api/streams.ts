@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { Duplex, Writable } from 'node:stream'
+import { type Duplex, PassThrough, type Readable, type Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
 import type { Attachment, OutputChunk } from '../engine/index.js'
@@ -87,6 +87,13 @@ export function startStream(request: FastifyRequest, reply: FastifyReply, conten
   res.flushHeaders()
   request.raw.socket.setNoDelay(true)
   return res
+}
+
+/** The request's body, for a reader that may give up half-way: the connection lives on, and what is left is read off it later. */
+export function bodyOf(request: FastifyRequest): Readable {
+  const body = new PassThrough()
+  request.raw.once('error', (e) => body.destroy(e)).pipe(body)
+  return body
 }
 
 /**

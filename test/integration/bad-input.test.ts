@@ -281,6 +281,18 @@ bad('archives that are cut short or hostile', async (t) => {
   await ok(m1, 'rm', 'target')
 })
 
+bad('after a body that is refused half-way the connection answers the next request', async (t) => {
+  const body = Buffer.alloc(3_000_000, 'x')
+  for (const request of ['POST /images/load', 'POST /images/create?fromSrc=-', 'POST /plugins/create?name=x']) {
+    const head = `${request} HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-tar\r\nContent-Length: ${body.length}\r\n\r\n`
+    const next = 'GET /_ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'
+    const text = await raw(m1.socket, Buffer.concat([Buffer.from(head), body, Buffer.from(next)]), {
+      timeoutMs: 30_000,
+    })
+    t.deepEqual(text.match(/^HTTP\/1\.1 \d+/gm), ['HTTP/1.1 400', 'HTTP/1.1 200'], request)
+  }
+})
+
 bad('bodies and headers that are wrong: 400 with a message that names the field', async (t) => {
   const post = (path: string, body: string, headers?: string) => ask(m1.socket, 'POST', path, body, headers)
   const wrong: [string, string, RegExp][] = [

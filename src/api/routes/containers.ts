@@ -22,6 +22,7 @@ import { bool, Filters, int, list, parseDuration, type Query, text, timestamp } 
 import {
   acceptWebSocket,
   atLeast,
+  bodyOf,
   clientGone,
   frame,
   Gatherer,
@@ -374,7 +375,7 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   app.put<{ Params: Params }>('/containers/:id/archive', async (request, reply) => {
     const q = request.query as Query
     const { id } = request.params
-    const put = containers.putArchive(id, path(q), request.raw, {
+    const put = containers.putArchive(id, path(q), bodyOf(request), {
       noOverwriteDirNonDir: bool(q, 'noOverwriteDirNonDir'),
       copyUidGid: bool(q, 'copyUIDGID'),
     })

@@ -11,7 +11,7 @@ import {
 import type { ApiModules } from '../contract.js'
 import { imageHistory, imageInspect, imageSummary } from '../convert/image.js'
 import { bool, Filters, int, list, type Query, text } from '../query.js'
-import { clientGone, startStream } from '../streams.js'
+import { bodyOf, clientGone, startStream } from '../streams.js'
 import { pruneUntil, unlessTaken } from './containers.js'
 
 /** Results of a search: docker's own default, and the most that it takes. */
@@ -69,7 +69,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
       )
     }
     if (src === '') throw invalid('noSource', 'name an image with fromImage, or a source with fromSrc')
-    const tar = src === '-' ? request.raw : await download(src, clientGone(request))
+    const tar = src === '-' ? bodyOf(request) : await download(src, clientGone(request))
     const repo = text(q, 'repo')
     return progress(request, reply, async (onProgress) => {
       const image = await images.import(tar, {
@@ -86,7 +86,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
 
   app.post('/images/load', async (request, reply) =>
     progress(request, reply, async (onProgress) => {
-      await images.load(request.raw, {
+      await images.load(bodyOf(request), {
         onProgress: bool(request.query as Query, 'quiet') ? keepStreams(onProgress) : onProgress,
         platform: parsePlatform(text(request.query as Query, 'platform')),
       })

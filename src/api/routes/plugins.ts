@@ -3,7 +3,7 @@ import { invalid } from '../../common/index.js'
 import type { PluginPrivilege, PluginView } from '../../engine/index.js'
 import type { ApiModules } from '../contract.js'
 import { bool, Filters, int, type Query, text } from '../query.js'
-import { clientGone } from '../streams.js'
+import { bodyOf, clientGone } from '../streams.js'
 import { progress, registryAuth } from './images.js'
 
 interface Named {
@@ -48,7 +48,7 @@ export function registerPlugins(app: FastifyInstance, m: ApiModules): void {
   })
 
   app.post('/plugins/create', async (request, reply) => {
-    await plugins.create(required(request.query as Query, 'name'), request.raw)
+    await plugins.create(required(request.query as Query, 'name'), bodyOf(request))
     return reply.code(204).send()
   })
 

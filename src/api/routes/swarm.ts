@@ -27,6 +27,7 @@ import {
   swarmJson,
 } from '../convert/swarm.js'
 import { bool, Filters, int, type Query, text } from '../query.js'
+import { bodyOf } from '../streams.js'
 
 const INIT: Shape = {
   ListenAddr: 'string',
@@ -144,7 +145,7 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
       dataPathAddress: text(q, 'dataPathAddr'),
       force: bool(q, 'force'),
       unlockKey: typeof key === 'string' ? key : '',
-      file: request.raw,
+      file: bodyOf(request),
     })
     return reply.type('application/json').send(JSON.stringify(id))
   })
