@@ -202,7 +202,9 @@ test("a registry's passing trouble is waited out, a lasting one is told", async 
   const host = await newHost(t)
   t.is((await host.images.pull(`${proxy.host}/noise`, {})).id, id)
   failures = 1000
-  await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, {}), { message: /unexpected status 503/ })
+  await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, {}), {
+    message: 'received unexpected HTTP status: 503 Service Unavailable',
+  })
 })
 
 test("refusals have docker's sentences", async (t) => {
@@ -259,6 +261,68 @@ test('basic credentials are used where asked for, and missing or wrong ones are 
   await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, { auth: { username: 'me', password: 'x' } }), {
     message: /pull access denied.*unauthorized: authentication required/,
   })
+})
+
+test('a login is good only when the registry says so, and takes the identity token that it offers', async (t) => {
+  const registry = await startRegistry(t)
+  const expected = `Basic ${Buffer.from('me:secret').toString('base64')}`
+  const agents = new Set<string | undefined>()
+  const basic = await startProxy(t, registry, {
+    before: ({ request, response }) => {
+      agents.add(request.headers['user-agent'])
+      if (request.headers.authorization === expected) return false
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end()
+      return true
+    },
+  })
+  const tokens = await startProxy(t, registry, {
+    before: ({ request, response }) => {
+      const realm = `http://${request.headers.host}/token`
+      const isRight = request.headers.authorization === expected
+      if (request.url!.startsWith('/token?') && isRight && request.url!.includes('offline_token=true'))
+        response.writeHead(200).end('{"token":"T","refresh_token":"R"}')
+      else if (request.url!.startsWith('/token?'))
+        response.writeHead(401).end('{"errors":[{"Code":"UNAUTHORIZED","message":"incorrect username or password"}]}')
+      else if (request.headers.authorization === 'Bearer T') return false
+      else response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+      return true
+    },
+  })
+  const host = await newHost(t)
+  const auth = { username: 'me', password: 'secret', userAgent: 'Docker-Client/20.10 (linux)' }
+  t.is(await host.images.login(basic.host, { auth }), '')
+  t.true(agents.has('docker/20.10 shoal os/linux UpstreamClient(Docker-Client/20.10 \\(linux\\))'))
+  t.is(await host.images.login(tokens.host, { auth }), 'R')
+  const wrong = { auth: { username: 'me', password: 'x' } }
+  await t.throwsAsync(host.images.login(basic.host, wrong), {
+    message: `login attempt to http://${basic.host}/v2/ failed with status: 401 Unauthorized`,
+  })
+  await t.throwsAsync(host.images.login(tokens.host, wrong), {
+    message: `Get "http://${tokens.host}/v2/": unauthorized: incorrect username or password`,
+  })
+})
+
+test("a token service's refusals are told as dockerd tells them", async (t) => {
+  const registry = await startRegistry(t)
+  const answers: readonly (readonly [number, string, RegExp])[] = [
+    [401, '{"error":"unauthorized"}', /^unauthorized: authentication required$/],
+    [403, 'no way', /^error parsing HTTP 403 response body: .*"no way"$/],
+    [403, '{}', /^error parsing HTTP 403 response body: no error details found in HTTP response body: "{}"$/],
+    [200, '{"something":"wrong"}', /^authorization server did not include a token in the response$/],
+  ]
+  const host = await newHost(t)
+  for (const [status, body, message] of answers) {
+    const proxy = await startProxy(t, registry, {
+      before: ({ request, response }) => {
+        const realm = `http://${request.headers.host}/token`
+        if (request.url!.startsWith('/token')) response.writeHead(status).end(body)
+        else response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+        return true
+      },
+    })
+    await importTar(host, tarOf([{ name: 'f', data: body }]), `${proxy.host}/x`)
+    await t.throwsAsync(host.images.push(`${proxy.host}/x`, {}), { message })
+  }
 })
 
 test('token credentials: fetched by scope, used again, and never sent where a redirect leads', async (t) => {

@@ -219,15 +219,24 @@ function split(path: string, verbs: readonly string[]): { name: string; verb: st
   return { name: path.slice(0, i), verb }
 }
 
-export function registryAuth(request: FastifyRequest): RegistryAuth | undefined {
+/** Credentials that cannot be read count as none, as with dockerd: clients send all sorts where none are needed. */
+export function registryAuth(request: FastifyRequest): RegistryAuth {
   const header = request.headers['x-registry-auth']
-  if (typeof header !== 'string' || header === '') return undefined
+  return { ...(typeof header === 'string' ? decodedAuth(header) : {}), ...clientAgent(request) }
+}
+
+function decodedAuth(header: string): RegistryAuth {
   try {
-    const auth = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as RegistryAuth
-    return Object.keys(auth).length > 0 ? auth : undefined
+    const auth: unknown = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))
+    return auth !== null && typeof auth === 'object' ? auth : {}
   } catch {
-    throw invalid('badAuth', 'X-Registry-Auth is not base64url of a JSON object')
+    return {}
   }
+}
+
+export const clientAgent = (request: FastifyRequest): { userAgent?: string } => {
+  const userAgent = request.headers['user-agent']
+  return userAgent ? { userAgent } : {}
 }
 
 export function parsePlatform(v: string): ImagePlatform | undefined {

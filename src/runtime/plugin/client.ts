@@ -34,6 +34,17 @@ const NOT_THERE = new Set(['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE'])
 const addressText = (a: PluginAddress): string =>
   'socket' in a ? `unix://${a.socket}` : `${a.tls ? 'https' : 'http'}://${a.host}:${a.port}`
 
+/** dockerd reads no further than the first document, so there are plugins that go on after it, on another line. */
+function firstDocument(text: string): unknown {
+  const lines = text.trimStart().split('\n')
+  try {
+    return JSON.parse(text)
+  } catch (e) {
+    if (lines.length < 2) throw e
+    return JSON.parse(lines[0]!)
+  }
+}
+
 /**
  * A plugin that speaks the plugin API, version 1: each call is a POST of a JSON document to /SUBSYSTEM.METHOD. It is
  * activated before its first call, and says there what it implements.
@@ -147,7 +158,7 @@ export class PluginClient {
   #answer(method: string, status: number, text: string): Record<string, unknown> {
     let answer: unknown
     try {
-      answer = JSON.parse(text || '{}')
+      answer = firstDocument(text || '{}')
     } catch {
       if (status === 200) throw this.#bad(method, `answers with what is no JSON: ${text.slice(0, 200)}`)
     }
