@@ -29,6 +29,8 @@ import { planReload } from './reload.js'
 /** Swarm stores and shows ticks of one second; ours are shorter, so that a new leader is found sooner (raft.md §6). */
 const RAFT_TICK_MS = 100
 
+/** HOST/{*.crt,*.cert,*.key} of registries: our own place, then docker's, where operators have them. */
+const REGISTRY_CERTS_DIRS = ['/etc/shoal/certs.d', '/etc/docker/certs.d']
 /**
  * The drawing of the system: every room is built here, in the order in which each needs the others, and stopped in
  * reverse.
@@ -63,6 +65,7 @@ export class Daemon {
         root: join(o.dataRoot, 'image'),
         scratchDir: o.execRoot,
         insecureRegistries: o.insecureRegistries,
+        certsDirs: REGISTRY_CERTS_DIRS,
         mirrors: o.registryMirrors,
         layerTool: join(nativeDir, 'shoal-layer'),
       },
@@ -126,6 +129,7 @@ export class Daemon {
         nativeDir,
         cgroupParent: o.cgroupParent,
         liveRestore: () => engineOptions.liveRestore,
+        runtime: () => engineOptions.runtimes[engineOptions.defaultRuntime] ?? null,
       },
       {
         ...modules('plugins'),

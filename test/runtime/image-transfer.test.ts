@@ -1,6 +1,8 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ShoalError } from '../../src/common/index.js'
@@ -300,6 +302,30 @@ test('a login is good only when the registry says so, and takes the identity tok
   await t.throwsAsync(host.images.login(tokens.host, wrong), {
     message: `Get "http://${tokens.host}/v2/": unauthorized: incorrect username or password`,
   })
+})
+
+test("the certificate in a registry's directory is shown to it", async (t) => {
+  const dir = temporaryDirectory(t)
+  execFileSync(process.execPath, ['certs/make.mjs', '--out', dir, '--host', '127.0.0.1'])
+  const read = (name: string): Buffer => readFileSync(join(dir, name))
+  const server = createTlsServer(
+    { ca: read('ca/ca.pem'), cert: read('server/cert.pem'), key: read('server/key.pem'), requestCert: true },
+    (_, res) => res.end('{}'),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const certs = join(dir, 'certs.d', address)
+  mkdirSync(certs, { recursive: true })
+  writeFileSync(join(certs, 'ours.crt'), read('ca/ca.pem'))
+  const host = await newHost(t, { certsDirs: [join(dir, 'none'), join(dir, 'certs.d')] })
+  const login = (): Promise<string> => host.images.login(address, { auth: {} })
+  await t.throwsAsync(login(), { code: 'registryUnreachable' } as never)
+  writeFileSync(join(certs, 'me.cert'), read('client/cert.pem'))
+  await t.throwsAsync(login(), { message: /^missing key me\.key for client certificate me\.cert/ })
+  writeFileSync(join(certs, 'me.key'), read('client/key.pem'))
+  t.is(await login(), '')
 })
 
 test("a token service's refusals are told as dockerd tells them", async (t) => {

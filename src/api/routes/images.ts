@@ -3,6 +3,7 @@ import { invalid, ShoalError, unimplemented } from '../../common/index.js'
 import {
   type Digest,
   download,
+  hostPlatform,
   type Image,
   type ImagePlatform,
   type ProgressMessage,
@@ -251,9 +252,34 @@ export function parsePlatform(v: string): ImagePlatform | undefined {
     throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
   }
   const [os, architecture, variant, ...more] = v.split('/')
+  if (architecture === undefined) return lonePart(v)
   if (!os || !architecture || more.length > 0)
     throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
   return variant ? { os, architecture, variant } : { os, architecture }
+}
+
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  '386': '386',
+  aarch64: 'arm64',
+  amd64: 'amd64',
+  arm: 'arm',
+  arm64: 'arm64',
+  armhf: 'arm',
+  i386: '386',
+  mips64le: 'mips64le',
+  ppc64le: 'ppc64le',
+  riscv64: 'riscv64',
+  s390x: 's390x',
+  x86_64: 'amd64',
+}
+
+/** An operating system or an architecture alone; what is left out is the host's. */
+function lonePart(v: string): ImagePlatform {
+  const { os, architecture } = hostPlatform()
+  if (v === 'linux') return { os: v, architecture }
+  const known = ARCHITECTURES[v.toLowerCase()]
+  if (known) return { os, architecture: known }
+  throw invalid('badPlatform', `"${v}": unknown operating system or architecture: invalid argument`)
 }
 
 const keepStreams =

@@ -118,7 +118,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   app.post('/networks/create', async (request, reply) => {
     const b = object<CreateBody>(request.body, CREATE, 'network')
     if (!b.Name) throw invalid('nameMissing', 'network name cannot be empty')
-    if (PREDEFINED.has(b.Name))
+    if (PREDEFINED.has(b.Name) || b.Name === 'default')
       throw forbidden('predefinedNetwork', `operation is not permitted on predefined ${b.Name} network`)
     const driver = b.Driver || 'bridge'
     if (b.Scope === 'swarm' || driver === 'overlay' || b.Ingress) {
@@ -191,8 +191,12 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       { Container: 'string', Force: 'boolean' },
       'disconnect',
     )
-    const n = await find(request.params.id, '')
-    await containers.disconnect(b.Container ?? '', n.id, b.Force ?? false)
+    const force = b.Force ?? false
+    const { id } = await find(request.params.id, '').catch((e: unknown) => {
+      if (force && isKind(e, 'notFound')) return request.params
+      throw e
+    })
+    await containers.disconnect(b.Container ?? '', id, force)
     return reply.code(200).send()
   })
 

@@ -44,7 +44,7 @@ export function retryPolicy(store: ImageStore): RetryPolicy {
 export function openTransport(store: ImageStore, endpoint: string, auth: RegistryAuth | undefined): Transport {
   return new Transport(endpoint, auth, {
     insecureRegistries: store.options.insecureRegistries,
-    certsDir: store.options.certsDir,
+    certsDirs: store.options.certsDirs,
     idleTimeoutMs: store.options.idleTimeoutMs,
     now: () => store.modules.clock.now(),
   })

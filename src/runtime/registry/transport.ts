@@ -1,16 +1,17 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { rootCertificates } from 'node:tls'
 import { Agent, type Dispatcher, request } from 'undici'
-import { ShoalError } from '../../common/index.js'
+import { invalid, ShoalError } from '../../common/index.js'
 import type { RegistryAuth } from '../contract.js'
 import { basicHeader, credentialsOf, parseChallenges } from './auth.js'
 import { statusError, statusOf, statusText } from './errors.js'
 
 export interface TransportOptions {
   readonly insecureRegistries: readonly string[]
-  readonly certsDir: string | null
+  readonly certsDirs: readonly string[]
   readonly idleTimeoutMs: number
   readonly now: () => number
 }
@@ -64,12 +65,27 @@ export function isInsecure(host: string, listed: readonly string[]): boolean {
   return family !== 0 && ranges.check(name, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw e
+/**
+ * As dockerd: in the directory of the registry's name, *.crt are authorities beside the system's, *.cert with its *.key is shown
+ * to the registry. The first of `dirs` that has such a directory counts.
+ */
+function certificatesOf(host: string, dirs: readonly string[]): { ca?: string[]; cert?: string; key?: string } {
+  const dir = dirs.map((d) => join(d, host)).find((d) => existsSync(d))
+  if (dir === undefined) return {}
+  const names = readdirSync(dir).sort()
+  const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
+  const authorities = names.filter((n) => n.endsWith('.crt'))
+  const client = names.find((n) => n.endsWith('.cert'))
+  const key = client?.replace(/\.cert$/, '.key')
+  if (key && !names.includes(key))
+    throw invalid(
+      'missingKey',
+      `missing key ${key} for client certificate ${client}. Note that CA certificates should use the extension .crt`,
+      { dir },
+    )
+  return {
+    ...(authorities.length > 0 ? { ca: [...rootCertificates, ...authorities.map(read)] } : {}),
+    ...(client && key ? { cert: read(client), key: read(key) } : {}),
   }
 }
 
@@ -112,18 +128,13 @@ export class Transport {
     this.#userAgent = userAgent(auth?.userAgent)
     this.#base = url ? url.href.replace(/\/$/, '') : null
     this.#insecure = isInsecure(host, options.insecureRegistries)
-    const dir = options.certsDir ? join(options.certsDir, host) : null
     this.#agent = new Agent({
       headersTimeout: options.idleTimeoutMs,
       bodyTimeout: options.idleTimeoutMs,
       connect: {
         timeout: Math.min(options.idleTimeoutMs, CONNECT_TIMEOUT_MS),
         rejectUnauthorized: !this.#insecure,
-        ...(dir && {
-          ca: readIfThere(join(dir, 'ca.crt')),
-          cert: readIfThere(join(dir, 'client.cert')),
-          key: readIfThere(join(dir, 'client.key')),
-        }),
+        ...certificatesOf(host, options.certsDirs),
       },
     })
   }
