@@ -454,6 +454,7 @@ test('changes of import are Dockerfile instructions', (t) => {
   )
   t.like(
     applyChanges({ Env: ['PATH=/bin', 'U=me'] }, [
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: a Dockerfile's variables
       'ENV PATH=/usr/bin:$PATH A="<${U}>" B=\'$U\' C=\\$U D=${NONE:-x}${U:+y}$NONE.',
       'ENV OLD the $U \\$U',
       'USER $U',

@@ -183,6 +183,7 @@ function osRelease(): { name: string; version: string } {
 async function info(m: ApiModules, apiVersion: string): Promise<object> {
   const { engine, facts: f } = m
   const containers = engine.containers.list()
+  const authorizers = m.authorizers()
   const count = (s: string): number => containers.filter((c) => c.state.status === s).length
   const system = osRelease()
   const commit = (id: string): object => (atLeast(apiVersion, '1.49') ? { ID: id } : { ID: id, Expected: id })
@@ -202,7 +203,7 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     Plugins: {
       Volume: await engine.volumes.drivers(),
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
-      Authorization: null,
+      Authorization: authorizers.length > 0 ? authorizers.map((a) => a.name) : null,
       Log: LOG_DRIVERS,
     },
     MemoryLimit: true,

@@ -30,7 +30,7 @@ const ENABLE_MS = 30_000
 const START_MS = 10_000
 
 /** docker's names of what plugins implement → the plugin API's subsystems. */
-const SUBSYSTEMS: Readonly<Record<string, string>> = { volumedriver: 'VolumeDriver' }
+const SUBSYSTEMS: Readonly<Record<string, string>> = { authz: 'authz', volumedriver: 'VolumeDriver' }
 
 export interface PluginView {
   readonly id: string
