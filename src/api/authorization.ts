@@ -116,7 +116,8 @@ function peerOf(request: FastifyRequest): object {
   let at = (request.raw.socket as Partial<TLSSocket>).getPeerCertificate?.(true)
   const { CN } = at?.subject ?? {}
   while (at?.raw) {
-    certificates.push(new X509Certificate(at.raw).toString())
+    // As the protocol has bytes: PEM in base64.
+    certificates.push(Buffer.from(new X509Certificate(at.raw).toString()).toString('base64'))
     at = at.issuerCertificate === at ? undefined : at.issuerCertificate
   }
   return certificates.length === 0

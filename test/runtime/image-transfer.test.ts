@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ShoalError } from '../../src/common/index.js'
+import { PluginDistribution } from '../../src/runtime/index.js'
 import {
   type Exchange,
   type Host,
@@ -449,6 +450,31 @@ test("an index gives the image of the platform, and the name keeps the index's d
     (await all.images.list()).flatMap((i) => i.repoTags).sort(),
     ['amd64', 'arm64', 'latest'].map((tag) => `${registry.host}/multi:${tag}`),
   )
+})
+
+test("a plugin's configuration may name its layer by the packed digest, as dockerd's do, and by no other", async (t) => {
+  const registry = await startRegistry(t)
+  const { images } = await newHost(t)
+  const plugins = new PluginDistribution(images.store)
+  const { digestOf } = await import('../../src/runtime/content/blob-store.js')
+  const push = async (name: string, diffId: (layer: string) => string): Promise<string> => {
+    const dir = temporaryDirectory(t)
+    mkdirSync(join(dir, 'rootfs/bin'), { recursive: true })
+    await plugins.pack(dir, { description: name })
+    const manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'))
+    const diffIds = [diffId(manifest.layers[0].digest)]
+    const config = Buffer.from(JSON.stringify({ rootfs: { type: 'layers', diff_ids: diffIds } }))
+    Object.assign(manifest.config, { digest: digestOf(config), size: config.length })
+    writeFileSync(join(dir, 'config.json'), config)
+    writeFileSync(join(dir, 'manifest.json'), JSON.stringify(manifest))
+    await plugins.push(`${registry.host}/${name}`, dir, {})
+    return `${registry.host}/${name}`
+  }
+  const taken = temporaryDirectory(t)
+  await plugins.pull(await push('packed', (layer) => layer), taken, {})
+  t.true(existsSync(join(taken, 'rootfs/bin')))
+  const wrong = await push('wrong', () => `sha256:${'0'.repeat(64)}`)
+  await t.throwsAsync(plugins.pull(wrong, temporaryDirectory(t), {}), { code: 'digestMismatch' } as never)
 })
 
 test('an upload in pieces survives breaks, and the registry has the whole', async (t) => {

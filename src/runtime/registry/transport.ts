@@ -225,7 +225,8 @@ export class Transport {
     if (challenges.some((c) => c.scheme === 'basic')) {
       if (!credentials)
         throw new ShoalError(
-          'unauthorized',
+          // Not unauthorized: on that clients ask for a password and try again, which dockerd does not make them do.
+          'internal',
           'noCredentials',
           `${titled(r.method)} "${url}": no basic auth credentials`,
           { host: this.host },
