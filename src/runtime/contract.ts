@@ -238,7 +238,8 @@ export interface VolumeRecord {
 export interface VolumeService {
   start(): Promise<void>
   /**
-   * Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits.
+   * Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits. One that its
+   * plugin has lost is made anew, unless `isHeld` says that a container counts on it.
    * notFound `noVolumeDriver`: no plugin of this name.
    */
   create(spec: {
@@ -246,6 +247,7 @@ export interface VolumeService {
     readonly driver?: string
     readonly labels?: Readonly<Record<string, string>>
     readonly options?: Readonly<Record<string, string>>
+    readonly isHeld?: (name: string) => boolean
   }): Promise<VolumeRecord>
   /** Plugins are asked, also about volumes that were not made here. */
   get(name: string): Promise<VolumeRecord>

@@ -139,3 +139,26 @@ test('plugins are found by socket and spec file, activated once, and only for wh
   t.regex((await plugins.list('VolumeDriver')).warnings.join(), /"ftp:\/\/x" is no address of a plugin/)
   t.deepEqual(parseAddress('tcp://[::1]:5', 'x'), { host: '::1', port: 5, tls: null })
 })
+
+test('one that is still being started is waited for, one that was taken away is not', async (t) => {
+  const run = join(temporaryDirectory(t), 'run')
+  mkdirSync(run)
+  const dirs = { sockets: [run], specs: [] }
+  const waits: number[] = []
+  const clock: Clock = {
+    ...systemClock,
+    async sleep(ms) {
+      waits.push(ms)
+      if (String(waits) === '1000,2000' && !(await findPlugin(dirs, 'late')))
+        await serve(t, join(run, 'late.sock'), (_req, res) => res.end('{}'))
+    },
+  }
+  const plugins = new Plugins(dirs, { clock, logger: nullLogger })
+  plugins.drop('gone:latest')
+  await plugins.awaited('gone')
+  t.deepEqual(waits, [])
+  await plugins.awaited('late')
+  t.deepEqual(waits.splice(0), [1000, 2000])
+  await plugins.awaited('never')
+  t.deepEqual(waits, [1000, 2000, 4000, 8000])
+})

@@ -83,7 +83,10 @@ export class PluginService {
     await Promise.all(
       [...this.#entries.values()].map(async (e) => {
         const p = this.#toRun(e.record)
-        if (!e.record.enabled) return this.m.processes.remove(p)
+        if (!e.record.enabled) {
+          this.m.plugins.drop(e.record.name)
+          return this.m.processes.remove(p)
+        }
         const live = await this.m.processes.adopt(p)
         if (live) return this.#joined(e, live)
         await this.m.processes.remove(p)

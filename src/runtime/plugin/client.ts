@@ -27,7 +27,7 @@ export interface CallOptions {
 const MEDIA_TYPE = 'application/vnd.docker.plugins.v1.2+json'
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
 /** Waits between attempts, ms: dockerd's, which gives up once the next wait would end later than 30 s after the first attempt. */
-const RETRY_WAITS_MS = [1000, 2000, 4000, 8000]
+export const RETRY_WAITS_MS = [1000, 2000, 4000, 8000]
 /** Nobody there, or the connection broke before an answer began. */
 const NOT_THERE = new Set(['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE'])
 
