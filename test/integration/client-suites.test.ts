@@ -262,3 +262,19 @@ test.serial('a platform may be an operating system or an architecture alone', as
   await answered(t, pull('foobar'), 400, '"foobar": unknown operating system or architecture: invalid argument')
   await answered(t, pull('aarch64'), 503, /ECONNREFUSED/)
 })
+
+test.serial('containers are found by an ancestor of their image, by any of its names', async (t) => {
+  await ok(m1, 'create', '--name', 'elder', image, 'true')
+  await ok(m1, 'commit', '--change', 'LABEL gen=2', 'elder', 'gen:2')
+  await ok(m1, 'create', '--name', 'child', 'gen:2', 'true')
+  await ok(m1, 'commit', 'child', 'gen:3')
+  await ok(m1, 'create', '--name', 'grandchild', 'gen:3', 'true')
+  const found = (name: string): Promise<string> =>
+    ok(m1, 'ps', '-a', '--format', '{{.Names}}', '--filter', `ancestor=${name}`)
+  const id = (await ok(m1, 'images', '-q', '--no-trunc', 'gen:2')).split(':')[1]!
+  for (const name of ['gen:2', id, id.slice(0, 12)]) t.is(await found(name), 'grandchild\nchild', name)
+  t.is(await found(image), 'grandchild\nchild\nelder')
+  t.is(await found('nobody'), '')
+  await ok(m1, 'rm', 'elder', 'child', 'grandchild')
+  await ok(m1, 'rmi', 'gen:2', 'gen:3')
+})
