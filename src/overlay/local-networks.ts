@@ -135,6 +135,9 @@ export class LocalNetworks {
       throw unimplemented('ipv6Network', `network ${spec.name}: IPv6 networks are not supported; leave ipv6 off`)
     if (spec.ipam.driver !== '' && spec.ipam.driver !== 'default')
       throw notFound('noSuchIpamDriver', `IPAM driver "${spec.ipam.driver}" not found: only "default" exists`)
+    const source = spec.options[BRIDGE_OPTION.sourceAddress]
+    if (source && parseIpv4(source) === null)
+      throw invalid('hostAddress', `network ${spec.name}: ${BRIDGE_OPTION.sourceAddress}=${source} is no IPv4 address`)
     if (spec.driver === 'macvlan' && !spec.options.parent)
       throw invalid('noParent', `network ${spec.name}: macvlan needs the option parent=INTERFACE`)
 

@@ -521,3 +521,8 @@ test('an authorization plugin sees what is asked and answered, and refuses eithe
   t.false('RequestBody' in asked.at(-1)![1])
   t.is((await ask(socket, 'GET', '/_ping')).status, 403)
 })
+
+test('networks are listed with and without a slash behind the path', async (t) => {
+  const socket = await serve(t)
+  for (const path of ['/networks', '/v1.41/networks/']) t.is((await ask(socket, 'GET', path)).text, '[]\n', path)
+})

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AnySpec, type ListFilter, NetworkSpec, ObjectKind } from '#proto'
 import { conflict, forbidden, invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type { EndpointSettings } from '../../engine/index.js'
@@ -90,7 +90,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
     return prefixed[0]!
   }
 
-  app.get('/networks', async (request) => {
+  const listNetworks = async (request: FastifyRequest): Promise<object[]> => {
     const f = Filters.parse(request.query as Query, ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'])
     const used = containers.list()
     const swarm = await swarmNetworks()
@@ -108,7 +108,9 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       .filter((n) => !f.has('type') || f.values('type').includes(PREDEFINED.has(n.name) ? 'builtin' : 'custom'))
       .filter((n) => !f.has('dangling') || f.bool('dangling', false) === (!PREDEFINED.has(n.name) && !inUse(n)))
       .map((n) => networkJson(n, networks, used, request.apiVersion < '1.28'))
-  })
+  }
+  app.get('/networks', listNetworks)
+  app.get('/networks/', listNetworks)
 
   app.get<{ Params: { id: string } }>('/networks/:id', async (request) => {
     const n = await find(request.params.id, text(request.query as Query, 'scope'))
