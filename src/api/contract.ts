@@ -2,6 +2,7 @@ import type { Clock, Rng } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Engine, PluginService } from '../engine/index.js'
 import type { AttachmentClient, ControlApi } from '../manager/index.js'
+import type { Authorizer } from './authorization.js'
 
 export type LocalNodeState = 'inactive' | 'pending' | 'active' | 'error' | 'locked'
 
@@ -94,6 +95,8 @@ export interface SystemFacts {
 }
 
 export interface ApiModules {
+  /** Those that every request must be allowed by, in this order. */
+  readonly authorizers: () => readonly Authorizer[]
   readonly engine: Engine
   readonly plugins: PluginService
   readonly cluster: ClusterBackend

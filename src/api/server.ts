@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Duplex, Readable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { invalid } from '../common/index.js'
+import { guardRoutes } from './authorization.js'
 import { NotJson } from './body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
 import { errorBody, explainFull, httpStatus } from './errors.js'
@@ -97,6 +98,7 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   app.addHook('onResponse', async (request) => {
     if (!request.raw.readableEnded) request.raw.unpipe().resume()
   })
+  guardRoutes(app, modules.authorizers)
   app.decorate('explained', (caught: unknown) => explainFull(caught, modules.facts.dataRoot))
   app.setErrorHandler((caught, request, reply) => {
     const error = app.explained(caught)
@@ -216,7 +218,7 @@ function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
   type Done = (error: Error | null, body?: unknown) => void
   const parse = (request: FastifyRequest, payload: Readable, done: Done): void => {
-    readJson(request.raw as UpgradedMessage, payload).then(
+    readJson(request, payload).then(
       (v) => done(null, v),
       (e) => done(e as Error),
     )
@@ -230,8 +232,8 @@ function readBodies(app: FastifyInstance): void {
   })
 }
 
-async function readJson(raw: UpgradedMessage, payload: Readable): Promise<unknown> {
-  let body = raw.upgradeBody
+async function readJson(request: FastifyRequest, payload: Readable): Promise<unknown> {
+  let body = (request.raw as UpgradedMessage).upgradeBody
   if (!body) {
     const parts: Buffer[] = []
     let size = 0
@@ -243,6 +245,7 @@ async function readJson(raw: UpgradedMessage, payload: Readable): Promise<unknow
     body = Buffer.concat(parts)
   }
   if (body.length === 0) return undefined
+  request.bodyBytes = body
   try {
     return JSON.parse(body.toString('utf8'))
   } catch (e) {

@@ -19,6 +19,7 @@ import {
 } from '../runtime/index.js'
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
+import { Authorizers } from './authorizers.js'
 import { ClusterNode } from './cluster-node.js'
 import { warnWhenFull } from './disk-space.js'
 import { systemFacts } from './facts.js'
@@ -28,6 +29,8 @@ import { planReload } from './reload.js'
 
 /** Swarm stores and shows ticks of one second; ours are shorter, so that a new leader is found sooner (raft.md §6). */
 const RAFT_TICK_MS = 100
+/** HOST/{*.crt,*.cert,*.key} of registries: our own place, then docker's, where operators have them. */
+const REGISTRY_CERTS_DIRS = ['/etc/shoal/certs.d', '/etc/docker/certs.d']
 
 /**
  * The drawing of the system: every room is built here, in the order in which each needs the others, and stopped in
@@ -62,6 +65,7 @@ export class Daemon {
       {
         root: join(o.dataRoot, 'image'),
         scratchDir: o.execRoot,
+        certsDirs: REGISTRY_CERTS_DIRS,
         insecureRegistries: o.insecureRegistries,
         mirrors: o.registryMirrors,
         layerTool: join(nativeDir, 'shoal-layer'),
@@ -125,6 +129,7 @@ export class Daemon {
         execRoot: o.execRoot,
         nativeDir,
         cgroupParent: o.cgroupParent,
+        runtime: () => engineOptions.runtimes[engineOptions.defaultRuntime] ?? null,
         liveRestore: () => engineOptions.liveRestore,
       },
       {
@@ -137,6 +142,8 @@ export class Daemon {
     )
     // Containers that start with the daemon may need them.
     await managed.start()
+    const authorizers = new Authorizers(o.authorizationPlugins, managed, plugins)
+    await authorizers.check()
     await engine.start()
     const executorOptions = {
       engineVersion: facts.version,
@@ -169,6 +176,7 @@ export class Daemon {
     attachments = () => cluster.attachments()
     const api = await createApi({
       engine,
+      authorizers: () => authorizers.chain(),
       plugins: managed,
       cluster,
       facts,
@@ -185,6 +193,7 @@ export class Daemon {
       facts,
       engineOptions,
       executorOptions,
+      authorizers,
       stopping,
     })
   }
@@ -211,6 +220,7 @@ export class Daemon {
       defaultRuntime: options.defaultRuntime,
     })
     running.executorOptions.labels = labelMap(options.labels)
+    running.authorizers.names = options.authorizationPlugins
     this.images.reconfigure({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors })
     running.logger.info('the configuration is reloaded', { changed })
     if (needRestart.length > 0)
@@ -249,6 +259,7 @@ interface Running {
   readonly facts: Mutable<SystemFacts>
   readonly engineOptions: Mutable<EngineOptions>
   readonly executorOptions: { labels: Readonly<Record<string, string>> }
+  readonly authorizers: Authorizers
   readonly stopping: AbortController
 }
 

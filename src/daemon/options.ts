@@ -19,6 +19,7 @@ export interface DaemonOptions {
   cgroupParent: string
   insecureRegistries: string[]
   registryMirrors: string[]
+  authorizationPlugins: string[]
   tls: boolean
   tlsVerify: boolean
   tlsCaCert: string
@@ -71,6 +72,10 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly flag?: st
   },
   'cgroup-parent': { attribute: 'cgroupParent', schema: { type: 'string' } },
   'insecure-registries': { attribute: 'insecureRegistry', schema: { type: 'array', items: { type: 'string' } } },
+  'authorization-plugins': {
+    attribute: 'authorizationPlugin',
+    schema: { type: 'array', items: { type: 'string' } },
+  },
   'registry-mirrors': { attribute: 'registryMirror', schema: { type: 'array', items: { type: 'string' } } },
   tls: { attribute: 'tls', schema: { type: 'boolean' } },
   tlsverify: { attribute: 'tlsverify', schema: { type: 'boolean' } },
@@ -168,6 +173,7 @@ function command(version: string): Command {
     .option('--cgroup-parent <path>', 'parent cgroup of all containers', '/shoal')
     .option('--insecure-registry <host>', 'registry that may be spoken to without TLS (repeatable)', collect)
     .option('--registry-mirror <url>', 'mirror asked before Docker Hub (repeatable)', collect)
+    .option('--authorization-plugin <name>', 'plugin that each request must be allowed by (repeatable)', collect)
     .option('--tls', 'TLS on TCP sockets')
     .option('--tlsverify', 'TLS, and clients must present a certificate of --tlscacert')
     .option('--tlscacert <file>', 'CA of client certificates', '')
@@ -273,6 +279,7 @@ function resolve(values: Record<string, unknown>): DaemonOptions {
     cgroupParent: values.cgroupParent as string,
     insecureRegistries: array(values.insecureRegistry),
     registryMirrors: array(values.registryMirror),
+    authorizationPlugins: [...new Set(array(values.authorizationPlugin))],
     tls: values.tls === true || values.tlsverify === true,
     tlsVerify: values.tlsverify === true,
     tlsCaCert: values.tlscacert as string,

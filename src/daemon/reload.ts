@@ -9,6 +9,7 @@ const RELOADABLE = {
   shutdownTimeoutSeconds: 'shutdown-timeout',
   insecureRegistries: 'insecure-registries',
   registryMirrors: 'registry-mirrors',
+  authorizationPlugins: 'authorization-plugins',
   runtimes: 'runtimes',
   defaultRuntime: 'default-runtime',
 } as const satisfies Partial<Record<keyof DaemonOptions, string>>

@@ -43,7 +43,7 @@ export async function createContainer(
   const warnings = checkConfig(config, host, ctx.options, userConfig)
   parseSecurity(host)
   const [path, ...args] = commandOf(config)
-  if (path === undefined || path === '') throw invalid('noCommand', 'No command specified', { image: reference })
+  if (path === undefined) throw invalid('noCommand', 'No command specified', { image: reference })
   nameHost(config, host, id)
   const endpoints = wantedEndpoints(ctx, id, config, host, NetworkingConfig)
   checkJoined(ctx, host)

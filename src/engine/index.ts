@@ -28,6 +28,7 @@ export function createPlugins(
     readonly execRoot: string
     readonly nativeDir: string
     readonly cgroupParent: string
+    readonly runtime: () => string | null
     readonly liveRestore: () => boolean
   },
   modules: Pick<PluginServiceModules, 'clock' | 'logger' | 'distribution' | 'plugins' | 'driversInUse' | 'publish'>,

@@ -24,13 +24,19 @@ function linksOf(ctx: EngineContext, container: Container): Link[] {
   return (container.record.hostConfig.Links ?? []).map((text) => {
     const [reference = '', alias = reference] = text.split(':')
     const other = linked(ctx, reference)
-    return { reference, alias, other, address: other?.sandbox?.endpoints.find((e) => e.ipv4Address)?.ipv4Address ?? '' }
+    const { networkMode } = container.record
+    // From the default network only what is on it can be reached.
+    const only = networkMode === 'bridge' || networkMode === 'default' ? ctx.networks.findNetwork('bridge').id : null
+    const endpoint = other?.sandbox?.endpoints.find((e) => e.ipv4Address && (only === null || e.networkId === only))
+    return { reference, alias, other, address: endpoint?.ipv4Address ?? '' }
   })
 }
 
 /** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
 export function linkHosts(ctx: EngineContext, container: Container): string[] {
   return linksOf(ctx, container).flatMap(({ reference, alias, other, address }) => {
+    if (other?.sandbox && !address)
+      throw conflict('linkElsewhere', `Cannot link to /${other.name}, as it does not belong to the default network`)
     if (!other || !address)
       throw conflict(
         'linkNotRunning',

@@ -62,33 +62,37 @@ export function wantedEndpoints(
         'networkMode',
         `container cannot be connected to network ${network.name}: its network mode is ${mode}`,
       )
-    wanted[network.name] = endpointSettings(id, network.name, network.id, settings)
+    wanted[network.name] = endpointSettings(id, network, settings)
   }
-  wanted[primary.name] ??= endpointSettings(id, primary.name, primary.id, null)
+  wanted[primary.name] ??= endpointSettings(id, primary, null)
   if (config.MacAddress && !wanted[primary.name]!.MacAddress) wanted[primary.name]!.MacAddress = config.MacAddress
   return wanted
 }
 
-export function endpointSettings(
-  id: string,
-  networkName: string,
-  networkId: string,
-  settings: EndpointSettings | null,
-): EndpointSettings {
-  const ipam = settings?.IPAMConfig
+function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig']): void {
   if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
     throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
-  if (PREDEFINED.has(networkName)) {
-    if (ipam?.IPv4Address || ipam?.IPv6Address)
-      throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
-    if (settings?.Aliases?.length)
-      throw invalid('networkAlias', 'network-scoped alias is supported only for containers in user defined networks')
-  }
+  if (!ipam?.IPv4Address && !ipam?.IPv6Address) return
+  if (PREDEFINED.has(network.name))
+    throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
+  const { pools } = network.ipam
+  if (pools.length > 0 && pools.every((p) => p.isAutomatic))
+    throw invalid(
+      'userAddress',
+      'user specified IP address is supported only when connecting to networks with user configured subnets',
+    )
+}
+
+function endpointSettings(id: string, network: NetworkRecord, settings: EndpointSettings | null): EndpointSettings {
+  const isPredefined = PREDEFINED.has(network.name)
+  checkAddress(network, settings?.IPAMConfig)
+  if (isPredefined && settings?.Aliases?.length)
+    throw invalid('networkAlias', 'network-scoped alias is supported only for containers in user defined networks')
   return {
     ...settings,
-    NetworkID: networkId,
-    Aliases: PREDEFINED.has(networkName) ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
-    DNSNames: PREDEFINED.has(networkName) ? null : [...new Set([...(settings?.Aliases ?? []), shortId(id)])],
+    NetworkID: network.id,
+    Aliases: isPredefined ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
+    DNSNames: isPredefined ? null : [...new Set([...(settings?.Aliases ?? []), shortId(id)])],
   }
 }
 
@@ -209,6 +213,7 @@ export async function connect(
   const { record } = container
   if (sharedWith(record.networkMode) !== null) throw sharesNetwork()
   if (record.networkMode === 'host') throw sharesNetwork()
+  const wanted = endpointSettings(container.id, network, settings)
   if (network.name === 'host') throw ofHost()
   if (network.name === 'none' || record.endpoints.none)
     throw invalid(
@@ -217,7 +222,6 @@ export async function connect(
     )
   if (record.endpoints[network.name])
     throw conflict('endpointExists', `endpoint with name ${container.name} already exists in network ${network.name}`)
-  const wanted = endpointSettings(container.id, network.name, network.id, settings)
   if (container.isRunning) {
     await ctx.networks.join(container.id, network.id, joinRequest(container, network.name, wanted))
     container.sandbox = ctx.networks.sandbox(container.id)
@@ -233,19 +237,30 @@ export async function disconnect(
   networkReference: string,
   force: boolean,
 ): Promise<void> {
-  const network = ctx.networks.findNetwork(networkReference)
+  const network = networkToLeave(ctx, networkReference, force)
+  const name = network?.name ?? networkReference
   const { record } = container
-  if (record.networkMode === 'host' || network.name === 'host') throw ofHost()
-  if (!record.endpoints[network.name]) {
-    if (force) return
-    throw conflict('notConnected', `container ${container.id} is not connected to network ${network.name}`)
+  if (record.networkMode === 'host' || name === 'host') throw ofHost()
+  if (!record.endpoints[name]) {
+    if (force && network) return
+    throw conflict('notConnected', `container ${container.id} is not connected to network ${name}`)
   }
-  if (container.isRunning) {
+  if (container.isRunning && network) {
     await ctx.networks.leave(container.id, network.id)
     container.sandbox = ctx.networks.sandbox(container.id)
   }
-  const { [network.name]: _, ...rest } = record.endpoints
+  const { [name]: _, ...rest } = record.endpoints
   record.endpoints = rest
   await ctx.store.put(record)
-  networkEvent(ctx, container, network, 'disconnect')
+  if (network) networkEvent(ctx, container, network, 'disconnect')
+}
+
+/** Null, if forced, for one that has been removed: containers that are stopped may still refer to it. */
+function networkToLeave(ctx: EngineContext, reference: string, force: boolean): NetworkRecord | null {
+  try {
+    return ctx.networks.findNetwork(reference)
+  } catch (e) {
+    if (force && isKind(e, 'notFound')) return null
+    throw e
+  }
 }

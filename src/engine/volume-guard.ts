@@ -15,7 +15,7 @@ export function guardVolumes(volumes: VolumeService, registry: Registry): Volume
   ]
   return {
     start: () => volumes.start(),
-    create: (spec) => volumes.create(spec),
+    create: (spec) => volumes.create({ ...spec, isHeld: (name) => users(name).length > 0 }),
     get: (name) => volumes.get(name),
     has: (name) => volumes.has(name),
     list: (onWarning) => volumes.list(onWarning),

@@ -2,6 +2,8 @@ import type { ClusterMembers, Network, NetworkUpdate } from '#proto'
 
 export interface IpamPool {
   readonly subnet: string
+  /** The subnet was chosen here: nobody may rely on its addresses. */
+  readonly isAutomatic?: boolean
   readonly range?: string
   readonly gateway?: string
   readonly reserved?: Readonly<Record<string, string>>

@@ -21,7 +21,8 @@ import { RecordStore } from './record-store.js'
 
 export const PREDEFINED = ['bridge', 'host', 'none']
 
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
+// As libnetwork: what is not blank. Names are in no path and no rule; control characters would spoil lists.
+const NAME = /^(?=.*\S)\P{Cc}{1,255}$/u
 
 /** The networks of this host only: their records on disk, their bridges, their address pools. */
 export class LocalNetworks {
@@ -114,7 +115,7 @@ export class LocalNetworks {
 
   async #create(given: LocalNetworkSpec): Promise<NetworkRecord> {
     if (!NAME.test(given.name))
-      throw invalid('networkName', `network name "${given.name}": use letters, digits, and _ . - after the first`)
+      throw invalid('networkName', `network name "${given.name}": use 1 to 255 characters, not only spaces`)
     if (PREDEFINED.includes(given.name))
       throw forbidden('predefinedNetwork', `network ${given.name} exists on every host: choose another name`)
     if (this.byName(given.name))
@@ -134,6 +135,9 @@ export class LocalNetworks {
       throw unimplemented('ipv6Network', `network ${spec.name}: IPv6 networks are not supported; leave ipv6 off`)
     if (spec.ipam.driver !== '' && spec.ipam.driver !== 'default')
       throw notFound('noSuchIpamDriver', `IPAM driver "${spec.ipam.driver}" not found: only "default" exists`)
+    const source = spec.options[BRIDGE_OPTION.sourceAddress]
+    if (source && parseIpv4(source) === null)
+      throw invalid('hostAddress', `network ${spec.name}: ${BRIDGE_OPTION.sourceAddress}=${source} is no IPv4 address`)
     if (spec.driver === 'macvlan' && !spec.options.parent)
       throw invalid('noParent', `network ${spec.name}: macvlan needs the option parent=INTERFACE`)
 
@@ -196,7 +200,8 @@ export class LocalNetworks {
     if (spec.ipam.pools.length > 1)
       throw invalid('severalSubnets', `network ${spec.name}: a ${spec.driver} network has one IPv4 subnet`)
     const given = spec.ipam.pools[0]
-    if (!given?.subnet) return this.#complete(spec.name, { ...given, subnet: await this.#freeSubnet(spec.name) })
+    if (!given?.subnet)
+      return this.#complete(spec.name, { ...given, isAutomatic: true, subnet: await this.#freeSubnet(spec.name) })
     const pool = this.#complete(spec.name, given)
     const block = parseCidr(pool.subnet)!
     for (const n of this.#records.values())

@@ -87,7 +87,10 @@ export interface ProgressMessage {
 export type OnProgress = (message: ProgressMessage) => void
 
 /** Decoded X-Registry-Auth. */
+/** Who asks a registry. */
 export interface RegistryAuth {
+  /** The client's own User-Agent, which the registry is told too. */
+  readonly userAgent?: string
   readonly username?: string
   readonly password?: string
   readonly auth?: string
@@ -133,6 +136,8 @@ export interface ImageService {
     reference: string,
     options: { readonly auth?: RegistryAuth; readonly signal?: AbortSignal },
   ): Promise<RemoteImage>
+  /** Whether a registry takes the credentials; gives the identity token that stands for them from now on, or nothing. */
+  login(host: string, options: { readonly auth: RegistryAuth; readonly signal?: AbortSignal }): Promise<string>
   /** Repositories of a registry ("host/term", or Docker Hub's) whose names or descriptions have the term. */
   search(
     term: string,
@@ -233,7 +238,8 @@ export interface VolumeRecord {
 export interface VolumeService {
   start(): Promise<void>
   /**
-   * Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits.
+   * Returns the existing one when name and driver agree; conflict otherwise. Empty name: anonymous, 64 hex digits. One that its
+   * plugin has lost is made anew, unless `isHeld` says that a container counts on it.
    * notFound `noVolumeDriver`: no plugin of this name.
    */
   create(spec: {
@@ -241,6 +247,7 @@ export interface VolumeService {
     readonly driver?: string
     readonly labels?: Readonly<Record<string, string>>
     readonly options?: Readonly<Record<string, string>>
+    readonly isHeld?: (name: string) => boolean
   }): Promise<VolumeRecord>
   /** Plugins are asked, also about volumes that were not made here. */
   get(name: string): Promise<VolumeRecord>

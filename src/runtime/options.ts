@@ -14,8 +14,8 @@ export interface ImageOptions {
   readonly insecureRegistries?: readonly string[]
   /** Base addresses asked before Docker Hub, in order. */
   readonly mirrors?: readonly string[]
-  /** Directory with HOST/ca.crt (and client.cert, client.key) as docker's /etc/docker/certs.d has them. */
-  readonly certsDir?: string | null
+  /** Directories with HOST/{*.crt,*.cert,*.key} as docker's /etc/docker/certs.d has them; the first that knows the host counts. */
+  readonly certsDirs?: readonly string[]
   /** Absolute path of shoal-layer; the default is where the build puts it. */
   readonly layerTool?: string
   /** Layers downloaded at one time, over all pulls; docker's default. Range 1-64. */
@@ -53,7 +53,7 @@ export function resolveImageOptions(options: ImageOptions): ResolvedImageOptions
     scratchDir: options.scratchDir ?? tmpdir(),
     insecureRegistries: options.insecureRegistries ?? [],
     mirrors: options.mirrors ?? [],
-    certsDir: options.certsDir ?? null,
+    certsDirs: options.certsDirs ?? [],
     layerTool: options.layerTool ?? defaultLayerTool(),
     downloadsMax: options.downloadsMax ?? 3,
     uploadsMax: options.uploadsMax ?? 5,

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Duplex, PassThrough } from 'node:stream'
 import test, { type ExecutionContext } from 'ava'
-import { type ApiModules, type ClusterState, createApi } from '../../src/api/index.js'
+import { type ApiModules, type Authorizer, type ClusterState, createApi } from '../../src/api/index.js'
 import { pump } from '../../src/api/streams.js'
 import { conflict, notFound, nullLogger, ShoalError, systemClock, unavailable } from '../../src/common/index.js'
 import type { Attachment } from '../../src/engine/index.js'
@@ -19,6 +19,7 @@ const alive = setInterval(() => {}, 1000)
 test.after.always(() => clearInterval(alive))
 
 interface Parts {
+  readonly authorizers?: readonly Authorizer[]
   readonly containers?: object
   readonly images?: object
   readonly control?: object
@@ -41,6 +42,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
     },
   }
   const api = await createApi({
+    authorizers: () => parts.authorizers ?? [],
     engine,
     cluster,
     facts: { version: '1.2.3', experimental: false },
@@ -470,3 +472,57 @@ for (const reads of [true, false])
     t.is(askedAtWrite, asked)
     t.is(asked, reads ? 3 : 200)
   })
+
+test('an authorization plugin sees what is asked and answered, and refuses either; without its answer nothing is done', async (t) => {
+  const asked: [string, Record<string, unknown>][] = []
+  const answers: Record<string, unknown> = {}
+  const created: unknown[] = []
+  const guard: Authorizer = {
+    name: 'guard',
+    call: async (method, question) => {
+      asked.push([method, question as Record<string, unknown>])
+      const answer = answers[method] ?? { Allow: true }
+      if (answer instanceof Error) throw answer
+      return answer as Record<string, unknown>
+    },
+  }
+  const create = async (body: unknown): Promise<object> => {
+    created.push(body)
+    return { id: 'c1', warnings: [] }
+  }
+  const socket = await serve(t, { authorizers: [guard], containers: { create } })
+  const post = (): Promise<Answer> => ask(socket, 'POST', '/v1.40/containers/create', { Image: 'x' })
+  t.is((await post()).status, 201)
+  const [[first, request], [second, response]] = asked as [(typeof asked)[0], (typeof asked)[0]]
+  t.deepEqual([first, second, asked.length], ['AuthZPlugin.AuthZReq', 'AuthZPlugin.AuthZRes', 2])
+  t.like(request, {
+    RequestMethod: 'POST',
+    RequestUri: '/v1.40/containers/create',
+    RequestBody: Buffer.from('{"Image":"x"}').toString('base64'),
+    RequestHeaders: { 'Content-Type': 'application/json' },
+  })
+  t.like(response, { ...request, ResponseStatusCode: 201 })
+  t.like(JSON.parse(Buffer.from(String(response.ResponseBody), 'base64').toString()), { Id: 'c1' })
+
+  answers['AuthZPlugin.AuthZRes'] = { Allow: false, Msg: 'not that' }
+  const denied = await post()
+  t.deepEqual([denied.status, message(denied)], [403, 'authorization denied by plugin guard: not that'])
+  answers['AuthZPlugin.AuthZReq'] = { Allow: false, Msg: 'go away' }
+  const before = created.length
+  t.deepEqual([(await post()).status, message(await post())], [403, 'authorization denied by plugin guard: go away'])
+  answers['AuthZPlugin.AuthZReq'] = new Error('AuthZPlugin.AuthZReq: broken')
+  t.deepEqual(
+    [(await post()).status, message(await post())],
+    [500, 'plugin guard failed with error: AuthZPlugin.AuthZReq: broken'],
+  )
+  t.is(created.length, before)
+  answers['AuthZPlugin.AuthZReq'] = { Allow: false }
+  await ask(socket, 'POST', '/auth', { username: 'me', password: 'secret' })
+  t.false('RequestBody' in asked.at(-1)![1])
+  t.is((await ask(socket, 'GET', '/_ping')).status, 403)
+})
+
+test('networks are listed with and without a slash behind the path', async (t) => {
+  const socket = await serve(t)
+  for (const path of ['/networks', '/v1.41/networks/']) t.is((await ask(socket, 'GET', path)).text, '[]\n', path)
+})

@@ -1,4 +1,5 @@
 // The engine's decisions, without any container.
+
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ import type { EngineOptions } from '../../src/engine/index.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
 import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
+import { applySettings, defaultSettings, parsePluginConfig } from '../../src/engine/plugins/config.js'
 import { publications } from '../../src/engine/ports.js'
 import { parseMounts } from '../../src/engine/propagation.js'
 import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
@@ -278,4 +280,22 @@ test('a path is resolved inside the root, and what cannot be resolved is told wi
     t.like(error, { kind: 'invalid', code })
     t.false(error!.message.includes(root))
   }
+})
+
+test('a mount or device of a plugin can be set only where its configuration has one', (t) => {
+  const config = parsePluginConfig(
+    Buffer.from(
+      JSON.stringify({
+        Mounts: [
+          { Name: 'm1', Source: '/a', Settable: ['source'] },
+          { Name: 'm2', Settable: ['source'] },
+        ],
+        Linux: { Devices: [{ Name: 'd', Settable: ['path'] }] },
+      }),
+    ),
+  )
+  const set = (change: string) => applySettings(config, defaultSettings(config), [change])
+  t.is(set('m1.source=/b').Mounts[0]!.Source, '/b')
+  t.throws(() => set('m2.source=/b'), { message: 'Plugin config has no mount source: m2' })
+  t.throws(() => set('d.path=/dev/x'), { message: 'Plugin config has no device path: d' })
 })

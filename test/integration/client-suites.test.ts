@@ -1,7 +1,7 @@
 // What the suites of moby and of client libraries look for in answers: statuses, words, and files that are there in time.
 import test, { type ExecutionContext } from 'ava'
 import { ask } from './raw-http.js'
-import { call, type Lab, type LabHost, lab, ok, webImage } from './support.js'
+import { call, docker, type Lab, type LabHost, lab, ok, webImage } from './support.js'
 
 let l: Lab
 let m1: LabHost
@@ -216,4 +216,65 @@ test.serial('the events of a run come in docker order: what a death takes away f
   t.deepEqual(events.slice(death + 1).sort(), [
     ...['container destroy', 'network disconnect', 'volume destroy', 'volume unmount'],
   ])
+})
+
+test.serial('networks have any names, and refuse what docker refuses', async (t) => {
+  await answered(t, ['POST', '/networks/create', { Name: 'default' }], 403, /predefined default network/)
+  await answered(t, ['POST', '/networks/create', { Name: ' ' }], 400)
+  await ok(m1, 'network', 'create', 'auto@#$ 1')
+  await ok(m1, 'network', 'rm', 'auto@#$ 1')
+  await ok(m1, 'network', 'create', 'auto')
+  await ok(m1, 'network', 'create', '--subnet', '172.29.77.0/24', 'own')
+  const EndpointsConfig = { auto: { IPAMConfig: { IPv4Address: '172.29.99.9' } } }
+  await answered(
+    t,
+    create({ HostConfig: { NetworkMode: 'auto' }, NetworkingConfig: { EndpointsConfig } }),
+    400,
+    /only when connecting to networks with user configured subnets/,
+  )
+  await ok(m1, 'run', '-d', '--name', 'far', '--network', 'own', '--ip', '172.29.77.7', image, 'sleep', '60')
+  const link = ['--link', 'far:f', image, 'true']
+  t.regex(
+    (await docker(m1, ['run', ...link])).stderr,
+    /Cannot link to \/far, as it does not belong to the default network/,
+  )
+  await ok(m1, 'network', 'connect', 'bridge', 'far')
+  await ok(m1, 'run', ...link)
+  await ok(m1, 'stop', '-t', '0', 'far')
+  await ok(m1, 'network', 'rm', 'own')
+  await answered(t, ['POST', '/networks/own/disconnect', { Container: 'far' }], 404)
+  await ok(m1, 'network', 'disconnect', '-f', 'own', 'far')
+  const { NetworkSettings } = await call<{ NetworkSettings: { Networks: object } }>(
+    m1.socket,
+    'GET',
+    '/containers/far/json',
+  )
+  t.deepEqual(Object.keys(NetworkSettings.Networks), ['bridge'])
+  await ok(m1, 'network', 'rm', 'auto')
+  await ok(m1, 'container', 'prune', '-f')
+})
+
+test.serial('a platform may be an operating system or an architecture alone', async (t) => {
+  const pull = (platform: string): Parameters<typeof answered>[1] => [
+    'POST',
+    `/images/create?fromImage=${encodeURIComponent('127.0.0.1:1/x')}&platform=${platform}`,
+  ]
+  await answered(t, pull('foobar'), 400, '"foobar": unknown operating system or architecture: invalid argument')
+  await answered(t, pull('aarch64'), 503, /ECONNREFUSED/)
+})
+
+test.serial('containers are found by an ancestor of their image, by any of its names', async (t) => {
+  await ok(m1, 'create', '--name', 'elder', image, 'true')
+  await ok(m1, 'commit', '--change', 'LABEL gen=2', 'elder', 'gen:2')
+  await ok(m1, 'create', '--name', 'child', 'gen:2', 'true')
+  await ok(m1, 'commit', 'child', 'gen:3')
+  await ok(m1, 'create', '--name', 'grandchild', 'gen:3', 'true')
+  const found = (name: string): Promise<string> =>
+    ok(m1, 'ps', '-a', '--format', '{{.Names}}', '--filter', `ancestor=${name}`)
+  const id = (await ok(m1, 'images', '-q', '--no-trunc', 'gen:2')).split(':')[1]!
+  for (const name of ['gen:2', id, id.slice(0, 12)]) t.is(await found(name), 'grandchild\nchild', name)
+  t.is(await found(image), 'grandchild\nchild\nelder')
+  t.is(await found('nobody'), '')
+  await ok(m1, 'rm', 'elder', 'child', 'grandchild')
+  await ok(m1, 'rmi', 'gen:2', 'gen:3')
 })

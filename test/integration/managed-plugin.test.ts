@@ -23,6 +23,9 @@ const CONFIG = {
   ],
 }
 
+/** May be made, as with dockerd, and not run. */
+const UNFIT = { interface: { types: ['.docker.dummy/1.0/'], socket: '../x' } }
+
 const walk = new Walk()
 let l: Lab
 let h: LabHost
@@ -178,9 +181,10 @@ test.serial('what is no plugin, asks for more, or lacks its parts is refused, an
   t.regex(r, /incorrect privileges/)
   const empty = join(l.plan.dir, 'empty')
   mkdirSync(join(empty, 'rootfs'), { recursive: true })
-  writeFileSync(join(empty, 'config.json'), '{"interface": {"types": ["volumes"], "socket": "../x"}}')
-  const bad = await docker(h, ['plugin', 'create', 'bad', empty])
-  t.regex(bad.stderr, /Entrypoint must name a program; Interface.Types: "volumes".*; Interface.Socket: "..\/x"/)
+  writeFileSync(join(empty, 'config.json'), JSON.stringify(UNFIT))
+  t.is(await ok(h, 'plugin', 'create', 'unfit', empty), 'unfit')
+  t.true(...(await refused(['plugin', 'enable', 'unfit'], /Entrypoint must name a program; Interface.Socket: "..\/x"/)))
+  await ok(h, 'plugin', 'rm', 'unfit')
   // What a link in the context points to is the host's.
   const linked = join(l.plan.dir, 'linked')
   mkdirSync(linked)

@@ -163,7 +163,7 @@ test.serial('what a plugin refuses, garbles or lacks is told in one line, and no
     /mount stuck: VolumeDriver.Mount: asked to fail Mount/,
   )
   await ok(h, 'rm', 'no')
-  await refused(['volume', 'create', '-d', 'local', 'stuck'], /already exists with the shelf driver/)
+  await refused(['volume', 'create', '-d', 'local', 'stuck'], /volume name must be unique/)
   // The record of a volume that its plugin does not give up goes by force only.
   await killPlugin()
   rmSync(join(h.execRoot, 'plugins/shelf.sock'), { force: true })
@@ -176,6 +176,29 @@ test.serial('what a plugin refuses, garbles or lacks is told in one line, and no
   t.is(await ok(h, 'volume', 'ls', '-q'), 'stuck', 'the plugin has it still')
   await ok(h, 'volume', 'rm', 'stuck')
 })
+
+test.serial(
+  'a name whose volume the plugin has lost can be taken again, by any driver, unless a container has it',
+  async (t) => {
+    const lose = (Name: string) =>
+      call(join(h.execRoot, 'plugins/shelf.sock'), 'POST', '/VolumeDriver.Remove', { body: { Name } })
+    const driver = (name: string) => ok(h, 'volume', 'inspect', '-f', '{{.Driver}} {{.Options}}', name)
+    await ok(h, 'volume', 'create', '-d', 'shelf', 'lost')
+    await lose('lost')
+    await ok(h, 'volume', 'create', '-d', 'shelf', '-o', 'a=b', 'lost')
+    t.is(await driver('lost'), 'shelf map[a:b]')
+    await ok(h, 'create', '--name', 'holds', '-v', 'lost:/l', image, 'true')
+    await lose('lost')
+    t.regex(
+      (await docker(h, ['volume', 'create', 'lost'])).stderr,
+      /found references to volume 'lost' in driver 'shelf'/,
+    )
+    await ok(h, 'rm', 'holds')
+    await ok(h, 'volume', 'create', '-d', 'local', 'lost')
+    t.regex(await driver('lost'), /^local /)
+    await ok(h, 'volume', 'rm', 'lost')
+  },
+)
 
 test.serial('a plugin is found by its spec file', async (t) => {
   await killPlugin()

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { loadNetNative } from '../../src/overlay/native.js'
 import { Lab, whyNoLab } from './support/lab.js'
 
 const reason = await whyNoLab()
@@ -43,6 +44,14 @@ run(
     t.is((await lab.get(b.netns, hostIp, 8080)).error, null, 'from its neighbour by the published port')
     await lab.serve(lab.outside, 'out', 99)
     t.deepEqual(await lab.get(a.netns, '10.88.0.100', 99), { answers: [`out ${hostIp}`], error: null })
+    const native = loadNetNative()
+    const { dev } = (await native.netAddresses(h.netns)).find((x) => x.address === hostIp)!
+    await native.netLink(h.netns, [{ op: 'addrAdd', dev, address: '10.88.0.77', prefix: 24 }])
+    const shown = await h.network('shown', { options: { 'com.docker.network.host_ipv4': '10.88.0.77' } })
+    const c = await h.container('c', shown.id)
+    t.deepEqual(await lab.get(c.netns, '10.88.0.100', 99), { answers: ['out 10.88.0.77'], error: null })
+    await h.service.deleteSandbox(c.id)
+    await h.service.removeNetwork(shown.id)
 
     const taken = await t.throwsAsync(
       h.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 8080 }]),

@@ -452,6 +452,22 @@ test('changes of import are Dockerfile instructions', (t) => {
       OnBuild: ['RUN make'],
     },
   )
+  t.like(
+    applyChanges({ Env: ['PATH=/bin', 'U=me'] }, [
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: a Dockerfile's variables
+      'ENV PATH=/usr/bin:$PATH A="<${U}>" B=\'$U\' C=\\$U D=${NONE:-x}${U:+y}$NONE.',
+      'ENV OLD the $U \\$U',
+      'USER $U',
+      'WORKDIR /home/$U',
+      'LABEL who=$U',
+    ]),
+    {
+      Env: ['PATH=/usr/bin:/bin', 'U=me', 'A=<me>', 'B=$U', 'C=$U', 'D=xy.', 'OLD=the me $U'],
+      User: 'me',
+      WorkingDir: '/home/me',
+      Labels: { who: 'me' },
+    },
+  )
   t.deepEqual(applyChanges({}, ['HEALTHCHECK NONE']).Healthcheck, { Test: ['NONE'] })
   for (const bad of [
     'RUN x',
@@ -460,6 +476,7 @@ test('changes of import are Dockerfile instructions', (t) => {
     'EXPOSE 99999',
     'EXPOSE x',
     'ENV =x',
+    'ENV A=${B',
     'LABEL "a',
     'HEALTHCHECK',
     'HEALTHCHECK --interval=x CMD y',

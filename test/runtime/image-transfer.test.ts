@@ -1,9 +1,12 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ShoalError } from '../../src/common/index.js'
+import { PluginDistribution } from '../../src/runtime/index.js'
 import {
   type Exchange,
   type Host,
@@ -202,7 +205,9 @@ test("a registry's passing trouble is waited out, a lasting one is told", async 
   const host = await newHost(t)
   t.is((await host.images.pull(`${proxy.host}/noise`, {})).id, id)
   failures = 1000
-  await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, {}), { message: /unexpected status 503/ })
+  await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, {}), {
+    message: 'received unexpected HTTP status: 503 Service Unavailable',
+  })
 })
 
 test("refusals have docker's sentences", async (t) => {
@@ -259,6 +264,92 @@ test('basic credentials are used where asked for, and missing or wrong ones are 
   await t.throwsAsync(host.images.pull(`${proxy.host}/noise`, { auth: { username: 'me', password: 'x' } }), {
     message: /pull access denied.*unauthorized: authentication required/,
   })
+})
+
+test('a login is good only when the registry says so, and takes the identity token that it offers', async (t) => {
+  const registry = await startRegistry(t)
+  const expected = `Basic ${Buffer.from('me:secret').toString('base64')}`
+  const agents = new Set<string | undefined>()
+  const basic = await startProxy(t, registry, {
+    before: ({ request, response }) => {
+      agents.add(request.headers['user-agent'])
+      if (request.headers.authorization === expected) return false
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end()
+      return true
+    },
+  })
+  const tokens = await startProxy(t, registry, {
+    before: ({ request, response }) => {
+      const realm = `http://${request.headers.host}/token`
+      const isRight = request.headers.authorization === expected
+      if (request.url!.startsWith('/token?') && isRight && request.url!.includes('offline_token=true'))
+        response.writeHead(200).end('{"token":"T","refresh_token":"R"}')
+      else if (request.url!.startsWith('/token?'))
+        response.writeHead(401).end('{"errors":[{"Code":"UNAUTHORIZED","message":"incorrect username or password"}]}')
+      else if (request.headers.authorization === 'Bearer T') return false
+      else response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+      return true
+    },
+  })
+  const host = await newHost(t)
+  const auth = { username: 'me', password: 'secret', userAgent: 'Docker-Client/20.10 (linux)' }
+  t.is(await host.images.login(basic.host, { auth }), '')
+  t.true(agents.has('docker/20.10 shoal os/linux UpstreamClient(Docker-Client/20.10 \\(linux\\))'))
+  t.is(await host.images.login(tokens.host, { auth }), 'R')
+  const wrong = { auth: { username: 'me', password: 'x' } }
+  await t.throwsAsync(host.images.login(basic.host, wrong), {
+    message: `login attempt to http://${basic.host}/v2/ failed with status: 401 Unauthorized`,
+  })
+  await t.throwsAsync(host.images.login(tokens.host, wrong), {
+    message: `Get "http://${tokens.host}/v2/": unauthorized: incorrect username or password`,
+  })
+})
+
+test("the certificate in a registry's directory is shown to it", async (t) => {
+  const dir = temporaryDirectory(t)
+  execFileSync(process.execPath, ['certs/make.mjs', '--out', dir, '--host', '127.0.0.1'])
+  const read = (name: string): Buffer => readFileSync(join(dir, name))
+  const server = createTlsServer(
+    { ca: read('ca/ca.pem'), cert: read('server/cert.pem'), key: read('server/key.pem'), requestCert: true },
+    (_, res) => res.end('{}'),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const certs = join(dir, 'certs.d', address)
+  mkdirSync(certs, { recursive: true })
+  writeFileSync(join(certs, 'ours.crt'), read('ca/ca.pem'))
+  const host = await newHost(t, { certsDirs: [join(dir, 'none'), join(dir, 'certs.d')] })
+  const login = (): Promise<string> => host.images.login(address, { auth: {} })
+  await t.throwsAsync(login(), { code: 'registryUnreachable' } as never)
+  writeFileSync(join(certs, 'me.cert'), read('client/cert.pem'))
+  await t.throwsAsync(login(), { message: /^missing key me\.key for client certificate me\.cert/ })
+  writeFileSync(join(certs, 'me.key'), read('client/key.pem'))
+  t.is(await login(), '')
+})
+
+test("a token service's refusals are told as dockerd tells them", async (t) => {
+  const registry = await startRegistry(t)
+  const answers: readonly (readonly [number, string, RegExp])[] = [
+    [401, '{"error":"unauthorized"}', /^unauthorized: authentication required$/],
+    [403, 'no way', /^error parsing HTTP 403 response body: .*"no way"$/],
+    [403, '{}', /^error parsing HTTP 403 response body: no error details found in HTTP response body: "{}"$/],
+    [200, '{"something":"wrong"}', /^authorization server did not include a token in the response$/],
+  ]
+  const host = await newHost(t)
+  for (const [status, body, message] of answers) {
+    const proxy = await startProxy(t, registry, {
+      before: ({ request, response }) => {
+        const realm = `http://${request.headers.host}/token`
+        if (request.url!.startsWith('/token')) response.writeHead(status).end(body)
+        else response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}",service="s"` }).end()
+        return true
+      },
+    })
+    await importTar(host, tarOf([{ name: 'f', data: body }]), `${proxy.host}/x`)
+    await t.throwsAsync(host.images.push(`${proxy.host}/x`, {}), { message })
+  }
 })
 
 test('token credentials: fetched by scope, used again, and never sent where a redirect leads', async (t) => {
@@ -359,6 +450,31 @@ test("an index gives the image of the platform, and the name keeps the index's d
     (await all.images.list()).flatMap((i) => i.repoTags).sort(),
     ['amd64', 'arm64', 'latest'].map((tag) => `${registry.host}/multi:${tag}`),
   )
+})
+
+test("a plugin's configuration may name its layer by the packed digest, as dockerd's do, and by no other", async (t) => {
+  const registry = await startRegistry(t)
+  const { images } = await newHost(t)
+  const plugins = new PluginDistribution(images.store)
+  const { digestOf } = await import('../../src/runtime/content/blob-store.js')
+  const push = async (name: string, diffId: (layer: string) => string): Promise<string> => {
+    const dir = temporaryDirectory(t)
+    mkdirSync(join(dir, 'rootfs/bin'), { recursive: true })
+    await plugins.pack(dir, { description: name })
+    const manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'))
+    const diffIds = [diffId(manifest.layers[0].digest)]
+    const config = Buffer.from(JSON.stringify({ rootfs: { type: 'layers', diff_ids: diffIds } }))
+    Object.assign(manifest.config, { digest: digestOf(config), size: config.length })
+    writeFileSync(join(dir, 'config.json'), config)
+    writeFileSync(join(dir, 'manifest.json'), JSON.stringify(manifest))
+    await plugins.push(`${registry.host}/${name}`, dir, {})
+    return `${registry.host}/${name}`
+  }
+  const taken = temporaryDirectory(t)
+  await plugins.pull(await push('packed', (layer) => layer), taken, {})
+  t.true(existsSync(join(taken, 'rootfs/bin')))
+  const wrong = await push('wrong', () => `sha256:${'0'.repeat(64)}`)
+  await t.throwsAsync(plugins.pull(wrong, temporaryDirectory(t), {}), { code: 'digestMismatch' } as never)
 })
 
 test('an upload in pieces survives breaks, and the registry has the whole', async (t) => {

@@ -37,6 +37,7 @@ test('a call is a POST of JSON; what the plugin says is passed on, and what it g
         res.end(JSON.stringify({ got: JSON.parse(body), method: req.method, type: req.headers['content-type'] }))
       else if (method === 'A.Refuse') res.writeHead(500).end('{"Err":"no room on the shelf"}')
       else if (method === 'A.RefuseMildly') res.end('{"Err":"not today"}')
+      else if (method === 'A.Twice') res.end('{"Err":"no such thing"}\n{"Thing":{}}\n')
       else if (method === 'A.Text') res.writeHead(404).end('nothing here')
       else if (method === 'A.Garble') res.end('<html>')
       else if (method === 'A.Flood') {
@@ -57,6 +58,7 @@ test('a call is a POST of JSON; what the plugin says is passed on, and what it g
   })
   t.like(await failure(t, call('A.Refuse')), { code: 'pluginFailed', message: 'A.Refuse: no room on the shelf' })
   t.like(await failure(t, call('A.RefuseMildly')), { code: 'pluginFailed', message: 'A.RefuseMildly: not today' })
+  t.like(await failure(t, call('A.Twice')), { code: 'pluginFailed', message: 'A.Twice: no such thing' })
   t.like(await failure(t, call('A.Text')), { message: 'A.Text: nothing here' })
   t.like(await failure(t, call('A.Garble')), { code: 'pluginBroken' })
   t.regex((await failure(t, call('A.Flood'))).message, /more than 16777216 bytes/)
@@ -136,4 +138,27 @@ test('plugins are found by socket and spec file, activated once, and only for wh
   writeFileSync(join(root, 'etc/bad.spec'), 'ftp://x')
   t.regex((await plugins.list('VolumeDriver')).warnings.join(), /"ftp:\/\/x" is no address of a plugin/)
   t.deepEqual(parseAddress('tcp://[::1]:5', 'x'), { host: '::1', port: 5, tls: null })
+})
+
+test('one that is still being started is waited for, one that was taken away is not', async (t) => {
+  const run = join(temporaryDirectory(t), 'run')
+  mkdirSync(run)
+  const dirs = { sockets: [run], specs: [] }
+  const waits: number[] = []
+  const clock: Clock = {
+    ...systemClock,
+    async sleep(ms) {
+      waits.push(ms)
+      if (String(waits) === '1000,2000' && !(await findPlugin(dirs, 'late')))
+        await serve(t, join(run, 'late.sock'), (_req, res) => res.end('{}'))
+    },
+  }
+  const plugins = new Plugins(dirs, { clock, logger: nullLogger })
+  plugins.drop('gone:latest')
+  await plugins.awaited('gone')
+  t.deepEqual(waits, [])
+  await plugins.awaited('late')
+  t.deepEqual(waits.splice(0), [1000, 2000])
+  await plugins.awaited('never')
+  t.deepEqual(waits, [1000, 2000, 4000, 8000])
 })

@@ -64,11 +64,13 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     filters.oneOf('health', ['none', 'starting', 'healthy', 'unhealthy'])
     const limit = int(q, 'limit', null)
     const all = bool(q, 'all') || (limit !== null && limit > 0) || filters.has('status') || filters.has('exited')
+    const ancestry = filters.has('ancestor') ? await descendants(m, filters.values('ancestor')) : null
     let found = containers
       .list()
       .filter(
         (c) =>
           (all || c.state.status === 'running' || c.state.status === 'paused' || c.state.status === 'restarting') &&
+          (ancestry?.has(c.image) ?? true) &&
           matches(m, filters, c),
       )
       .sort((a, b) => b.createdMs - a.createdMs)
@@ -491,7 +493,6 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
     !c.mounts.some((p) => f.values('volume').some((v) => v === p.name || v === p.destination || v === p.source))
   )
     return false
-  if (f.has('ancestor') && !f.values('ancestor').some((a) => isAncestor(c, a))) return false
   if (f.has('publish') && !f.values('publish').some((v) => c.ports.some((p) => portMatches(v, p.hostPort, p.protocol))))
     return false
   if (
@@ -510,13 +511,23 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
   return true
 }
 
-function isAncestor(c: ContainerView, wanted: string): boolean {
-  const hex = wanted.replace(/^sha256:/, '')
-  return (
-    c.imageReference === wanted ||
-    c.imageReference === `${wanted}:latest` ||
-    (/^[0-9a-f]{4,64}$/.test(hex) && c.image.slice(7).startsWith(hex))
-  )
+/** Ids of the images named and of those made from them. A name that none has stands for nothing. */
+async function descendants(m: ApiModules, names: readonly string[]): Promise<ReadonlySet<string>> {
+  const { images } = m.engine
+  const ids = new Set<string>()
+  for (const name of names) {
+    const image = await images.get(name).catch((e: unknown) => {
+      if (isKind(e, 'notFound')) return null
+      throw e
+    })
+    if (image) ids.add(image.id)
+  }
+  const all = await images.list()
+  for (let before = -1; before !== ids.size; ) {
+    before = ids.size
+    for (const { id, parent } of all) if (parent && ids.has(parent)) ids.add(id)
+  }
+  return ids
 }
 
 /** "80", "80/udp", "8000-8010/tcp". */

@@ -3,6 +3,7 @@ import { invalid, ShoalError, unimplemented } from '../../common/index.js'
 import {
   type Digest,
   download,
+  hostPlatform,
   type Image,
   type ImagePlatform,
   type ProgressMessage,
@@ -219,15 +220,24 @@ function split(path: string, verbs: readonly string[]): { name: string; verb: st
   return { name: path.slice(0, i), verb }
 }
 
-export function registryAuth(request: FastifyRequest): RegistryAuth | undefined {
+/** Credentials that cannot be read count as none, as with dockerd: clients send all sorts where none are needed. */
+export function registryAuth(request: FastifyRequest): RegistryAuth {
   const header = request.headers['x-registry-auth']
-  if (typeof header !== 'string' || header === '') return undefined
+  return { ...(typeof header === 'string' ? decodedAuth(header) : {}), ...clientAgent(request) }
+}
+
+function decodedAuth(header: string): RegistryAuth {
   try {
-    const auth = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as RegistryAuth
-    return Object.keys(auth).length > 0 ? auth : undefined
+    const auth: unknown = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))
+    return auth !== null && typeof auth === 'object' ? auth : {}
   } catch {
-    throw invalid('badAuth', 'X-Registry-Auth is not base64url of a JSON object')
+    return {}
   }
+}
+
+export const clientAgent = (request: FastifyRequest): { userAgent?: string } => {
+  const userAgent = request.headers['user-agent']
+  return userAgent ? { userAgent } : {}
 }
 
 export function parsePlatform(v: string): ImagePlatform | undefined {
@@ -242,9 +252,34 @@ export function parsePlatform(v: string): ImagePlatform | undefined {
     throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
   }
   const [os, architecture, variant, ...more] = v.split('/')
+  if (architecture === undefined) return lonePart(v)
   if (!os || !architecture || more.length > 0)
     throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
   return variant ? { os, architecture, variant } : { os, architecture }
+}
+
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  '386': '386',
+  aarch64: 'arm64',
+  amd64: 'amd64',
+  arm: 'arm',
+  arm64: 'arm64',
+  armhf: 'arm',
+  i386: '386',
+  mips64le: 'mips64le',
+  ppc64le: 'ppc64le',
+  riscv64: 'riscv64',
+  s390x: 's390x',
+  x86_64: 'amd64',
+}
+
+/** An operating system or an architecture alone; what is left out is the host's. */
+function lonePart(v: string): ImagePlatform {
+  const { os, architecture } = hostPlatform()
+  if (v === 'linux') return { os: v, architecture }
+  const known = ARCHITECTURES[v.toLowerCase()]
+  if (known) return { os, architecture: known }
+  throw invalid('badPlatform', `"${v}": unknown operating system or architecture: invalid argument`)
 }
 
 const keepStreams =

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AnySpec, type ListFilter, NetworkSpec, ObjectKind } from '#proto'
 import { conflict, forbidden, invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type { EndpointSettings } from '../../engine/index.js'
@@ -90,7 +90,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
     return prefixed[0]!
   }
 
-  app.get('/networks', async (request) => {
+  const listNetworks = async (request: FastifyRequest): Promise<object[]> => {
     const f = Filters.parse(request.query as Query, ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'])
     const used = containers.list()
     const swarm = await swarmNetworks()
@@ -108,7 +108,9 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       .filter((n) => !f.has('type') || f.values('type').includes(PREDEFINED.has(n.name) ? 'builtin' : 'custom'))
       .filter((n) => !f.has('dangling') || f.bool('dangling', false) === (!PREDEFINED.has(n.name) && !inUse(n)))
       .map((n) => networkJson(n, networks, used, request.apiVersion < '1.28'))
-  })
+  }
+  app.get('/networks', listNetworks)
+  app.get('/networks/', listNetworks)
 
   app.get<{ Params: { id: string } }>('/networks/:id', async (request) => {
     const n = await find(request.params.id, text(request.query as Query, 'scope'))
@@ -118,7 +120,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   app.post('/networks/create', async (request, reply) => {
     const b = object<CreateBody>(request.body, CREATE, 'network')
     if (!b.Name) throw invalid('nameMissing', 'network name cannot be empty')
-    if (PREDEFINED.has(b.Name))
+    if (PREDEFINED.has(b.Name) || b.Name === 'default')
       throw forbidden('predefinedNetwork', `operation is not permitted on predefined ${b.Name} network`)
     const driver = b.Driver || 'bridge'
     if (b.Scope === 'swarm' || driver === 'overlay' || b.Ingress) {
@@ -191,8 +193,12 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       { Container: 'string', Force: 'boolean' },
       'disconnect',
     )
-    const n = await find(request.params.id, '')
-    await containers.disconnect(b.Container ?? '', n.id, b.Force ?? false)
+    const force = b.Force ?? false
+    const { id } = await find(request.params.id, '').catch((e: unknown) => {
+      if (force && isKind(e, 'notFound')) return request.params
+      throw e
+    })
+    await containers.disconnect(b.Container ?? '', id, force)
     return reply.code(200).send()
   })
 

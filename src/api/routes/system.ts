@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance } from 'fastify'
-import { invalid, isKind, rfc3339, unauthorized, unimplemented } from '../../common/index.js'
+import { invalid, rfc3339, unimplemented } from '../../common/index.js'
 import { LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
@@ -12,6 +12,7 @@ import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, text, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
 import { sized, unlessTaken } from './containers.js'
+import { clientAgent } from './images.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -98,15 +99,9 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
       'auth',
     )
     const registry = (body.serveraddress || 'docker.io').replace(/^https?:\/\//, '').replace(/\/.*$/, '')
-    try {
-      await m.engine.images.resolveRemote(`${registry}/shoal-login-check:latest`, { auth: body })
-    } catch (e) {
-      if (isKind(e, 'unauthorized'))
-        throw unauthorized('loginRefused', `login attempt to ${registry} failed: ${(e as Error).message}`)
-      // The repository is made up: that it is not there, or is not theirs, means that the registry took the credentials.
-      if (!isKind(e, 'notFound') && !isKind(e, 'forbidden')) throw e
-    }
-    return { Status: 'Login Succeeded', IdentityToken: '' }
+    const auth = { ...body, ...clientAgent(request) }
+    const IdentityToken = await m.engine.images.login(registry, { auth, signal: clientGone(request) })
+    return { Status: 'Login Succeeded', IdentityToken }
   })
 
   // There is no builder, and so no cache that could be cleared: `system prune` asks all the same.
@@ -188,6 +183,7 @@ function osRelease(): { name: string; version: string } {
 async function info(m: ApiModules, apiVersion: string): Promise<object> {
   const { engine, facts: f } = m
   const containers = engine.containers.list()
+  const authorizers = m.authorizers()
   const count = (s: string): number => containers.filter((c) => c.state.status === s).length
   const system = osRelease()
   const commit = (id: string): object => (atLeast(apiVersion, '1.49') ? { ID: id } : { ID: id, Expected: id })
@@ -207,7 +203,7 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     Plugins: {
       Volume: await engine.volumes.drivers(),
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
-      Authorization: null,
+      Authorization: authorizers.length > 0 ? authorizers.map((a) => a.name) : null,
       Log: LOG_DRIVERS,
     },
     MemoryLimit: true,

@@ -77,7 +77,7 @@ function pick(from: Fields, name: string): unknown {
   return Object.entries(from).find(([k]) => k.toLowerCase() === lower)?.[1]
 }
 
-/** What a config.json says, with everything that it leaves out filled in. All mistakes are named at once. */
+/** What a config.json says, with everything that it leaves out filled in. Members of a wrong type are all named at once. */
 export function parsePluginConfig(bytes: Uint8Array): PluginConfig {
   let doc: unknown
   try {
@@ -161,11 +161,14 @@ export function parsePluginConfig(bytes: Uint8Array): PluginConfig {
       ? { rootfs: { type: text(rootfs, 'type'), diff_ids: texts(rootfs, 'diff_ids') ?? [] } }
       : {}),
   }
+  refuse(mistakes)
+  return config
+}
+
+/** What keeps it from being run. A plugin may be made and kept without: dockerd looks when it is enabled. */
+export function checkRunnable(config: PluginConfig): void {
+  const mistakes: string[] = []
   if (config.Entrypoint.length === 0) mistakes.push('Entrypoint must name a program')
-  if (config.Interface.Types.length === 0) mistakes.push('Interface.Types must name what the plugin implements')
-  for (const t of config.Interface.Types)
-    if (!/^[a-z0-9]+\.[a-z0-9]+\/[0-9.]+$/.test(t))
-      mistakes.push(`Interface.Types: "${t}" is not like docker.volumedriver/1.0`)
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(config.Interface.Socket))
     mistakes.push(`Interface.Socket: "${config.Interface.Socket}" must be a file's name`)
   if (!['', 'moby.plugins.http/v1'].includes(config.Interface.ProtocolScheme ?? ''))
@@ -179,9 +182,12 @@ export function parsePluginConfig(bytes: Uint8Array): PluginConfig {
     if (path !== '' && !path.startsWith('/')) mistakes.push(`${name}: "${path}" must be absolute`)
   for (const m of config.Mounts ?? [])
     if (!['bind', 'tmpfs'].includes(m.Type)) mistakes.push(`Mounts ${m.Name}: Type "${m.Type}" must be bind or tmpfs`)
+  refuse(mistakes)
+}
+
+function refuse(mistakes: readonly string[]): void {
   if (mistakes.length > 0)
     throw invalid('badPluginConfig', `the plugin's config.json has mistakes: ${mistakes.join('; ')}`, { mistakes })
-  return config
 }
 
 export const defaultSettings = (config: PluginConfig): PluginSettings => ({
@@ -245,9 +251,11 @@ export function applySettings(
       Env = [...Env.filter((e) => !e.startsWith(`${name}=`)), `${name}=${value}`]
     } else if (mount) {
       allow(mount.Settable, 'source')
+      if (mount.Source === null) throw invalid('notSettable', `Plugin config has no mount source: ${name}`)
       Mounts = Mounts.map((x) => (x === mount ? { ...x, Source: value } : x))
     } else if (device) {
       allow(device.Settable, 'path')
+      if (device.Path === null) throw invalid('notSettable', `Plugin config has no device path: ${name}`)
       Devices = Devices.map((x) => (x === device ? { ...x, Path: value } : x))
     } else if (config.Args.Name !== '' && config.Args.Name === name) {
       allow(config.Args.Settable, 'value')

@@ -10,7 +10,7 @@ import { resolveInRoot } from '../in-root.js'
 import { effectiveCapabilities } from '../spec/capabilities.js'
 import { generateSpec, type NamespaceSource } from '../spec/index.js'
 import type { SpecMount } from '../spec/mounts.js'
-import type { PluginConfig, PluginMount, PluginSettings } from './config.js'
+import { checkRunnable, type PluginConfig, type PluginMount, type PluginSettings } from './config.js'
 
 /** mount(2) */
 const MS_BIND = 4096
@@ -19,6 +19,9 @@ const MS_SHARED = 1 << 20
 /** umount2(2) */
 const MNT_DETACH = 2
 
+/** What dockerd would call, and this engine does not: a plugin that is never asked must not look as if it worked. */
+const UNSERVED = /^docker\.(graphdriver|ipamdriver|logdriver|metricscollector|networkdriver|secretprovider)\//
+
 const SOCKET_LOOK_MS = 20
 const STOP_MS = 10_000
 const LOG_BYTES = 1024 * 1024
@@ -26,6 +29,8 @@ const LOG_BYTES = 1024 * 1024
 export interface PluginProcessOptions {
   readonly execRoot: string
   readonly cgroupParent: string
+  /** Path of the default runtime when one was set, which runs plugins too. */
+  readonly runtime: () => string | null
 }
 
 export interface PluginProcessModules {
@@ -102,7 +107,7 @@ export class PluginProcesses {
         cgroup: this.#cgroup(p),
         seccomp: null,
         initPath: null,
-        runtime: null,
+        runtime: this.options.runtime(),
       })
       await live.start()
       await this.#untilAnswers(p, live, timeoutMs)
@@ -161,13 +166,12 @@ export class PluginProcesses {
 
   async #document(p: PluginToRun): Promise<Record<string, unknown>> {
     const { config, settings } = p
+    checkRunnable(config)
     for (const type of config.Interface.Types)
-      if (!type.startsWith('docker.volumedriver/'))
-        throw unimplemented(
-          'pluginType',
-          `plugin ${p.name} implements ${type}, which this engine has no use for: volume drivers only`,
-          { type },
-        )
+      if (UNSERVED.test(type))
+        throw unimplemented('pluginType', `plugin ${p.name} implements ${type}, which this engine has no use for`, {
+          type,
+        })
     const devices = config.Linux.AllowAllDevices
       ? await hostDevices()
       : (
@@ -263,10 +267,7 @@ function mountOf(p: PluginToRun, m: PluginMount): SpecMount {
   const options = m.Options ?? []
   const propagation = options.find((o) => /^r?(shared|slave|private)$/.test(o))
   if (m.Type === 'bind' && !m.Source)
-    throw internal(
-      'pluginMount',
-      `mount "${m.Name}" of plugin ${p.name} has no source; set it with plugin set ${m.Name}.source=PATH`,
-    )
+    throw internal('pluginMount', `mount "${m.Name}" of plugin ${p.name} has no source`)
   return {
     type: m.Type === 'tmpfs' ? 'tmpfs' : 'bind',
     source: m.Type === 'tmpfs' ? '' : m.Source!,

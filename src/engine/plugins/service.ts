@@ -30,7 +30,7 @@ const ENABLE_MS = 30_000
 const START_MS = 10_000
 
 /** docker's names of what plugins implement → the plugin API's subsystems. */
-const SUBSYSTEMS: Readonly<Record<string, string>> = { volumedriver: 'VolumeDriver' }
+const SUBSYSTEMS: Readonly<Record<string, string>> = { authz: 'authz', volumedriver: 'VolumeDriver' }
 
 export interface PluginView {
   readonly id: string
@@ -83,7 +83,10 @@ export class PluginService {
     await Promise.all(
       [...this.#entries.values()].map(async (e) => {
         const p = this.#toRun(e.record)
-        if (!e.record.enabled) return this.m.processes.remove(p)
+        if (!e.record.enabled) {
+          this.m.plugins.drop(e.record.name)
+          return this.m.processes.remove(p)
+        }
         const live = await this.m.processes.adopt(p)
         if (live) return this.#joined(e, live)
         await this.m.processes.remove(p)

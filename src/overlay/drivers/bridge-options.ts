@@ -7,6 +7,7 @@ export const BRIDGE_OPTION = {
   icc: 'com.docker.network.bridge.enable_icc',
   masquerade: 'com.docker.network.bridge.enable_ip_masquerade',
   hostBinding: 'com.docker.network.bridge.host_binding_ipv4',
+  sourceAddress: 'com.docker.network.host_ipv4',
   isDefault: 'com.docker.network.bridge.default_bridge',
   mtu: 'com.docker.network.driver.mtu',
 } as const
@@ -29,6 +30,7 @@ export const bridgeState = (n: NetworkRecord): BridgeState => ({
   bridge: bridgeName(n),
   subnet: n.ipam.pools[0]!.subnet,
   masquerade: isOn(n.options[BRIDGE_OPTION.masquerade]),
+  sourceAddress: n.options[BRIDGE_OPTION.sourceAddress] ?? '',
   internal: n.internal,
   interConnected: isInterConnected(n),
 })

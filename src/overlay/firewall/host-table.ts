@@ -5,6 +5,8 @@ export interface BridgeState {
   readonly bridge: string
   readonly subnet: string
   readonly masquerade: boolean
+  /** What masquerading shows outside; "": the address of the interface that a packet leaves by. */
+  readonly sourceAddress: string
   readonly internal: boolean
   /** Endpoints of the bridge may reach each other; else only through published ports. */
   readonly interConnected: boolean
@@ -62,6 +64,10 @@ export function hostTable(name: string, bridges: readonly BridgeState[], forward
         'type ipv4_addr; flags interval;',
         bridges.filter((b) => b.masquerade && !b.internal).map((b) => b.subnet),
       ),
+      'nat-sources': mapOf(
+        'type ipv4_addr : ipv4_addr; flags interval;',
+        bridges.filter((b) => b.masquerade && !b.internal && b.sourceAddress).map((b) => [b.subnet, b.sourceAddress]),
+      ),
       'pub-any': mapOf(
         'type inet_proto . inet_service : ipv4_addr . inet_service;',
         forwards
@@ -87,6 +93,7 @@ export function hostTable(name: string, bridges: readonly BridgeState[], forward
         'type nat hook postrouting priority srcnat; policy accept;',
         'ct status dnat ip saddr . ip daddr @hairpin masquerade',
         'ct status dnat ip saddr 127.0.0.0/8 oifname @bridges masquerade',
+        'oifname != @bridges snat ip to ip saddr map @nat-sources',
         'ip saddr @nat-nets oifname != @bridges masquerade',
       ],
       forw: [

@@ -21,8 +21,20 @@ function jsonForm(rest: string): string[] | null {
   }
 }
 
-/** Words with quotes and backslashes taken off, as in a Dockerfile's ENV and LABEL. */
-function words(line: string, rest: string): string[] {
+/** The variable that begins at `at`, as in a Dockerfile: $NAME, ${NAME}, ${NAME:-otherwise}, ${NAME:+instead}. `end`: its last character. */
+function variable(line: string, text: string, at: number, env: readonly string[]): { value: string; end: number } {
+  const m = /^\$(?:(\d|[A-Za-z_]\w*)|\{(\w+)(?::([-+])([^}]*))?\})/.exec(text.slice(at))
+  if (!m && text[at + 1] === '{') throw bad(line, `"${text.slice(at)}" is no substitution of a variable`)
+  if (!m) return { value: '$', end: at }
+  const [whole, plain, braced, operator, word = ''] = m
+  const name = plain ?? braced!
+  const value = env.find((e) => e.startsWith(`${name}=`))?.slice(name.length + 1) ?? ''
+  const chosen = operator === '-' ? value || word : operator === '+' ? value && word : value
+  return { value: chosen, end: at + whole.length - 1 }
+}
+
+/** Words with variables replaced, quotes and backslashes taken off, as in a Dockerfile's ENV and LABEL. */
+function words(line: string, rest: string, env: readonly string[]): string[] {
   const out: string[] = []
   let word: string | null = null
   let quote: string | null = null
@@ -30,7 +42,11 @@ function words(line: string, rest: string): string[] {
     const c = rest[i]!
     if (quote) {
       if (c === quote) quote = null
-      else if (c === '\\' && quote === '"' && i + 1 < rest.length && '"\\$'.includes(rest[i + 1]!)) word += rest[++i]!
+      else if (c === '$' && quote === '"') {
+        const { value, end } = variable(line, rest, i, env)
+        word += value
+        i = end
+      } else if (c === '\\' && quote === '"' && i + 1 < rest.length && '"\\$'.includes(rest[i + 1]!)) word += rest[++i]!
       else word += c
     } else if (c === '"' || c === "'") {
       quote = c
@@ -39,6 +55,10 @@ function words(line: string, rest: string): string[] {
     else if (/\s/.test(c)) {
       if (word !== null) out.push(word)
       word = null
+    } else if (c === '$') {
+      const { value, end } = variable(line, rest, i, env)
+      word = (word ?? '') + value
+      i = end
     } else word = (word ?? '') + c
   }
   if (quote) throw bad(line, 'a quote is not closed')
@@ -47,14 +67,28 @@ function words(line: string, rest: string): string[] {
 }
 
 /** `K=V K2="v 2"`, or the old form `K value to the end`. */
-function pairs(line: string, rest: string): [string, string][] {
+function pairs(line: string, rest: string, env: readonly string[]): [string, string][] {
   const first = /^\s*([^\s=]+)\s+(.*)$/s.exec(rest)
-  if (first && !first[1]!.includes('=') && !/^["']/.test(rest)) return [[first[1]!, first[2]!]]
-  return words(line, rest).map((w) => {
+  if (first && !first[1]!.includes('=') && !/^["']/.test(rest)) return [[first[1]!, whole(line, first[2]!, env)]]
+  return words(line, rest, env).map((w) => {
     const at = w.indexOf('=')
     if (at <= 0) throw bad(line, `"${w}" is no NAME=VALUE`)
     return [w.slice(0, at), w.slice(at + 1)]
   })
+}
+
+/** One value that goes to the end of the line: variables replaced, the rest as it is. */
+function whole(line: string, rest: string, env: readonly string[]): string {
+  let text = ''
+  for (let i = 0; i < rest.length; i++) {
+    if (rest[i] === '\\' && rest[i + 1] === '$') text += rest[++i]!
+    else if (rest[i] === '$') {
+      const { value, end } = variable(line, rest, i, env)
+      text += value
+      i = end
+    } else text += rest[i]!
+  }
+  return text
 }
 
 const DURATION = /^(?:(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h))+$/
@@ -88,8 +122,8 @@ function healthcheck(line: string, rest: string): NonNullable<Config['Healthchec
   return h
 }
 
-function ports(line: string, rest: string): string[] {
-  return words(line, rest).flatMap((w) => {
+function ports(line: string, rest: string, env: readonly string[]): string[] {
+  return words(line, rest, env).flatMap((w) => {
     const m = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/i.exec(w)
     const from = Number(m?.[1])
     const to = Number(m?.[2] ?? m?.[1])
@@ -110,6 +144,7 @@ export function applyChanges(base: Config, changes: readonly string[]): Config {
     const name = m?.[1]?.toUpperCase() ?? ''
     const rest = (m?.[2] ?? '').trim()
     if (rest === '') throw bad(line, `${name || 'an instruction'} needs an argument`)
+    const before = c.Env ?? []
     switch (name) {
       case 'CMD':
         c.Cmd = jsonForm(rest) ?? [...(c.Shell ?? SHELL), rest]
@@ -118,8 +153,8 @@ export function applyChanges(base: Config, changes: readonly string[]): Config {
         c.Entrypoint = jsonForm(rest) ?? [...(c.Shell ?? SHELL), rest]
         break
       case 'ENV': {
-        const env = [...(c.Env ?? [])]
-        for (const [k, v] of pairs(line, rest)) {
+        const env = [...before]
+        for (const [k, v] of pairs(line, rest, before)) {
           const i = env.findIndex((e) => e.startsWith(`${k}=`))
           if (i >= 0) env[i] = `${k}=${v}`
           else env.push(`${k}=${v}`)
@@ -128,22 +163,22 @@ export function applyChanges(base: Config, changes: readonly string[]): Config {
         break
       }
       case 'LABEL':
-        c.Labels = { ...c.Labels, ...Object.fromEntries(pairs(line, rest)) }
+        c.Labels = { ...c.Labels, ...Object.fromEntries(pairs(line, rest, before)) }
         break
       case 'EXPOSE':
-        c.ExposedPorts = { ...c.ExposedPorts, ...keys(ports(line, rest)) }
+        c.ExposedPorts = { ...c.ExposedPorts, ...keys(ports(line, rest, before)) }
         break
       case 'VOLUME':
-        c.Volumes = { ...c.Volumes, ...keys(jsonForm(rest) ?? words(line, rest)) }
+        c.Volumes = { ...c.Volumes, ...keys(jsonForm(rest) ?? words(line, rest, before)) }
         break
       case 'USER':
-        c.User = rest
+        c.User = whole(line, rest, before)
         break
       case 'WORKDIR':
-        c.WorkingDir = workdir(c.WorkingDir, words(line, rest).join(' '))
+        c.WorkingDir = workdir(c.WorkingDir, words(line, rest, before).join(' '))
         break
       case 'STOPSIGNAL':
-        c.StopSignal = rest
+        c.StopSignal = whole(line, rest, before)
         break
       case 'HEALTHCHECK':
         c.Healthcheck = healthcheck(line, rest)

@@ -44,7 +44,7 @@ export function retryPolicy(store: ImageStore): RetryPolicy {
 export function openTransport(store: ImageStore, endpoint: string, auth: RegistryAuth | undefined): Transport {
   return new Transport(endpoint, auth, {
     insecureRegistries: store.options.insecureRegistries,
-    certsDir: store.options.certsDir,
+    certsDirs: store.options.certsDirs,
     idleTimeoutMs: store.options.idleTimeoutMs,
     now: () => store.modules.clock.now(),
   })
@@ -83,6 +83,8 @@ export function pullError(e: unknown, ref: Reference): unknown {
   return e
 }
 
+const pickUserAgent = ({ userAgent }: RegistryAuth): RegistryAuth => (userAgent ? { userAgent } : {})
+
 /** Runs `fn` on the first endpoint that works: mirrors for Docker Hub, then the registry itself. */
 export async function onEndpoints<T>(
   store: ImageStore,
@@ -95,7 +97,7 @@ export async function onEndpoints<T>(
   for (const endpoint of [...mirrors, ref.domain]) {
     const isMirror = endpoint !== ref.domain
     // Credentials are the registry's; a mirror is somebody else.
-    const transport = openTransport(store, endpoint, isMirror ? undefined : auth)
+    const transport = openTransport(store, endpoint, isMirror && auth ? pickUserAgent(auth) : auth)
     try {
       return await fn(new Repository(transport, ref.path, retryPolicy(store)))
     } catch (e) {

@@ -23,7 +23,7 @@ function pushError(e: unknown, ref: Reference): unknown {
   return new ShoalError(
     'forbidden',
     'pushDenied',
-    fault ? faultText(fault) : `requested access to ${familiarName(ref)} is denied`,
+    fault ? faultText(fault) : (e as Error).message,
     { reference: familiarName(ref), status },
     { cause: e },
   )

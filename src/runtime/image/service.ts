@@ -101,6 +101,15 @@ class Service implements LocalImageService {
     return commitImage(this.store, this.store.upperOf(options.container), options)
   }
 
+  async login(host: string, options: Parameters<ImageService['login']>[1]): Promise<string> {
+    const transport = openTransport(this.store, host === 'index.docker.io' ? 'docker.io' : host, options.auth)
+    try {
+      return await transport.login(this.store.untilStop(options.signal))
+    } finally {
+      await transport.close()
+    }
+  }
+
   async search(term: string, options: Parameters<ImageService['search']>[1]): ReturnType<ImageService['search']> {
     const place = searchPlace(term)
     if (place.term === '') throw invalid('noTerm', `search: "${term}" names no term; use [HOST[:PORT]/]TERM`)

@@ -27,12 +27,23 @@ export interface CallOptions {
 const MEDIA_TYPE = 'application/vnd.docker.plugins.v1.2+json'
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
 /** Waits between attempts, ms: dockerd's, which gives up once the next wait would end later than 30 s after the first attempt. */
-const RETRY_WAITS_MS = [1000, 2000, 4000, 8000]
+export const RETRY_WAITS_MS = [1000, 2000, 4000, 8000]
 /** Nobody there, or the connection broke before an answer began. */
 const NOT_THERE = new Set(['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE'])
 
 const addressText = (a: PluginAddress): string =>
   'socket' in a ? `unix://${a.socket}` : `${a.tls ? 'https' : 'http'}://${a.host}:${a.port}`
+
+/** dockerd reads no further than the first document, so there are plugins that go on after it, on another line. */
+function firstDocument(text: string): unknown {
+  const lines = text.trimStart().split('\n')
+  try {
+    return JSON.parse(text)
+  } catch (e) {
+    if (lines.length < 2) throw e
+    return JSON.parse(lines[0]!)
+  }
+}
 
 /**
  * A plugin that speaks the plugin API, version 1: each call is a POST of a JSON document to /SUBSYSTEM.METHOD. It is
@@ -147,7 +158,7 @@ export class PluginClient {
   #answer(method: string, status: number, text: string): Record<string, unknown> {
     let answer: unknown
     try {
-      answer = JSON.parse(text || '{}')
+      answer = firstDocument(text || '{}')
     } catch {
       if (status === 200) throw this.#bad(method, `answers with what is no JSON: ${text.slice(0, 200)}`)
     }

@@ -1,6 +1,6 @@
 import type { Clock, Logger } from '../../common/index.js'
 import { notFound } from '../../common/index.js'
-import { PluginClient } from './client.js'
+import { PluginClient, RETRY_WAITS_MS } from './client.js'
 import { findPlugin, type PluginDirs, pluginNames } from './discovery.js'
 
 /** Activation of a plugin that may be there or not. */
@@ -29,6 +29,8 @@ export interface PluginHandle {
 /** All plugins of this host: those that somebody else runs, found by their sockets and spec files, and the managed ones. */
 export class Plugins {
   readonly #managed = new Map<string, ManagedPlugin>()
+  /** Managed ones that do not run: nobody needs to wait for them. */
+  readonly #dropped = new Set<string>()
   readonly #clients = new Map<string, PluginClient>()
 
   constructor(
@@ -38,10 +40,22 @@ export class Plugins {
 
   add(plugin: ManagedPlugin): void {
     this.#managed.set(plugin.name, plugin)
+    this.#dropped.delete(plugin.name)
   }
 
   drop(name: string): void {
     this.#managed.delete(name)
+    this.#dropped.add(name)
+  }
+
+  /** Waits, as dockerd does, for one that is still being started; resolves also when it has not come. */
+  async awaited(name: string): Promise<void> {
+    for (const wait of RETRY_WAITS_MS) {
+      if (this.#managed.has(this.canonical(name)) || this.#dropped.has(name) || this.#dropped.has(`${name}:latest`))
+        return
+      if (await this.#legacy(name)) return
+      await this.modules.clock.sleep(wait)
+    }
   }
 
   /** "vendor/name" → "vendor/name:latest" where that is a managed plugin. */

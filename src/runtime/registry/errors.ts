@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import { type ErrorKind, ShoalError } from '../../common/index.js'
 
 /** One entry of a registry's error body (distribution-spec, Error Codes). */
@@ -12,13 +13,17 @@ export function parseFaults(body: string): RegistryFault[] {
     if (Array.isArray(doc.errors))
       return doc.errors
         .filter((e): e is Record<string, unknown> => typeof e === 'object' && e !== null)
-        .map((e) => ({ code: String(e.code ?? 'UNKNOWN'), message: String(e.message ?? '') }))
+        .map((e) => ({ code: String(anyCase(e, 'code') ?? 'UNKNOWN'), message: String(anyCase(e, 'message') ?? '') }))
     if (typeof doc.details === 'string') return [{ code: 'UNAUTHORIZED', message: doc.details }]
   } catch {
     // Not JSON: a proxy's page. The status tells enough.
   }
   return []
 }
+
+/** Docker's own parser does not mind the case of names, so registries have got away with any. */
+const anyCase = (e: Readonly<Record<string, unknown>>, name: string): unknown =>
+  Object.entries(e).find(([key]) => key.toLowerCase() === name)?.[1]
 
 /** "manifest unknown: manifest unknown": the code in words, then the message, as docker's client prints it. */
 export const faultText = (f: RegistryFault): string =>
@@ -33,14 +38,29 @@ const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
   429: 'unavailable',
 }
 
+export const statusText = (status: number): string => `${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()
+
+/** Docker's sentence for an answer without faults that can be read. */
+function unreadable(status: number, body: string): string {
+  if (status < 400 || status >= 500) return `received unexpected HTTP status: ${statusText(status)}`
+  let reason = 'no error details found in HTTP response body'
+  try {
+    JSON.parse(body)
+  } catch (e) {
+    reason = (e as Error).message
+  }
+  return `error parsing HTTP ${status} response body: ${reason}: ${JSON.stringify(body)}`
+}
+
 /** An answer that was none of those hoped for. fields: status, faults, url, method. */
 export function statusError(method: string, url: string, status: number, body: string): ShoalError {
-  const faults = parseFaults(body)
-  const what = faults.length > 0 ? faults.map(faultText).join(', ') : `unexpected status ${status}`
+  const told = parseFaults(body)
+  const faults =
+    told.length === 0 && status === 401 ? [{ code: 'UNAUTHORIZED', message: 'authentication required' }] : told
   return new ShoalError(
     KIND_BY_STATUS[status] ?? (status >= 500 ? 'unavailable' : 'internal'),
     'registryStatus',
-    faults.length > 0 ? what : `${what} of ${method} ${url}`,
+    faults.length > 0 ? faults.map(faultText).join(', ') : unreadable(status, body),
     { status, faults, url, method },
   )
 }

@@ -1,16 +1,17 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { rootCertificates } from 'node:tls'
 import { Agent, type Dispatcher, request } from 'undici'
-import { ShoalError } from '../../common/index.js'
+import { invalid, ShoalError } from '../../common/index.js'
 import type { RegistryAuth } from '../contract.js'
 import { basicHeader, credentialsOf, parseChallenges } from './auth.js'
-import { statusError } from './errors.js'
+import { statusError, statusOf, statusText } from './errors.js'
 
 export interface TransportOptions {
   readonly insecureRegistries: readonly string[]
-  readonly certsDir: string | null
+  readonly certsDirs: readonly string[]
   readonly idleTimeoutMs: number
   readonly now: () => number
 }
@@ -24,6 +25,8 @@ export interface RegistryRequest {
   readonly body?: () => Uint8Array | Readable
   readonly expect: readonly number[]
   readonly scope: string
+  /** Asks a token server for an identity token too, which then stands for the password. */
+  readonly isLogin?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -62,12 +65,27 @@ export function isInsecure(host: string, listed: readonly string[]): boolean {
   return family !== 0 && ranges.check(name, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw e
+/**
+ * As dockerd: in the directory of the registry's name, *.crt are authorities beside the system's, *.cert with its *.key is shown
+ * to the registry. The first of `dirs` that has such a directory counts.
+ */
+function certificatesOf(host: string, dirs: readonly string[]): { ca?: string[]; cert?: string; key?: string } {
+  const dir = dirs.map((d) => join(d, host)).find((d) => existsSync(d))
+  if (dir === undefined) return {}
+  const names = readdirSync(dir).sort()
+  const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
+  const authorities = names.filter((n) => n.endsWith('.crt'))
+  const client = names.find((n) => n.endsWith('.cert'))
+  const key = client?.replace(/\.cert$/, '.key')
+  if (key && !names.includes(key))
+    throw invalid(
+      'missingKey',
+      `missing key ${key} for client certificate ${client}. Note that CA certificates should use the extension .crt`,
+      { dir },
+    )
+  return {
+    ...(authorities.length > 0 ? { ca: [...rootCertificates, ...authorities.map(read)] } : {}),
+    ...(client && key ? { cert: read(client), key: read(key) } : {}),
   }
 }
 
@@ -95,6 +113,8 @@ export class Transport {
   /** Authorization header by scope. */
   readonly #tokens = new Map<string, { header: string; untilMs: number }>()
   #basic: string | null = null
+  #identity = ''
+  readonly #userAgent: string
 
   /** `endpoint` is a host ("localhost:5000") or a base URL (a mirror). */
   constructor(
@@ -105,20 +125,16 @@ export class Transport {
     const url = /^https?:\/\//.test(endpoint) ? new URL(endpoint) : null
     const host = url?.host ?? endpoint
     this.host = host
+    this.#userAgent = userAgent(auth?.userAgent)
     this.#base = url ? url.href.replace(/\/$/, '') : null
     this.#insecure = isInsecure(host, options.insecureRegistries)
-    const dir = options.certsDir ? join(options.certsDir, host) : null
     this.#agent = new Agent({
       headersTimeout: options.idleTimeoutMs,
       bodyTimeout: options.idleTimeoutMs,
       connect: {
         timeout: Math.min(options.idleTimeoutMs, CONNECT_TIMEOUT_MS),
         rejectUnauthorized: !this.#insecure,
-        ...(dir && {
-          ca: readIfThere(join(dir, 'ca.crt')),
-          cert: readIfThere(join(dir, 'client.cert')),
-          key: readIfThere(join(dir, 'client.key')),
-        }),
+        ...certificatesOf(host, options.certsDirs),
       },
     })
   }
@@ -144,6 +160,34 @@ export class Transport {
     if (r.expect.includes(response.status)) return response
     const text = (await readBody(response.body, ERROR_BODY_BYTES_MAX)).toString('utf8')
     throw statusError(r.method, url, response.status, text)
+  }
+
+  /**
+   * Whether the registry takes the credentials; gives the identity token that it wants from now on, or nothing.
+   * Throws unauthorized `loginRefused`, and what `send` throws.
+   */
+  async login(signal?: AbortSignal): Promise<string> {
+    const url = `${this.#base ?? (await this.#discover(signal))}/v2/`
+    try {
+      const r = await this.send({
+        method: 'GET',
+        path: '/v2/',
+        expect: [200],
+        scope: '',
+        isLogin: true,
+        ...(signal && { signal }),
+      })
+      await r.body.dump()
+      return this.#identity
+    } catch (e) {
+      const status = statusOf(e)
+      if (status === null) throw e
+      const message =
+        (e as ShoalError).fields.url === url
+          ? `login attempt to ${url} failed with status: ${statusText(status)}`
+          : `Get "${url}": ${(e as Error).message}`
+      throw new ShoalError(status === 401 ? 'unauthorized' : 'internal', 'loginRefused', message, {}, { cause: e })
+    }
   }
 
   /** Docker's order: TLS first; plain HTTP only for insecure registries and only when TLS fails. */
@@ -176,12 +220,13 @@ export class Transport {
     const challenges = parseChallenges(header)
     const bearer = challenges.find((c) => c.scheme === 'bearer')
     if (this.auth?.registrytoken && bearer) return `Bearer ${this.auth.registrytoken}`
-    if (bearer) return this.#fetchToken(bearer.parameters, r.scope, r.signal)
+    if (bearer) return this.#fetchToken(bearer.parameters, r)
     const credentials = credentialsOf(this.auth)
     if (challenges.some((c) => c.scheme === 'basic')) {
       if (!credentials)
         throw new ShoalError(
-          'unauthorized',
+          // Not unauthorized: on that clients ask for a password and try again, which dockerd does not make them do.
+          'internal',
           'noCredentials',
           `${titled(r.method)} "${url}": no basic auth credentials`,
           { host: this.host },
@@ -195,11 +240,7 @@ export class Transport {
   }
 
   /** distribution's token specification: GET with Basic, or OAuth2 POST with an identity token. */
-  async #fetchToken(
-    p: Readonly<Record<string, string>>,
-    scope: string,
-    signal: AbortSignal | undefined,
-  ): Promise<string> {
+  async #fetchToken(p: Readonly<Record<string, string>>, { scope, isLogin, signal }: RegistryRequest): Promise<string> {
     let realm: URL
     try {
       realm = new URL(p.realm ?? '')
@@ -232,8 +273,10 @@ export class Transport {
       )
     } else {
       if (p.service) realm.searchParams.set('service', p.service)
-      for (const one of scope.split(' ')) realm.searchParams.append('scope', one)
+      for (const one of scope.split(' ').filter(Boolean)) realm.searchParams.append('scope', one)
       if (credentials) realm.searchParams.set('account', credentials.username)
+      if (isLogin) realm.searchParams.set('offline_token', 'true')
+      if (isLogin) realm.searchParams.set('client_id', 'shoal')
       response = await this.#raw(
         'GET',
         realm.href,
@@ -244,15 +287,24 @@ export class Transport {
     }
     const text = (await readBody(response.body, 1024 * 1024)).toString('utf8')
     if (response.status !== 200) throw statusError('GET', realm.href, response.status, text)
-    let doc: { token?: unknown; access_token?: unknown; expires_in?: unknown }
+    let doc: { token?: unknown; access_token?: unknown; refresh_token?: unknown; expires_in?: unknown }
     try {
       doc = JSON.parse(text) as typeof doc
     } catch (cause) {
-      throw new ShoalError('unavailable', 'badToken', `the token answer of ${realm.host} is no JSON`, {}, { cause })
+      throw new ShoalError(
+        'unavailable',
+        'badToken',
+        `unable to decode token response: the answer of ${realm.host} is no JSON`,
+        {},
+        { cause },
+      )
     }
     const token = doc.token ?? doc.access_token
     if (typeof token !== 'string' || token === '')
-      throw new ShoalError('unavailable', 'badToken', `the token answer of ${realm.host} has no token`)
+      throw new ShoalError('unavailable', 'badToken', 'authorization server did not include a token in the response', {
+        realm: realm.href,
+      })
+    if (typeof doc.refresh_token === 'string') this.#identity = doc.refresh_token
     // The specification's minimum is 60 s; ask anew a little before it ends.
     const seconds = typeof doc.expires_in === 'number' && doc.expires_in >= 60 ? doc.expires_in : 60
     const header = `Bearer ${token}`
@@ -287,7 +339,7 @@ export class Transport {
     try {
       const r = await request(url, {
         method,
-        headers: { 'user-agent': 'shoal', ...headers },
+        headers: { 'user-agent': this.#userAgent, ...headers },
         body: body ?? null,
         dispatcher: this.#agent,
         ...(signal && { signal }),
@@ -305,6 +357,10 @@ export class Transport {
     }
   }
 }
+
+/** As dockerd's, which registries and proxies before them look at: the engine, then who asked it. */
+const userAgent = (client: string | undefined): string =>
+  `docker/20.10 shoal os/linux${client ? ` UpstreamClient(${client.replace(/[;()\\]/g, '\\$&')})` : ''}`
 
 /** Go's http client writes `Get "https://...": reason`; users search for that. */
 const titled = (method: string): string => method[0]! + method.slice(1).toLowerCase()

@@ -53,6 +53,11 @@ export class PluginDriver {
     }
   }
 
+  /** Gives a plugin that is being started its time. */
+  awaited(): Promise<void> {
+    return this.plugins.awaited(this.name)
+  }
+
   async create(name: string, options: Readonly<Record<string, string>>): Promise<void> {
     await this.#call('Create', { Name: name, Opts: options }, LONG_MS)
   }

@@ -169,17 +169,8 @@ class Volumes implements VolumeService {
         name,
       })
     return this.#locks.run(name, async () => {
-      const there = this.#records.get(name)
-      if (there) {
-        // One that exists is used whatever its driver, unless a driver was asked for.
-        if (spec.driver && there.driver !== driver)
-          throw conflict(
-            'volumeExists',
-            `A volume named ${name} already exists with the ${there.driver} driver. Choose a different volume name.`,
-            { name },
-          )
-        return there.driver === 'local' ? there : this.#ask(there)
-      }
+      const there = await this.#usable(name, spec.driver ? driver : null, spec.isHeld)
+      if (there) return there
       const record: VolumeRecord = {
         name,
         driver,
@@ -207,28 +198,60 @@ class Volumes implements VolumeService {
     })
   }
 
+  /** One that exists is used whatever its driver, unless a driver was asked for; what its plugin has lost is forgotten. */
+  async #usable(
+    name: string,
+    driver: string | null,
+    isHeld: ((name: string) => boolean) | undefined,
+  ): Promise<VolumeRecord | null> {
+    const record = this.#records.get(name)
+    if (!record) return null
+    const clash = (why: string): ShoalError =>
+      conflict('volumeExists', `create ${name}: ${why}: volume name must be unique`, { name })
+    const found = await this.#look(record).catch((e: unknown) => {
+      throw clash(
+        `found reference to volume '${name}' in driver '${record.driver}', but got an error while checking the driver: ${(e as Error).message}`,
+      )
+    })
+    if (found && driver !== null && driver !== record.driver)
+      throw clash(`driver '${record.driver}' already has volume '${name}'`)
+    if (found) return found
+    if (this.users(name).length > 0 || isHeld?.(name))
+      throw clash(
+        `found references to volume '${name}' in driver '${record.driver}' but the volume was not found in the driver -- you may need to remove containers referencing this volume or force remove the volume to re-create it`,
+      )
+    await this.#forget(name)
+    return null
+  }
+
   async #make(record: VolumeRecord): Promise<VolumeRecord> {
     const driver = this.#driver(record.driver)
     try {
+      await driver.awaited()
       // One that the plugin has already is taken over as it is.
       if (!(await driver.get(record.name))) await driver.create(record.name, record.options)
-      return await this.#ask(record)
+      // What it says of the new one decides nothing.
+      return (await this.#look(record)) ?? { ...record, scope: await driver.scope() }
     } catch (caught) {
       throw named(`create ${record.name}`, caught)
     }
   }
 
-  /** A record with what its plugin says now. */
-  async #ask(record: VolumeRecord): Promise<VolumeRecord> {
+  /** A record with what its plugin says now; null when the plugin does not know it. */
+  async #look(record: VolumeRecord): Promise<VolumeRecord | null> {
+    if (record.driver === 'local') return record
     const driver = this.#driver(record.driver)
     const said = await driver.get(record.name)
-    if (!said) throw notFound('noSuchVolume', `get ${record.name}: no such volume`, { name: record.name })
-    return merged(record, said, await driver.scope())
+    return said && merged(record, said, await driver.scope())
   }
 
   async get(name: string): Promise<VolumeRecord> {
     const record = this.#records.get(name)
-    if (record) return record.driver === 'local' ? record : this.#ask(record)
+    if (record) {
+      const known = await this.#look(record)
+      if (known) return known
+      throw notFound('noSuchVolume', `get ${name}: no such volume`, { name })
+    }
     const found = await Promise.all(
       (await this.#plugins()).names.map(async (driver) => {
         // One that cannot tell is as good as one that does not know it.
@@ -314,16 +337,19 @@ class Volumes implements VolumeService {
             reason: (caught as Error).message,
           })
         }
-      if (this.#records.has(name)) {
-        const doomed = join(this.#root, `.tmp-${randomBytes(12).toString('hex')}`)
-        await rename(this.#directory(name), doomed)
-        await syncDirectory(this.#root)
-        this.#records.delete(name)
-        this.#users.delete(name)
-        await this.#discard(doomed)
-      }
+      if (this.#records.has(name)) await this.#forget(name)
       return record
     })
+  }
+
+  /** Its directory, and what it holds, go. */
+  async #forget(name: string): Promise<void> {
+    const doomed = join(this.#root, `.tmp-${randomBytes(12).toString('hex')}`)
+    await rename(this.#directory(name), doomed)
+    await syncDirectory(this.#root)
+    this.#records.delete(name)
+    this.#users.delete(name)
+    await this.#discard(doomed)
   }
 
   /** One that a plugin has and that was not made here. */

@@ -15,8 +15,15 @@ const reason = await whyNoLab()
 if (reason) console.log(`skipped: ${reason}`)
 const run = reason ? test.serial.skip : test.serial
 
-const front = { bridge: 'br-a', subnet: '172.29.1.0/24', masquerade: true, internal: false, interConnected: true }
-const back = { bridge: 'br-i', subnet: '172.29.2.0/24', masquerade: true, internal: true, interConnected: false }
+const front = {
+  bridge: 'br-a',
+  subnet: '172.29.1.0/24',
+  masquerade: true,
+  sourceAddress: '10.0.0.7',
+  internal: false,
+  interConnected: true,
+}
+const back = { ...front, bridge: 'br-i', subnet: '172.29.2.0/24', internal: true, interConnected: false }
 const web = { protocol: 'tcp', hostIp: '', hostPort: 8080, targetIp: '172.29.1.11', targetPort: 80 } as const
 const dns = { address: '127.0.0.11', port: 40053 }
 const vip = (last: number, n: number) => ({
