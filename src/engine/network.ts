@@ -154,7 +154,7 @@ export const openSandbox = (ctx: EngineContext, container: Container): Promise<S
 export async function joinNetworks(ctx: EngineContext, container: Container): Promise<Sandbox> {
   for (const [name, settings] of Object.entries(container.record.endpoints)) {
     // The network may have been removed and made anew under its name since.
-    const network = ctx.networks.findNetwork(name)
+    const network = ctx.networks.networks().find((n) => n.id === settings.NetworkID) ?? ctx.networks.findNetwork(name)
     settings.NetworkID = network.id
     await ctx.networks.join(container.id, network.id, joinRequest(container, name, settings))
     networkEvent(ctx, container, network, 'connect')

@@ -75,8 +75,8 @@ export class LocalNetworks {
   }
 
   /** The whole creation is undone when its last step fails. */
-  create(spec: LocalNetworkSpec): Promise<NetworkRecord> {
-    return this.ctx.locks.run('local-networks', () => this.#create(spec))
+  create(spec: LocalNetworkSpec, sameName = false): Promise<NetworkRecord> {
+    return this.ctx.locks.run('local-networks', () => this.#create(spec, sameName))
   }
 
   /** `inUse`: how many endpoints it has; asked under the lock. */
@@ -112,12 +112,12 @@ export class LocalNetworks {
     })
   }
 
-  async #create(given: LocalNetworkSpec): Promise<NetworkRecord> {
+  async #create(given: LocalNetworkSpec, sameName: boolean): Promise<NetworkRecord> {
     if (!NAME.test(given.name))
       throw invalid('networkName', `network name "${given.name}": use letters, digits, and _ . - after the first`)
     if (PREDEFINED.includes(given.name))
       throw forbidden('predefinedNetwork', `network ${given.name} exists on every host: choose another name`)
-    if (this.byName(given.name))
+    if (!sameName && this.byName(given.name))
       throw conflict('networkNameInUse', `network with name ${given.name} already exists`, { network: given.name })
     const spec = this.#configured(given)
     if (spec.driver === 'host' || spec.driver === 'null' || spec.driver === 'none')

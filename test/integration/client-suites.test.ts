@@ -134,6 +134,45 @@ test.serial('networks: what excludes each other is told with the sentence for it
   await ok(m1, 'network', 'rm', 'wide')
 })
 
+test.serial('networks of one name: up to 1.43 as many as are asked for, told apart by their ids', async (t) => {
+  const made = async (body: object): Promise<string> =>
+    (await call<{ Id: string }>(m1.socket, 'POST', '/v1.43/networks/create', { body: { Name: 'twin', ...body } })).Id
+  const ids = [await made({}), await made({ CheckDuplicate: false })]
+  const taken = 'network with name twin already exists'
+  await answered(t, ['POST', '/v1.43/networks/create', { Name: 'twin', CheckDuplicate: true }], 409, taken)
+  await answered(t, ['POST', '/v1.44/networks/create', { Name: 'twin' }], 409, taken)
+  for (const id of ids) await answered(t, ['GET', `/networks/${id}`], 200)
+  const words = 'network twin is ambiguous (2 matches found'
+  await answered(t, ['GET', '/networks/twin'], 400, `${words} based on name)`)
+  await answered(t, create({ HostConfig: { NetworkMode: 'twin' } }), 400, `${words} on name): use an id`)
+  await answered(t, create({ HostConfig: { NetworkMode: ids[1] } }, 'inTwin'), 201)
+  await answered(t, ['POST', '/containers/inTwin/start'], 204)
+  const { Containers } = await call<{ Containers: object }>(m1.socket, 'GET', `/networks/${ids[1]}`)
+  t.is(Object.keys(Containers).length, 1)
+  await ok(m1, 'rm', '-f', 'inTwin')
+  await ok(m1, 'network', 'rm', ...ids)
+})
+
+test.serial('a swarm is neither made nor joined without the addresses and the token for it', async (t) => {
+  const init = (body: object) => ['POST', '/swarm/init', body] as const
+  const join = (body: object) => ['POST', '/swarm/join', { ListenAddr: '0.0.0.0:2377', ...body }] as const
+  await answered(t, init({}), 400, 'invalid ListenAddr "": invalid empty address')
+  await answered(t, join({ RemoteAddrs: [''] }), 400, 'invalid remoteAddr "": invalid empty address')
+  await answered(
+    t,
+    join({ RemoteAddrs: ['127.0.0.1:1'] }),
+    400,
+    /^A valid join token is necessary to join this cluster/,
+  )
+  for (const DataPathAddr of ['0.0.0.0', '0.0.0.0:2000'])
+    await answered(
+      t,
+      init({ ListenAddr: '0.0.0.0:2377', AdvertiseAddr: m1.address, DataPathAddr }),
+      400,
+      /data path address must be a non-zero IP address or network interface/,
+    )
+})
+
 test.serial("a commit's labels are the container's and its own", async (t) => {
   await answered(t, create({ Labels: { a: '1', b: '1' } }, 'labelled'), 201)
   const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/commit?container=labelled', {
