@@ -196,7 +196,11 @@ export class LocalNetworks {
     if (spec.ipam.pools.length > 1)
       throw invalid('severalSubnets', `network ${spec.name}: a ${spec.driver} network has one IPv4 subnet`)
     const given = spec.ipam.pools[0]
-    if (!given?.subnet) return this.#complete(spec.name, { ...given, subnet: await this.#freeSubnet(spec.name) })
+    if (!given?.subnet)
+      return this.#complete(spec.name, {
+        ...given,
+        ...(await this.#freeBlock(spec.name, spec.options[BRIDGE_OPTION.name])),
+      })
     const pool = this.#complete(spec.name, given)
     const block = parseCidr(pool.subnet)!
     for (const n of this.#records.values())
@@ -228,6 +232,17 @@ export class LocalNetworks {
     for (const [name, ip] of Object.entries(given.reserved ?? {}))
       if (!inside(ip)) throw bad(`aux-address ${name}`, ip, `inside ${given.subnet}`)
     return { ...given, subnet: formatCidr(block), gateway }
+  }
+
+  /** What a bridge of ours has already, from another data root's time; otherwise a free subnet. */
+  async #freeBlock(network: string, bridge = ''): Promise<IpamPool> {
+    const left = bridge.startsWith(this.ctx.options.instance)
+      ? (await this.ctx.native.netAddresses(null)).find((a) => a.dev === bridge && parseIpv4(a.address) !== null)
+      : undefined
+    const block = left ? parseCidr(`${left.address}/${left.prefix}`) : null
+    if (!left || !block || this.list().some((n) => n.ipam.pools.some((p) => overlaps(block, parseCidr(p.subnet)!))))
+      return { subnet: await this.#freeSubnet(network) }
+    return { subnet: formatCidr(block), gateway: left.address }
   }
 
   async #freeSubnet(network: string): Promise<string> {
@@ -319,7 +334,7 @@ export class LocalNetworks {
     const { bip, instance, icc, mtu } = this.ctx.options
     const pool = bip
       ? this.#complete('bridge', { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! })
-      : this.#complete('bridge', { subnet: await this.#freeSubnet('bridge') })
+      : this.#complete('bridge', await this.#freeBlock('bridge', `${instance}0`))
     return {
       ...this.#plain('bridge'),
       ipam: { driver: 'default', options: {}, pools: [pool] },
