@@ -33,6 +33,10 @@ export const ingressNetwork = (id: string): Network =>
     }),
   })
 
+/** One that is about to go does not count. */
+export const presentIngress = (view: ReadView): Network | undefined =>
+  view.list('network').find((n) => n.spec?.ingress && !n.pendingDelete)
+
 export class NetworkControl {
   constructor(private readonly store: Store) {}
 
@@ -42,7 +46,7 @@ export class NetworkControl {
     await this.store.update((tx) => {
       const name = spec.annotations?.name ?? ''
       if (tx.byName('network', name)) throw conflict('nameInUse', `network with name ${name} already exists`, { name })
-      const ingress = spec.ingress ? tx.list('network').find((n) => n.spec?.ingress) : undefined
+      const ingress = spec.ingress ? presentIngress(tx) : undefined
       if (ingress)
         throw conflict('ingressExists', `ingress network (${ingress.id}) is already present`, { id: ingress.id })
       tx.create('network', Network.create({ id, spec }))

@@ -179,6 +179,10 @@ test('a name in use is refused with the sentence that scripts look for', async (
 
 test('a published port belongs to one service; host ports may repeat among themselves only', async (t) => {
   const lab = await ControlLab.create()
+  await t.throwsAsync(lab.service(spec({ endpoint: ports({ publishedPort: 80 }) })), {
+    message: 'service needs ingress network, but no ingress network is present',
+  })
+  await lab.create({ network: NetworkSpec.create({ annotations: named('mesh'), ingress: true }) })
   const a = await lab.service(spec({ annotations: named('a'), endpoint: ports({ publishedPort: 80 }) }))
   const host = { publishedPort: 81, publishMode: PublishMode.HOST }
   const b = await lab.service(spec({ annotations: named('b'), endpoint: ports(host) }))
