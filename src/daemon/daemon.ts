@@ -143,6 +143,7 @@ export class Daemon {
       labels: labelMap(o.labels),
       genericResources: o.genericResources.map(parseGenericResource),
       filesDir: join(o.execRoot, 'tasks'),
+      preferLocalImages: process.env.DOCKER_SERVICE_PREFER_OFFLINE_IMAGE === '1',
     }
     const cluster: ClusterNode = new ClusterNode(
       {
