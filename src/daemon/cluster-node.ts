@@ -147,7 +147,7 @@ export class ClusterNode implements ClusterBackend {
   }
 
   state(): ClusterState {
-    const manager = this.#manager
+    const manager = this.#manager?.isStarted ? this.#manager : null
     const remotes = this.#state?.remoteManagers ?? []
     return {
       localNodeState: this.#status,
