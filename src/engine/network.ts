@@ -88,7 +88,9 @@ export function endpointSettings(
     ...settings,
     NetworkID: networkId,
     Aliases: PREDEFINED.has(networkName) ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
-    DNSNames: PREDEFINED.has(networkName) ? null : [...new Set([...(settings?.Aliases ?? []), shortId(id)])],
+    DNSNames: PREDEFINED.has(networkName)
+      ? null
+      : [...new Set([...(settings?.Aliases ?? []), ...(settings?.DNSNames ?? []), shortId(id)])],
   }
 }
 
@@ -97,7 +99,9 @@ function joinRequest(container: Container, networkName: string, settings: Endpoi
     ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
     ...(settings.IPAMConfig?.IPv6Address ? { ipv6Address: settings.IPAMConfig.IPv6Address } : {}),
     ...(settings.MacAddress ? { macAddress: settings.MacAddress } : {}),
-    aliases: PREDEFINED.has(networkName) ? [] : [...new Set([...(settings.Aliases ?? []), shortId(container.id)])],
+    aliases: PREDEFINED.has(networkName)
+      ? []
+      : [...new Set([...(settings.Aliases ?? []), ...(settings.DNSNames ?? []), shortId(container.id)])],
     ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
     ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
   }

@@ -23,6 +23,13 @@ export const PREDEFINED = ['bridge', 'host', 'none']
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
 
+export interface CreatedAs {
+  /** Other networks may have its name too. */
+  readonly sameName?: boolean
+  /** Its id in the cluster, each node of which has a network of its own for it. */
+  readonly clusterId?: string
+}
+
 /** The networks of this host only: their records on disk, their bridges, their address pools. */
 export class LocalNetworks {
   readonly #records = new Map<string, NetworkRecord>()
@@ -75,8 +82,8 @@ export class LocalNetworks {
   }
 
   /** The whole creation is undone when its last step fails. */
-  create(spec: LocalNetworkSpec, sameName = false): Promise<NetworkRecord> {
-    return this.ctx.locks.run('local-networks', () => this.#create(spec, sameName))
+  create(spec: LocalNetworkSpec, as: CreatedAs = {}): Promise<NetworkRecord> {
+    return this.ctx.locks.run('local-networks', () => this.#create(spec, as))
   }
 
   /** `inUse`: how many endpoints it has; asked under the lock. */
@@ -112,12 +119,12 @@ export class LocalNetworks {
     })
   }
 
-  async #create(given: LocalNetworkSpec, sameName: boolean): Promise<NetworkRecord> {
+  async #create(given: LocalNetworkSpec, as: CreatedAs): Promise<NetworkRecord> {
     if (!NAME.test(given.name))
       throw invalid('networkName', `network name "${given.name}": use letters, digits, and _ . - after the first`)
     if (PREDEFINED.includes(given.name))
       throw forbidden('predefinedNetwork', `network ${given.name} exists on every host: choose another name`)
-    if (!sameName && this.byName(given.name))
+    if (!as.sameName && this.byName(given.name))
       throw conflict('networkNameInUse', `network with name ${given.name} already exists`, { network: given.name })
     const spec = this.#configured(given)
     if (spec.driver === 'host' || spec.driver === 'null' || spec.driver === 'none')
@@ -137,11 +144,11 @@ export class LocalNetworks {
     if (spec.driver === 'macvlan' && !spec.options.parent)
       throw invalid('noParent', `network ${spec.name}: macvlan needs the option parent=INTERFACE`)
 
-    const id = newHexId()
+    const id = as.clusterId ?? newHexId()
     const record: NetworkRecord = {
       ...spec,
       id,
-      scope: 'local',
+      scope: as.clusterId ? 'swarm' : 'local',
       createdMs: this.ctx.clock.now(),
       ingress: false,
       driverState: {},

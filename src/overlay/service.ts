@@ -83,7 +83,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await sandboxes.stop()
       await cluster.stop(sandboxes.belongings().netns.size > 0)
     },
-    createNetwork: (spec, sameName) => local.create(spec, sameName),
+    createNetwork: (spec, sameName = false) => local.create(spec, { sameName }),
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
     networks,
     findNetwork(reference) {

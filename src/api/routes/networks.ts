@@ -73,7 +73,8 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   /** Full ids win over names, names over prefixes. */
   const find = async (reference: string, scope: string): Promise<NetworkRecord> => {
     const local = networks.networks()
-    const swarm = scope === 'local' ? [] : await swarmNetworks()
+    // Of those that each node has for itself, this one's own tells its addresses.
+    const swarm = (scope === 'local' ? [] : await swarmNetworks()).map((n) => local.find((l) => l.id === n.id) ?? n)
     const all = [
       ...(scope === 'swarm' ? [] : local.filter((n) => n.scope === 'local')),
       ...swarm,
