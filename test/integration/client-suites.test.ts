@@ -1,7 +1,7 @@
 // What the suites of moby and of client libraries look for in answers: statuses, words, and files that are there in time.
 import test, { type ExecutionContext } from 'ava'
 import { ask } from './raw-http.js'
-import { call, type Lab, type LabHost, lab, ok, webImage } from './support.js'
+import { call, docker, type Lab, type LabHost, lab, ok, running, webImage } from './support.js'
 
 let l: Lab
 let m1: LabHost
@@ -256,3 +256,36 @@ test.serial('the events of a run come in docker order: what a death takes away f
     ...['container destroy', 'network disconnect', 'volume destroy', 'volume unmount'],
   ])
 })
+
+test.serial(
+  'a service takes the networks that every host has, and those of the swarm, but no other of the host',
+  async (t) => {
+    t.timeout(120_000)
+    await ok(m1, 'swarm', 'init', '--advertise-addr', m1.address, '--default-addr-pool', '10.55.0.0/16')
+    await ok(m1, 'network', 'create', 'own')
+    const Networks = [{ Target: 'own' }]
+    await answered(
+      t,
+      ['POST', '/services/create', { Name: 'x', TaskTemplate: { ContainerSpec: { Image: image }, Networks } }],
+      403,
+      /^The network own cannot be used with services\. Only networks scoped to the swarm can be used/,
+    )
+    await ok(m1, 'network', 'create', '--scope', 'swarm', '-d', 'bridge', 'each')
+    const inside: Record<string, string> = {}
+    for (const network of ['host', 'each']) {
+      await ok(m1, 'service', 'create', '-d', '--name', network, '--network', network, image, 'sleep', '600')
+      const [task] = await running(m1, network, 1, 60)
+      inside[network] = await ok(m1, 'exec', task!.Status.ContainerStatus!.ContainerID, 'ls', '/sys/class/net')
+    }
+    t.regex(inside.host!, /^shoal0$/m)
+    t.regex(inside.each!, /^eth0$/m)
+    t.is(await ok(m1, 'network', 'inspect', '-f', '{{.Scope}} {{.Driver}}', 'each'), 'swarm bridge')
+    t.regex(await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'each'), /^172\./)
+    t.is(
+      await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'ingress'),
+      '10.55.0.0/24',
+    )
+    await ok(m1, 'swarm', 'leave', '--force')
+    t.is((await docker(m1, ['network', 'inspect', 'each'])).status, 1)
+  },
+)

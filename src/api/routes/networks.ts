@@ -51,7 +51,7 @@ const CREATE: Shape = {
   Labels: 'map',
 }
 
-const PREDEFINED = new Set(['bridge', 'host', 'none'])
+export const PREDEFINED = new Set(['bridge', 'host', 'none'])
 
 export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   const { networks, containers, events } = m.engine
@@ -76,7 +76,8 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
     // Of those that each node has for itself, this one's own tells its addresses.
     const swarm = (scope === 'local' ? [] : await swarmNetworks()).map((n) => local.find((l) => l.id === n.id) ?? n)
     const all = [
-      ...(scope === 'swarm' ? [] : local.filter((n) => n.scope === 'local')),
+      // Services may be on those that every host has, so clients look for them in the swarm.
+      ...local.filter((n) => n.scope === 'local' && (scope !== 'swarm' || (isManager() && PREDEFINED.has(n.name)))),
       ...swarm,
       ...(isManager() ? [] : local.filter((n) => n.scope === 'swarm')),
     ]

@@ -15,20 +15,15 @@ import { badSpec, objectNotFound, refused } from './errors.js'
 import { checkName } from './validate-common.js'
 
 const PREDEFINED_LABEL = 'com.docker.swarm.predefined'
-const INGRESS_SUBNET = '10.0.0.0/24'
-const INGRESS_GATEWAY = '10.0.0.1'
 
-/** The routing mesh's own network, made with the cluster; the allocator gives it its VNI. */
+/** The routing mesh's own network, made with the cluster; the allocator gives it the pool's first subnet, and a VNI. */
 export const ingressNetwork = (id: string): Network =>
   Network.create({
     id,
     spec: NetworkSpec.create({
       annotations: Annotations.create({ name: 'ingress' }),
       driverConfig: Driver.create({ name: 'overlay' }),
-      ipam: IPAMOptions.create({
-        driver: Driver.create({ name: 'default' }),
-        configs: [IPAMConfig.create({ subnet: INGRESS_SUBNET, gateway: INGRESS_GATEWAY })],
-      }),
+      ipam: IPAMOptions.create({ driver: Driver.create({ name: 'default' }) }),
       ingress: true,
     }),
   })

@@ -15,7 +15,7 @@ import {
 } from '#proto'
 import { type Clock, newObjectId, unimplemented } from '../../common/index.js'
 import { timestamp } from '../ca/index.js'
-import { ingressPortsOf } from '../objects/index.js'
+import { ingressPortsOf, isNodeLocalNetwork } from '../objects/index.js'
 import type { ReadView, Store, Tables, Transaction } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
 import { presentIngress } from './networks.js'
@@ -120,6 +120,7 @@ function resolve(tx: Transaction, spec: ServiceSpec): ServiceSpec {
   const task = spec.task as TaskSpec
   const wanted = task.networks.length > 0 ? task.networks : spec.networks
   const networks = wanted.map((n) => {
+    if (isNodeLocalNetwork(n.target)) return n
     const network = lookUp(tx, 'network', n.target)
     if (network.spec?.ingress) throw badSpec('Service cannot be explicitly attached to the ingress network', {})
     return { ...n, target: network.id }

@@ -270,6 +270,8 @@ test('networks by name become ids, also in the old place; the mesh cannot be nam
     [net.id],
   )
   t.deepEqual(s.spec?.networks, [])
+  const host = spec({ annotations: named('h'), networks: [NetworkAttachmentConfig.create({ target: 'host' })] })
+  t.is((await lab.service(host)).spec?.task?.networks[0]?.target, 'host')
   const mesh = { ...spec({ annotations: named('x') }), networks: [NetworkAttachmentConfig.create({ target: 'mesh' })] }
   await t.throwsAsync(lab.service(mesh), { message: /ingress network/ })
 })
