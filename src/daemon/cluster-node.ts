@@ -58,6 +58,8 @@ export interface ClusterNodeModules {
   readonly rng: Rng
   readonly logger: Logger
   readonly networks: NetworkService
+  /** Takes the host's running containers off the swarm's networks. */
+  readonly disconnect: () => Promise<void>
   readonly executor: Executor
   readonly publish: (event: ClusterEvent) => void
   readonly ca: CaClient
@@ -571,6 +573,7 @@ export class ClusterNode implements ClusterBackend {
     else await agent?.stop()
     await this.#seat.stop()
     await this.#store.wipe()
+    await this.m.disconnect()
     await this.m.networks.clusterLeft()
     this.#state = null
     this.#identity = null

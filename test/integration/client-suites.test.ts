@@ -285,7 +285,11 @@ test.serial(
       await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'ingress'),
       '10.55.0.0/24',
     )
+    await ok(m1, 'network', 'create', '-d', 'overlay', '--attachable', 'joined')
+    await ok(m1, 'run', '-d', '--name', 'single', '--network', 'joined', image, 'sleep', '600')
     await ok(m1, 'swarm', 'leave', '--force')
+    t.is(await ok(m1, 'inspect', '-f', '{{json .NetworkSettings.Networks}}', 'single'), '{}')
+    await ok(m1, 'restart', '-t', '0', 'single')
     t.is((await docker(m1, ['network', 'inspect', 'each'])).status, 1)
   },
 )

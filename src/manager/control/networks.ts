@@ -1,7 +1,7 @@
 import {
   Annotations,
   Driver,
-  IPAMConfig,
+  type IPAMConfig,
   IPAMOptions,
   Network,
   NetworkSpec,
