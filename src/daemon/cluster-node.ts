@@ -76,6 +76,7 @@ const IN_SWARM =
 const NO_SWARM = 'This node is not part of a swarm'
 const LOCKED =
   'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+const LEAVE_LOCKED = 'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.'
 const JOIN_TIMEOUT_MS = 20_000
 
 /**
@@ -325,7 +326,7 @@ export class ClusterNode implements ClusterBackend {
   leave(force: boolean): Promise<void> {
     return this.#exclusive(async () => {
       if (this.#status === 'inactive') throw unavailable('notInSwarm', NO_SWARM)
-      if (this.#status === 'locked' && !force) throw unavailable('locked', `${LOCKED} Use --force to leave anyway`)
+      if (this.#status === 'locked' && !force) throw unavailable('locked', LEAVE_LOCKED)
       if (this.#manager && !force) throw unavailable('managerLeaves', this.#leaveWarning(this.#manager))
       await this.#goAway(true)
     })

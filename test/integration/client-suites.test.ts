@@ -281,10 +281,8 @@ test.serial(
     t.regex(inside.each!, /^eth0$/m)
     t.is(await ok(m1, 'network', 'inspect', '-f', '{{.Scope}} {{.Driver}}', 'each'), 'swarm bridge')
     t.regex(await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'each'), /^172\./)
-    t.is(
-      await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'ingress'),
-      '10.55.0.0/24',
-    )
+    const { IPAM } = await call<{ IPAM: object }>(m1.socket, 'GET', '/networks/ingress')
+    t.like(IPAM, { Config: [{ Subnet: '10.55.0.0/24' }], Options: { 'com.docker.network.ipam.serial': 'true' } })
     await ok(m1, 'network', 'create', '-d', 'overlay', '--attachable', 'joined')
     await ok(m1, 'run', '-d', '--name', 'single', '--network', 'joined', image, 'sleep', '600')
     await ok(m1, 'swarm', 'leave', '--force')
@@ -293,3 +291,13 @@ test.serial(
     t.is((await docker(m1, ['network', 'inspect', 'each'])).status, 1)
   },
 )
+
+test.serial('a locked swarm is unlocked with its key only, and left by force only', async (t) => {
+  t.timeout(120_000)
+  await ok(m1, 'swarm', 'init', '--advertise-addr', m1.address, '--autolock')
+  await l.killDaemon(m1)
+  await l.startDaemon(m1)
+  await answered(t, ['POST', '/swarm/unlock', { UnlockKey: 'wrong' }], 400, /^invalid key/)
+  await answered(t, ['POST', '/swarm/leave'], 503, /^Swarm is encrypted and locked\. Please unlock it first/)
+  await answered(t, ['POST', '/swarm/leave?force=1'], 200)
+})
