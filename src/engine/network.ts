@@ -219,8 +219,11 @@ export async function connect(
       'noneNetwork',
       'container cannot be connected to multiple networks with one of the networks in private (none) mode',
     )
-  if (record.endpoints[network.name])
-    throw conflict('endpointExists', `endpoint with name ${container.name} already exists in network ${network.name}`)
+  if (record.endpoints[network.name] && container.isRunning)
+    throw conflict(
+      'endpointExists',
+      `endpoint with name ${container.name} already exists in network ${network.name}: the container is already attached to network ${network.name}`,
+    )
   const wanted = endpointSettings(container.id, network.name, network.id, settings)
   if (container.isRunning) {
     await ctx.networks.join(container.id, network.id, joinRequest(container, network.name, wanted))

@@ -146,7 +146,16 @@ test.serial('networks of one name: up to 1.43 as many as are asked for, told apa
   await answered(t, ['GET', '/networks/twin'], 400, `${words} based on name)`)
   await answered(t, create({ HostConfig: { NetworkMode: 'twin' } }), 400, `${words} on name): use an id`)
   await answered(t, create({ HostConfig: { NetworkMode: ids[1] } }, 'inTwin'), 201)
+  const again = { Container: 'inTwin', EndpointConfig: { Aliases: ['late'] } }
+  await answered(t, ['POST', `/networks/${ids[1]}/connect`, again], 200)
   await answered(t, ['POST', '/containers/inTwin/start'], 204)
+  await answered(t, ['POST', `/networks/${ids[1]}/connect`, again], 409, /is already attached to network twin$/)
+  const { NetworkSettings } = await call<{ NetworkSettings: { Networks: { twin: { Aliases: string[] } } } }>(
+    m1.socket,
+    'GET',
+    '/containers/inTwin/json',
+  )
+  t.deepEqual(NetworkSettings.Networks.twin.Aliases, ['late'])
   const { Containers } = await call<{ Containers: object }>(m1.socket, 'GET', `/networks/${ids[1]}`)
   t.is(Object.keys(Containers).length, 1)
   await ok(m1, 'rm', '-f', 'inTwin')
