@@ -26,7 +26,7 @@ test('a node whose manager is starting controls nothing yet, and can be asked fo
       return new Promise<void>(() => {})
     },
   } as unknown as Manager
-  const node = new ClusterNode({ dir, defaultAdvertiseAddr: '', tickMs: 100 }, {
+  const node = new ClusterNode({ dir, scratchDir: dir, defaultAdvertiseAddr: '', tickMs: 100 }, {
     clock: systemClock,
     rng: seededRng(1),
     logger: nullLogger,

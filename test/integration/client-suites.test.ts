@@ -286,6 +286,10 @@ test.serial(
       const [task] = await running(m1, network, 1, 60)
       inside[network] = await ok(m1, 'exec', task!.Status.ContainerStatus!.ContainerID, 'ls', '/sys/class/net')
     }
+    const gone = await ok(m1, 'service', 'inspect', '-f', '{{.ID}}', 'host')
+    await ok(m1, 'service', 'rm', 'host')
+    const filters = encodeURIComponent(JSON.stringify({ service: [gone] }))
+    await answered(t, ['GET', `/tasks?filters=${filters}`], 404, `service ${gone} not found`)
     t.regex(inside.host!, /^shoal0$/m)
     t.regex(inside.each!, /^eth0$/m)
     t.is(await ok(m1, 'network', 'inspect', '-f', '{{.Scope}} {{.Driver}}', 'each'), 'swarm bridge')

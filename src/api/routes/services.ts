@@ -119,6 +119,8 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
       'runtime',
       'service',
     ])
+    // That there is no such service is not the same as that it has no tasks.
+    for (const reference of filters.values('service')) await service(reference)
     const { objects } = await control().list({ kind: ObjectKind.KIND_TASK, filters: toListFilters(filters) })
     return objects.flatMap((o) => (o.task ? [taskJson(o.task)] : []))
   })
