@@ -26,7 +26,7 @@ export async function admitNetworks(m: ApiModules, references: readonly string[]
     if (isOfHost(reference)) continue
     const here = known(m, reference)
     if (here) {
-      if (here.scope === 'swarm' && !here.attachable) throw notAttachable(here.name)
+      if (here !== 'several' && here.scope === 'swarm' && !here.attachable) throw notAttachable(here.name)
       continue
     }
     await admit(m, reference)
@@ -49,11 +49,13 @@ async function admit(m: ApiModules, reference: string): Promise<void> {
   }
 }
 
-function known(m: ApiModules, reference: string): NetworkRecord | null {
+/** Of several of that name the engine takes the one that it has the id of, or refuses. */
+function known(m: ApiModules, reference: string): NetworkRecord | 'several' | null {
   try {
     return m.engine.networks.findNetwork(reference)
   } catch (caught) {
     if (isKind(caught, 'notFound')) return null
+    if (caught instanceof ShoalError && caught.code === 'ambiguousNetwork') return 'several'
     throw caught
   }
 }

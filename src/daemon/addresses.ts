@@ -79,8 +79,11 @@ export function resolveAdvertiseAddress(given: string, listen: string, configure
 /** Source and target of this node's VXLAN packets. */
 export function resolveDataPathAddress(given: string, advertise: string): string {
   if (given === '') return splitHostPort(advertise, 2377, 'advertise address').host
-  const host = resolveInterface(given, '--data-path-addr')
-  if (!isIPv4(host))
-    throw invalid('badAddress', `--data-path-addr "${given}": an IPv4 address or an interface with one is needed`)
+  const host = given.includes(':') ? '' : resolveInterface(given, '--data-path-addr')
+  if (!isIPv4(host) || host === '0.0.0.0')
+    throw invalid(
+      'badAddress',
+      `--data-path-addr "${given}": the data path address must be a non-zero IP address or network interface; IPv4 is needed`,
+    )
   return host
 }

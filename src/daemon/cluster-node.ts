@@ -58,6 +58,8 @@ export interface ClusterNodeModules {
   readonly rng: Rng
   readonly logger: Logger
   readonly networks: NetworkService
+  /** Takes the host's running containers off the swarm's networks. */
+  readonly disconnect: () => Promise<void>
   readonly executor: Executor
   readonly publish: (event: ClusterEvent) => void
   readonly ca: CaClient
@@ -74,6 +76,7 @@ const IN_SWARM =
 const NO_SWARM = 'This node is not part of a swarm'
 const LOCKED =
   'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+const LEAVE_LOCKED = 'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.'
 const JOIN_TIMEOUT_MS = 20_000
 
 /**
@@ -147,7 +150,7 @@ export class ClusterNode implements ClusterBackend {
   }
 
   state(): ClusterState {
-    const manager = this.#manager
+    const manager = this.#manager?.isStarted ? this.#manager : null
     const remotes = this.#state?.remoteManagers ?? []
     return {
       localNodeState: this.#status,
@@ -323,7 +326,7 @@ export class ClusterNode implements ClusterBackend {
   leave(force: boolean): Promise<void> {
     return this.#exclusive(async () => {
       if (this.#status === 'inactive') throw unavailable('notInSwarm', NO_SWARM)
-      if (this.#status === 'locked' && !force) throw unavailable('locked', `${LOCKED} Use --force to leave anyway`)
+      if (this.#status === 'locked' && !force) throw unavailable('locked', LEAVE_LOCKED)
       if (this.#manager && !force) throw unavailable('managerLeaves', this.#leaveWarning(this.#manager))
       await this.#goAway(true)
     })
@@ -571,6 +574,7 @@ export class ClusterNode implements ClusterBackend {
     else await agent?.stop()
     await this.#seat.stop()
     await this.#store.wipe()
+    await this.m.disconnect()
     await this.m.networks.clusterLeft()
     this.#state = null
     this.#identity = null

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, type SystemFacts } from '../api/index.js'
 import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
-import type { RootLogger } from '../common/log.js'
+import type { Logger, RootLogger } from '../common/log.js'
 import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
@@ -150,6 +150,7 @@ export class Daemon {
       labels: labelMap(o.labels),
       genericResources: o.genericResources.map(parseGenericResource),
       filesDir: join(o.execRoot, 'tasks'),
+      preferLocalImages: process.env.DOCKER_SERVICE_PREFER_OFFLINE_IMAGE === '1',
     }
     const cluster: ClusterNode = new ClusterNode(
       {
@@ -161,6 +162,7 @@ export class Daemon {
       {
         ...modules('cluster'),
         networks,
+        disconnect: () => disconnectFromSwarm(engine, logger),
         executor: createExecutor(executorOptions, {
           engine,
           mounts: native(),
@@ -261,6 +263,18 @@ interface Running {
   readonly executorOptions: { labels: Readonly<Record<string, string>> }
   readonly authorizers: Authorizers
   readonly stopping: AbortController
+}
+
+async function disconnectFromSwarm({ containers, networks }: Engine, logger: Logger): Promise<void> {
+  for (const n of networks.networks().filter((x) => x.scope === 'swarm'))
+    for (const c of containers.list().filter((x) => x.state.status === 'running' && x.endpoints.has(n.name)))
+      await containers.disconnect(c.id, n.id, true).catch((e: unknown) => {
+        logger.warn('a container could not leave a network of the swarm', {
+          container: c.id,
+          network: n.name,
+          error: String(e),
+        })
+      })
 }
 
 const labelMap = (labels: readonly string[]): Record<string, string> =>

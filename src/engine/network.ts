@@ -92,7 +92,9 @@ function endpointSettings(id: string, network: NetworkRecord, settings: Endpoint
     ...settings,
     NetworkID: network.id,
     Aliases: isPredefined ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
-    DNSNames: isPredefined ? null : [...new Set([...(settings?.Aliases ?? []), shortId(id)])],
+    DNSNames: isPredefined
+      ? null
+      : [...new Set([...(settings?.Aliases ?? []), ...(settings?.DNSNames ?? []), shortId(id)])],
   }
 }
 
@@ -101,7 +103,9 @@ function joinRequest(container: Container, networkName: string, settings: Endpoi
     ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
     ...(settings.IPAMConfig?.IPv6Address ? { ipv6Address: settings.IPAMConfig.IPv6Address } : {}),
     ...(settings.MacAddress ? { macAddress: settings.MacAddress } : {}),
-    aliases: PREDEFINED.has(networkName) ? [] : [...new Set([...(settings.Aliases ?? []), shortId(container.id)])],
+    aliases: PREDEFINED.has(networkName)
+      ? []
+      : [...new Set([...(settings.Aliases ?? []), ...(settings.DNSNames ?? []), shortId(container.id)])],
     ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
     ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
   }
@@ -158,7 +162,7 @@ export const openSandbox = (ctx: EngineContext, container: Container): Promise<S
 export async function joinNetworks(ctx: EngineContext, container: Container): Promise<Sandbox> {
   for (const [name, settings] of Object.entries(container.record.endpoints)) {
     // The network may have been removed and made anew under its name since.
-    const network = ctx.networks.findNetwork(name)
+    const network = ctx.networks.networks().find((n) => n.id === settings.NetworkID) ?? ctx.networks.findNetwork(name)
     settings.NetworkID = network.id
     await ctx.networks.join(container.id, network.id, joinRequest(container, name, settings))
     networkEvent(ctx, container, network, 'connect')
@@ -220,8 +224,11 @@ export async function connect(
       'noneNetwork',
       'container cannot be connected to multiple networks with one of the networks in private (none) mode',
     )
-  if (record.endpoints[network.name])
-    throw conflict('endpointExists', `endpoint with name ${container.name} already exists in network ${network.name}`)
+  if (record.endpoints[network.name] && container.isRunning)
+    throw conflict(
+      'endpointExists',
+      `endpoint with name ${container.name} already exists in network ${network.name}: the container is already attached to network ${network.name}`,
+    )
   if (container.isRunning) {
     await ctx.networks.join(container.id, network.id, joinRequest(container, network.name, wanted))
     container.sandbox = ctx.networks.sandbox(container.id)

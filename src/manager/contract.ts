@@ -99,6 +99,8 @@ export interface Manager {
   start(): Promise<void>
   /** Hands leadership over first when it leads. */
   stop(): Promise<void>
+  /** The log is read: from here on `status` and `control` can be asked. */
+  readonly isStarted: boolean
   status(): RaftNodeStatus
   /** New connections use the renewed certificate. */
   setIdentity(identity: NodeIdentity): void

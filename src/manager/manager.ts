@@ -168,6 +168,10 @@ class SwarmManager implements Manager {
     late.abort()
   }
 
+  get isStarted(): boolean {
+    return this.#parts !== null
+  }
+
   status(): RaftNodeStatus {
     return this.#started().raft.status()
   }

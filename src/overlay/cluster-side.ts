@@ -13,4 +13,6 @@ export interface ClusterSide {
   services(networkId: string): readonly BalancedService[]
   /** The hidden bridge by which sandboxes of cluster networks reach the outside; made when first needed. */
   egress(): Promise<NetworkRecord>
+  /** A sandbox is on the network no more. */
+  left(networkId: string): Promise<void>
 }

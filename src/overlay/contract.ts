@@ -132,11 +132,12 @@ export interface NetworkService {
   /** Leaves live sandboxes as they are. */
   stop(): Promise<void>
 
-  createNetwork(spec: LocalNetworkSpec): Promise<NetworkRecord>
+  /** `sameName`: other networks may have its name too; they are told apart by id. */
+  createNetwork(spec: LocalNetworkSpec, sameName?: boolean): Promise<NetworkRecord>
   removeNetwork(id: string): Promise<void>
   /** Local networks, and the swarm's that this node takes part in. */
   networks(): readonly NetworkRecord[]
-  /** By full id, name, or unique id prefix; notFound code `noSuchNetwork`. */
+  /** By full id, name, or id prefix; notFound `noSuchNetwork`, invalid `ambiguousNetwork`. */
   findNetwork(reference: string): NetworkRecord
   endpoints(networkId: string): readonly EndpointRecord[]
 

@@ -24,6 +24,13 @@ export const PREDEFINED = ['bridge', 'host', 'none']
 // As libnetwork: what is not blank. Names are in no path and no rule; control characters would spoil lists.
 const NAME = /^(?=.*\S)\P{Cc}{1,255}$/u
 
+export interface CreatedAs {
+  /** Other networks may have its name too. */
+  readonly sameName?: boolean
+  /** Its id in the cluster, each node of which has a network of its own for it. */
+  readonly clusterId?: string
+}
+
 /** The networks of this host only: their records on disk, their bridges, their address pools. */
 export class LocalNetworks {
   readonly #records = new Map<string, NetworkRecord>()
@@ -76,8 +83,8 @@ export class LocalNetworks {
   }
 
   /** The whole creation is undone when its last step fails. */
-  create(spec: LocalNetworkSpec): Promise<NetworkRecord> {
-    return this.ctx.locks.run('local-networks', () => this.#create(spec))
+  create(spec: LocalNetworkSpec, as: CreatedAs = {}): Promise<NetworkRecord> {
+    return this.ctx.locks.run('local-networks', () => this.#create(spec, as))
   }
 
   /** `inUse`: how many endpoints it has; asked under the lock. */
@@ -113,12 +120,12 @@ export class LocalNetworks {
     })
   }
 
-  async #create(given: LocalNetworkSpec): Promise<NetworkRecord> {
+  async #create(given: LocalNetworkSpec, as: CreatedAs): Promise<NetworkRecord> {
     if (!NAME.test(given.name))
       throw invalid('networkName', `network name "${given.name}": use 1 to 255 characters, not only spaces`)
     if (PREDEFINED.includes(given.name))
       throw forbidden('predefinedNetwork', `network ${given.name} exists on every host: choose another name`)
-    if (this.byName(given.name))
+    if (!as.sameName && this.byName(given.name))
       throw conflict('networkNameInUse', `network with name ${given.name} already exists`, { network: given.name })
     const spec = this.#configured(given)
     if (spec.driver === 'host' || spec.driver === 'null' || spec.driver === 'none')
@@ -141,11 +148,11 @@ export class LocalNetworks {
     if (spec.driver === 'macvlan' && !spec.options.parent)
       throw invalid('noParent', `network ${spec.name}: macvlan needs the option parent=INTERFACE`)
 
-    const id = newHexId()
+    const id = as.clusterId ?? newHexId()
     const record: NetworkRecord = {
       ...spec,
       id,
-      scope: 'local',
+      scope: as.clusterId ? 'swarm' : 'local',
       createdMs: this.ctx.clock.now(),
       ingress: false,
       driverState: {},
@@ -201,7 +208,11 @@ export class LocalNetworks {
       throw invalid('severalSubnets', `network ${spec.name}: a ${spec.driver} network has one IPv4 subnet`)
     const given = spec.ipam.pools[0]
     if (!given?.subnet)
-      return this.#complete(spec.name, { ...given, isAutomatic: true, subnet: await this.#freeSubnet(spec.name) })
+      return this.#complete(spec.name, {
+        ...given,
+        isAutomatic: true,
+        ...(await this.#freeBlock(spec.name, spec.options[BRIDGE_OPTION.name])),
+      })
     const pool = this.#complete(spec.name, given)
     const block = parseCidr(pool.subnet)!
     for (const n of this.#records.values())
@@ -233,6 +244,17 @@ export class LocalNetworks {
     for (const [name, ip] of Object.entries(given.reserved ?? {}))
       if (!inside(ip)) throw bad(`aux-address ${name}`, ip, `inside ${given.subnet}`)
     return { ...given, subnet: formatCidr(block), gateway }
+  }
+
+  /** What a bridge of ours has already, from another data root's time; otherwise a free subnet. */
+  async #freeBlock(network: string, bridge = ''): Promise<IpamPool> {
+    const left = bridge.startsWith(this.ctx.options.instance)
+      ? (await this.ctx.native.netAddresses(null)).find((a) => a.dev === bridge && parseIpv4(a.address) !== null)
+      : undefined
+    const block = left ? parseCidr(`${left.address}/${left.prefix}`) : null
+    if (!left || !block || this.list().some((n) => n.ipam.pools.some((p) => overlaps(block, parseCidr(p.subnet)!))))
+      return { subnet: await this.#freeSubnet(network) }
+    return { subnet: formatCidr(block), gateway: left.address }
   }
 
   async #freeSubnet(network: string): Promise<string> {
@@ -324,7 +346,7 @@ export class LocalNetworks {
     const { bip, instance, icc, mtu } = this.ctx.options
     const pool = bip
       ? this.#complete('bridge', { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! })
-      : this.#complete('bridge', { subnet: await this.#freeSubnet('bridge') })
+      : this.#complete('bridge', await this.#freeBlock('bridge', `${instance}0`))
     return {
       ...this.#plain('bridge'),
       ipam: { driver: 'default', options: {}, pools: [pool] },

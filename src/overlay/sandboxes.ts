@@ -175,6 +175,7 @@ export class Sandboxes {
           network: networkId,
         })
       await this.#detach(s, attachment)
+      await this.cluster.left(networkId)
       await this.#settle(s)
       if (attachment.record.ipv4Address !== '') await this.#files.editHosts(s.spec, [attachment.record.ipv4Address], [])
     })
@@ -227,8 +228,10 @@ export class Sandboxes {
         await this.#forgetFlows(s.ports)
         s.ports = []
       }
-      for (const a of s.attachments) await this.#letGo(s, a)
+      const left = s.attachments
+      for (const a of left) await this.#letGo(s, a)
       s.attachments = []
+      for (const a of left) await this.cluster.left(a.record.networkId)
       if (ownsNetns(s)) await this.ctx.native.netnsDelete(s.netns!)
       await this.#store.delete(id)
       this.#live.delete(id)
@@ -345,7 +348,7 @@ export class Sandboxes {
     if (interfaceName.length > 15)
       throw invalid('interfaceName', `interface name "${interfaceName}": at most 15 characters`)
     const aliases = request.aliases ?? []
-    const mac = address ? (network.scope === 'local' && request.macAddress) || macOf(address.ip) : ''
+    const mac = address ? (network.driver !== 'overlay' && request.macAddress) || macOf(address.ip) : ''
     const attachment: Attachment = {
       driver: network.driver,
       hostLink: driver && network.driver !== 'macvlan' ? `veth${endpointId.slice(0, 10)}` : '',
@@ -424,7 +427,7 @@ export class Sandboxes {
 
   #free(a: Attachment): void {
     const network = this.#networkOrNull(a.record.networkId)
-    if (network?.scope === 'local' && a.record.ipv4Address !== '')
+    if (network && network.driver !== 'overlay' && a.record.ipv4Address !== '')
       this.local.pool(network.id).release(a.record.ipv4Address)
     this.#discovery.forget(a.record.networkId)
   }
@@ -439,7 +442,7 @@ export class Sandboxes {
       throw invalid('addressOutside', `address ${ip} is in no subnet of network ${n.name}`, fields)
     }
     const wanted = r.ipv4Address?.split('/')[0] || undefined
-    if (n.scope === 'swarm') {
+    if (n.driver === 'overlay') {
       if (wanted === undefined)
         throw invalid(
           'addressMissing',
@@ -469,7 +472,7 @@ export class Sandboxes {
 
   /** null for host and none: nothing to make. */
   #driver(n: NetworkRecord): NetworkDriver | null {
-    if (n.scope === 'swarm') return this.cluster.driver
+    if (n.driver === 'overlay') return this.cluster.driver
     if (n.driver === 'bridge') return this.local.bridge
     return n.driver === 'macvlan' ? this.local.macvlan : null
   }

@@ -83,13 +83,20 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await sandboxes.stop()
       await cluster.stop(sandboxes.belongings().netns.size > 0)
     },
-    createNetwork: (spec) => local.create(spec),
+    createNetwork: (spec, sameName = false) => local.create(spec, { sameName }),
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
     networks,
     findNetwork(reference) {
       const all = networks()
-      const exact = all.find((n) => n.id === reference) ?? all.find((n) => n.name === reference)
+      const exact = all.find((n) => n.id === reference)
       if (exact) return exact
+      const named = all.filter((n) => n.name === reference)
+      if (named.length > 1)
+        throw invalid(
+          'ambiguousNetwork',
+          `network ${reference} is ambiguous (${named.length} matches found on name): use an id`,
+        )
+      if (named[0]) return named[0]
       const some = reference === '' ? [] : all.filter((n) => n.id.startsWith(reference))
       if (some.length > 1)
         throw invalid('ambiguousNetwork', `network ${reference} is ambiguous: ${some.length} ids start with it`)

@@ -1,7 +1,7 @@
 // What the suites of moby and of client libraries look for in answers: statuses, words, and files that are there in time.
 import test, { type ExecutionContext } from 'ava'
 import { ask } from './raw-http.js'
-import { call, docker, type Lab, type LabHost, lab, ok, webImage } from './support.js'
+import { call, docker, type Lab, type LabHost, lab, ok, running, webImage } from './support.js'
 
 let l: Lab
 let m1: LabHost
@@ -132,6 +132,54 @@ test.serial('networks: what excludes each other is told with the sentence for it
   await answered(t, ['POST', '/networks/create', { Name: 'narrow', IPAM }], 403, /^Pool overlaps with other one/)
   await ok(m1, 'rm', '-f', 'plain', 'onhost')
   await ok(m1, 'network', 'rm', 'wide')
+})
+
+test.serial('networks of one name: up to 1.43 as many as are asked for, told apart by their ids', async (t) => {
+  const made = async (body: object): Promise<string> =>
+    (await call<{ Id: string }>(m1.socket, 'POST', '/v1.43/networks/create', { body: { Name: 'twin', ...body } })).Id
+  const ids = [await made({}), await made({ CheckDuplicate: false })]
+  const taken = 'network with name twin already exists'
+  await answered(t, ['POST', '/v1.43/networks/create', { Name: 'twin', CheckDuplicate: true }], 409, taken)
+  await answered(t, ['POST', '/v1.44/networks/create', { Name: 'twin' }], 409, taken)
+  for (const id of ids) await answered(t, ['GET', `/networks/${id}`], 200)
+  const words = 'network twin is ambiguous (2 matches found'
+  await answered(t, ['GET', '/networks/twin'], 400, `${words} based on name)`)
+  await answered(t, create({ HostConfig: { NetworkMode: 'twin' } }), 400, `${words} on name): use an id`)
+  await answered(t, create({ HostConfig: { NetworkMode: ids[1] } }, 'inTwin'), 201)
+  const again = { Container: 'inTwin', EndpointConfig: { Aliases: ['late'] } }
+  await answered(t, ['POST', `/networks/${ids[1]}/connect`, again], 200)
+  await answered(t, ['POST', '/containers/inTwin/start'], 204)
+  await answered(t, ['POST', `/networks/${ids[1]}/connect`, again], 409, /is already attached to network twin$/)
+  const { NetworkSettings } = await call<{ NetworkSettings: { Networks: { twin: { Aliases: string[] } } } }>(
+    m1.socket,
+    'GET',
+    '/containers/inTwin/json',
+  )
+  t.deepEqual(NetworkSettings.Networks.twin.Aliases, ['late'])
+  const { Containers } = await call<{ Containers: object }>(m1.socket, 'GET', `/networks/${ids[1]}`)
+  t.is(Object.keys(Containers).length, 1)
+  await ok(m1, 'rm', '-f', 'inTwin')
+  await ok(m1, 'network', 'rm', ...ids)
+})
+
+test.serial('a swarm is neither made nor joined without the addresses and the token for it', async (t) => {
+  const init = (body: object) => ['POST', '/swarm/init', body] as const
+  const join = (body: object) => ['POST', '/swarm/join', { ListenAddr: '0.0.0.0:2377', ...body }] as const
+  await answered(t, init({}), 400, 'invalid ListenAddr "": invalid empty address')
+  await answered(t, join({ RemoteAddrs: [''] }), 400, 'invalid remoteAddr "": invalid empty address')
+  await answered(
+    t,
+    join({ RemoteAddrs: ['127.0.0.1:1'] }),
+    400,
+    /^A valid join token is necessary to join this cluster/,
+  )
+  for (const DataPathAddr of ['0.0.0.0', '0.0.0.0:2000'])
+    await answered(
+      t,
+      init({ ListenAddr: '0.0.0.0:2377', AdvertiseAddr: m1.address, DataPathAddr }),
+      400,
+      /data path address must be a non-zero IP address or network interface/,
+    )
 })
 
 test.serial("a commit's labels are the container's and its own", async (t) => {
@@ -277,4 +325,53 @@ test.serial('containers are found by an ancestor of their image, by any of its n
   t.is(await found('nobody'), '')
   await ok(m1, 'rm', 'elder', 'child', 'grandchild')
   await ok(m1, 'rmi', 'gen:2', 'gen:3')
+})
+
+test.serial(
+  'a service takes the networks that every host has, and those of the swarm, but no other of the host',
+  async (t) => {
+    t.timeout(120_000)
+    await ok(m1, 'swarm', 'init', '--advertise-addr', m1.address, '--default-addr-pool', '10.55.0.0/16')
+    await ok(m1, 'network', 'create', 'own')
+    const Networks = [{ Target: 'own' }]
+    await answered(
+      t,
+      ['POST', '/services/create', { Name: 'x', TaskTemplate: { ContainerSpec: { Image: image }, Networks } }],
+      403,
+      /^The network own cannot be used with services\. Only networks scoped to the swarm can be used/,
+    )
+    await ok(m1, 'network', 'create', '--scope', 'swarm', '-d', 'bridge', 'each')
+    const inside: Record<string, string> = {}
+    for (const network of ['host', 'each']) {
+      await ok(m1, 'service', 'create', '-d', '--name', network, '--network', network, image, 'sleep', '600')
+      const [task] = await running(m1, network, 1, 60)
+      inside[network] = await ok(m1, 'exec', task!.Status.ContainerStatus!.ContainerID, 'ls', '/sys/class/net')
+    }
+    const gone = await ok(m1, 'service', 'inspect', '-f', '{{.ID}}', 'host')
+    await ok(m1, 'service', 'rm', 'host')
+    const filters = encodeURIComponent(JSON.stringify({ service: [gone] }))
+    await answered(t, ['GET', `/tasks?filters=${filters}`], 404, `service ${gone} not found`)
+    t.regex(inside.host!, /^shoal0$/m)
+    t.regex(inside.each!, /^eth0$/m)
+    t.is(await ok(m1, 'network', 'inspect', '-f', '{{.Scope}} {{.Driver}}', 'each'), 'swarm bridge')
+    t.regex(await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'each'), /^172\./)
+    const { IPAM } = await call<{ IPAM: object }>(m1.socket, 'GET', '/networks/ingress')
+    t.like(IPAM, { Config: [{ Subnet: '10.55.0.0/24' }], Options: { 'com.docker.network.ipam.serial': 'true' } })
+    await ok(m1, 'network', 'create', '-d', 'overlay', '--attachable', 'joined')
+    await ok(m1, 'run', '-d', '--name', 'single', '--network', 'joined', image, 'sleep', '600')
+    await ok(m1, 'swarm', 'leave', '--force')
+    t.is(await ok(m1, 'inspect', '-f', '{{json .NetworkSettings.Networks}}', 'single'), '{}')
+    await ok(m1, 'restart', '-t', '0', 'single')
+    t.is((await docker(m1, ['network', 'inspect', 'each'])).status, 1)
+  },
+)
+
+test.serial('a locked swarm is unlocked with its key only, and left by force only', async (t) => {
+  t.timeout(120_000)
+  await ok(m1, 'swarm', 'init', '--advertise-addr', m1.address, '--autolock')
+  await l.killDaemon(m1)
+  await l.startDaemon(m1)
+  await answered(t, ['POST', '/swarm/unlock', { UnlockKey: 'wrong' }], 400, /^invalid key/)
+  await answered(t, ['POST', '/swarm/leave'], 503, /^Swarm is encrypted and locked\. Please unlock it first/)
+  await answered(t, ['POST', '/swarm/leave?force=1'], 200)
 })

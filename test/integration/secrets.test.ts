@@ -63,7 +63,7 @@ test.serial('secrets and configs reach their tasks in memory only, and go with t
       '/greeting',
       '/etc/plain.conf',
     ])
-      t.regex(mounts.find((line) => line.split(' ')[1] === path) ?? '', / tmpfs ro,/, path)
+      t.regex(mounts.find((line) => line.split(' ')[1] === path) ?? '', /^tmpfs \S+ tmpfs ro,/, path)
     t.not((await docker(w1, ['exec', id, 'sh', '-c', 'echo x > /run/secrets/password'])).status, 0)
     for (const h of l.plan.hosts) t.deepEqual(filesWith(h.dataRoot, SECRET), [], `on ${h.name}'s disk`)
 

@@ -1,6 +1,6 @@
 // The cluster's networks across hosts, in real namespaces; the test is the manager.
 import test from 'ava'
-import { EndpointMode } from '#proto'
+import { EndpointMode, Network, NetworkSpec } from '#proto'
 import { loadNetNative } from '../../src/overlay/native.js'
 import {
   change,
@@ -225,6 +225,38 @@ run(
     )
   },
 )
+
+run('a network that each node has for itself is made with its first container and goes with its last', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await joinAll([h])
+  const net = Network.create({
+    id: 'localaaaaaaaaaaaaaaaaaaaa',
+    spec: NetworkSpec.create({
+      annotations: { name: 'mine', labels: {} },
+      driverConfig: { name: 'bridge', options: {} },
+    }),
+  })
+  const here = async () => (await h.service.networks()).filter((n) => n.name === 'mine')
+  await h.service.applyNetworkUpdate(fullUpdate(net, 1))
+  t.deepEqual(await here(), [])
+  await h.service.ensureSwarmNetwork(net)
+  t.like((await here())[0], { id: net.id, scope: 'swarm', driver: 'bridge' })
+  const a = await h.container('a', net.id)
+  await h.kill()
+  await h.start({}, [a.id])
+  const b = await h.container('b', net.id)
+  await lab.serve(a.netns, 'a', 80)
+  t.deepEqual((await lab.get(b.netns, a.endpoint.ipv4Address, 80)).answers, [`a ${b.endpoint.ipv4Address}`])
+  await h.service.deleteSandbox(a.id)
+  await h.service.applyNetworkUpdate({ ...change(net.id, 1), withdrawn: true })
+  t.is((await here()).length, 1, 'a container is still on it')
+  await h.service.deleteSandbox(b.id)
+  t.deepEqual(await here(), [])
+  t.deepEqual((await lab.leftovers(h)).links, ['shoal0'])
+})
 
 run('a program keeps its port against the mesh, and a stranger cannot speak VXLAN', async (t) => {
   t.timeout(60_000)

@@ -185,11 +185,12 @@ run('leftovers of a crash are removed at the next start; what belongs to others 
   await h.start()
   const a = await h.container('a', (await h.service.findNetwork('bridge')).id)
   await h.kill()
+  const [mark] = (await native.netLinks(h.netns)).map((l) => /^shoal:.*:ep:/.exec(l.alias)?.[0]).filter(Boolean)
   // A sandbox whose record was lost, an endpoint's link, a VXLAN device between making and moving.
   await native.netnsCreate(join(h.runDir, 'netns', 'lost'), {})
   await native.netLink(h.netns, [
     { op: 'linkAdd', name: 'vethlost', kind: 'veth', peerName: 'eth0', peerNetns: join(h.runDir, 'netns', 'lost') },
-    { op: 'linkSet', name: 'vethlost', alias: 'shoal:ep:lost', up: true },
+    { op: 'linkSet', name: 'vethlost', alias: `${mark}lost`, up: true },
     { op: 'linkAdd', name: 'shoalvx77', kind: 'vxlan', vni: 77, port: 4789 },
     { op: 'linkAdd', name: 'foreign0', kind: 'bridge' },
   ])
@@ -240,6 +241,22 @@ run('many containers start and stop at once, and nothing is left', async (t) => 
   t.deepEqual(left.namespaces, [])
   const map = await loadNetNative().netNft(h.netns, 'list map inet shoal pub-any')
   t.false(map.includes('elements'))
+})
+
+run('a daemon with another data root takes up the default bridge, and leaves what is of the first one', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  await h.container('c', (await h.network('front')).id)
+  const subnet = async () => (await h.service.findNetwork('bridge')).ipam.pools[0]!.subnet
+  const first = await subnet()
+  const { links } = await lab.leftovers(h)
+  await h.kill()
+  await h.start({ root: join(lab.dir, 'other', 'root'), runDir: join(lab.dir, 'other', 'run') })
+  t.is(await subnet(), first)
+  t.deepEqual((await lab.leftovers(h)).links, links)
 })
 
 run('a UDP sender follows the port to its next container', async (t) => {

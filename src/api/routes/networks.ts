@@ -2,11 +2,12 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AnySpec, type ListFilter, NetworkSpec, ObjectKind } from '#proto'
 import { conflict, forbidden, invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type { EndpointSettings } from '../../engine/index.js'
-import type { IpamPool, NetworkRecord } from '../../overlay/index.js'
+import type { IpamPool, LocalNetworkSpec, NetworkRecord } from '../../overlay/index.js'
 import { object, type Shape } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { networkJson, swarmNetworkRecord } from '../convert/network.js'
 import { Filters, type Query, text } from '../query.js'
+import { atLeast } from '../streams.js'
 import { admitNetworks } from '../swarm-networks.js'
 import { pruneUntil } from './containers.js'
 
@@ -20,6 +21,7 @@ interface IpamBody {
 
 interface CreateBody {
   Name?: string
+  CheckDuplicate?: boolean
   Driver?: string
   Scope?: string
   Internal?: boolean
@@ -35,6 +37,7 @@ interface CreateBody {
 
 const CREATE: Shape = {
   Name: 'string',
+  CheckDuplicate: 'boolean',
   Driver: 'string',
   Scope: 'string',
   Internal: 'boolean',
@@ -48,7 +51,7 @@ const CREATE: Shape = {
   Labels: 'map',
 }
 
-const PREDEFINED = new Set(['bridge', 'host', 'none'])
+export const PREDEFINED = new Set(['bridge', 'host', 'none'])
 
 export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   const { networks, containers, events } = m.engine
@@ -67,19 +70,26 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       return networks.networks().filter((n) => n.scope === 'swarm')
     }
   }
-  /** Local ones win over swarm ones, full ids over names over prefixes (moby's order). */
+  /** Full ids win over names, names over prefixes. */
   const find = async (reference: string, scope: string): Promise<NetworkRecord> => {
     const local = networks.networks()
-    const swarm = scope === 'local' ? [] : await swarmNetworks()
+    // Of those that each node has for itself, this one's own tells its addresses.
+    const swarm = (scope === 'local' ? [] : await swarmNetworks()).map((n) => local.find((l) => l.id === n.id) ?? n)
     const all = [
-      ...(scope === 'swarm' ? [] : local.filter((n) => n.scope === 'local')),
+      // Services may be on those that every host has, so clients look for them in the swarm.
+      ...local.filter((n) => n.scope === 'local' && (scope !== 'swarm' || (isManager() && PREDEFINED.has(n.name)))),
       ...swarm,
       ...(isManager() ? [] : local.filter((n) => n.scope === 'swarm')),
     ]
     const exact = all.find((n) => n.id === reference)
     if (exact) return exact
     const named = all.filter((n) => n.name === reference)
-    if (named.length > 0) return named[0]!
+    if (named.length > 1)
+      throw invalid(
+        'ambiguousNetwork',
+        `network ${reference} is ambiguous (${named.length} matches found based on name)`,
+      )
+    if (named[0]) return named[0]
     const prefixed = reference === '' ? [] : all.filter((n) => n.id.startsWith(reference))
     if (prefixed.length > 1)
       throw invalid(
@@ -123,27 +133,18 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
     if (PREDEFINED.has(b.Name) || b.Name === 'default')
       throw forbidden('predefinedNetwork', `operation is not permitted on predefined ${b.Name} network`)
     const driver = b.Driver || 'bridge'
-    if (b.Scope === 'swarm' || driver === 'overlay' || b.Ingress) {
-      if (networks.networks().some((n) => n.name === b.Name && n.scope === 'local'))
-        throw conflict('networkNameInUse', `network with name ${b.Name} already exists`)
+    const toSwarm = b.Scope === 'swarm' || driver === 'overlay' || (b.Ingress ?? false)
+    const others = toSwarm ? networks.networks().filter((n) => n.scope === 'local') : await swarmNetworks()
+    // Up to 1.43 a client had to ask for unique names.
+    const sameName = !b.CheckDuplicate && !atLeast(request.apiVersion, '1.44')
+    if (!sameName && others.some((n) => n.name === b.Name))
+      throw conflict('networkNameInUse', `network with name ${b.Name} already exists`)
+    if (toSwarm) {
       const created = await m.cluster.control().create({ spec: AnySpec.create({ network: swarmSpec(b, driver) }) })
       reply.code(201)
       return { Id: created.object?.network?.id ?? '', Warning: created.warnings.join('; ') }
     }
-    if (isManager() && (await swarmNetworks()).some((n) => n.name === b.Name))
-      throw conflict('networkNameInUse', `network with name ${b.Name} already exists`)
-    const n = await networks.createNetwork({
-      name: b.Name,
-      driver,
-      internal: b.Internal ?? false,
-      attachable: b.Attachable ?? false,
-      ipv6: b.EnableIPv6 ?? false,
-      ipam: { driver: b.IPAM?.Driver || 'default', options: b.IPAM?.Options ?? {}, pools: pools(b.IPAM) },
-      options: b.Options ?? {},
-      labels: b.Labels ?? {},
-      configOnly: b.ConfigOnly ?? false,
-      configFrom: b.ConfigFrom?.Network || null,
-    })
+    const n = await networks.createNetwork(localSpec(b, driver), sameName)
     events.publish({
       type: 'network',
       action: 'create',
@@ -266,6 +267,19 @@ function pools(ipam: IpamBody | null | undefined): IpamPool[] {
       ...(c.AuxiliaryAddresses ? { reserved: c.AuxiliaryAddresses } : {}),
     }))
 }
+
+const localSpec = (b: CreateBody, driver: string): LocalNetworkSpec => ({
+  name: b.Name!,
+  driver,
+  internal: b.Internal ?? false,
+  attachable: b.Attachable ?? false,
+  ipv6: b.EnableIPv6 ?? false,
+  ipam: { driver: b.IPAM?.Driver || 'default', options: b.IPAM?.Options ?? {}, pools: pools(b.IPAM) },
+  options: b.Options ?? {},
+  labels: b.Labels ?? {},
+  configOnly: b.ConfigOnly ?? false,
+  configFrom: b.ConfigFrom?.Network || null,
+})
 
 const swarmSpec = (b: CreateBody, driver: string): NetworkSpec =>
   NetworkSpec.create({

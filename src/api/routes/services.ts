@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AnySpec, LogRequest, ObjectKind, type Service, type Task } from '#proto'
-import { invalid } from '../../common/index.js'
+import { forbidden, invalid, isKind } from '../../common/index.js'
 import { generateName } from '../../engine/index.js'
 import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
@@ -12,6 +12,7 @@ import { taskJson } from '../convert/task.js'
 import { bool, Filters, type Query, text } from '../query.js'
 import { clientGone, frame, startStream, streamType, writeChunk } from '../streams.js'
 import { decorated, logQuery } from './containers.js'
+import { PREDEFINED } from './networks.js'
 import { idOf, toListFilters, update } from './swarm.js'
 
 type P = { Params: { id: string } }
@@ -41,8 +42,35 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
     return bool(request.query as Query, 'insertDefaults') ? { ...json, Spec: withServiceDefaults(json.Spec) } : json
   })
 
+  /** Clients give networks of this host by their ids. The managers know those that every host has, by name, and no others. */
+  const withNetworks = async (spec: ServiceSpecJson): Promise<ServiceSpecJson> => {
+    for (const n of [...(spec.Networks ?? []), ...(spec.TaskTemplate?.Networks ?? [])]) {
+      const local = m.engine.networks
+        .networks()
+        .find((x) => x.scope === 'local' && (x.id === n.Target || x.name === n.Target))
+      if (!local) continue
+      if (PREDEFINED.has(local.name)) n.Target = local.name
+      else if (local.id === n.Target || !(await isInSwarm(local.name)))
+        throw forbidden(
+          'notForServices',
+          `The network ${local.name} cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver.`,
+        )
+    }
+    return spec
+  }
+  const isInSwarm = (network: string): Promise<boolean> =>
+    control()
+      .get({ kind: ObjectKind.KIND_NETWORK, reference: network })
+      .then(
+        () => true,
+        (e: unknown) => {
+          if (isKind(e, 'notFound')) return false
+          throw e
+        },
+      )
+
   app.post('/services/create', async (request, reply) => {
-    const body = object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service')
+    const body = await withNetworks(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'))
     const spec = serviceSpecFrom({ ...body, Name: body.Name || generateName(m.rng, () => false) }, auth(request))
     const made = await control().create({ spec: AnySpec.create({ service: spec }) })
     reply.code(201)
@@ -57,7 +85,8 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
     const rollback = text(q, 'rollback')
     if (rollback !== '' && rollback !== 'previous')
       throw invalid('badParameter', `rollback: "${rollback}" is not "previous"`)
-    const spec = serviceSpecFrom(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'), auth(request))
+    const body = await withNetworks(object<ServiceSpecJson>(request.body, SERVICE_BODY, 'service'))
+    const spec = serviceSpecFrom(body, auth(request))
     const { id } = await service(request.params.id)
     const done = await control().update(
       update(ObjectKind.KIND_SERVICE, id, q, AnySpec.create({ service: spec }), {
@@ -90,6 +119,8 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
       'runtime',
       'service',
     ])
+    // That there is no such service is not the same as that it has no tasks.
+    for (const reference of filters.values('service')) await service(reference)
     const { objects } = await control().list({ kind: ObjectKind.KIND_TASK, filters: toListFilters(filters) })
     return objects.flatMap((o) => (o.task ? [taskJson(o.task)] : []))
   })

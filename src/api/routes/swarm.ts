@@ -76,6 +76,11 @@ interface JoinBody {
 export const toListFilters = (f: Filters): ListFilter[] =>
   f.entries().map(([key, values]) => ({ key, values: [...values] }))
 
+function notEmpty(what: string, address: string | undefined): string {
+  if (!address) throw invalid('badAddress', `invalid ${what} "": invalid empty address`)
+  return address
+}
+
 /** version of an update call: needed, and a number. */
 export function versionOf(q: Query): { index: number } {
   const v = int(q, 'version', null)
@@ -99,7 +104,7 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
     const b = object<InitBody>(request.body, INIT, 'swarm init')
     const spec = clusterSpecFrom(b.Spec ?? {})
     const id = await m.cluster.init({
-      listenAddress: b.ListenAddr || '0.0.0.0:2377',
+      listenAddress: notEmpty('ListenAddr', b.ListenAddr),
       advertiseAddress: b.AdvertiseAddr ?? '',
       dataPathAddress: b.DataPathAddr ?? '',
       dataPathPort: b.DataPathPort || 4789,
@@ -117,13 +122,17 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
     const b = object<JoinBody>(request.body, JOIN, 'swarm join')
     if (!b.RemoteAddrs || b.RemoteAddrs.length === 0)
       throw invalid('noRemote', 'at least 1 RemoteAddr is required to join')
+    const remoteAddresses = b.RemoteAddrs.map((a) => notEmpty('remoteAddr', a))
     if (!b.JoinToken)
-      throw invalid('noToken', 'a join token is required; a manager shows it with: docker swarm join-token worker')
+      throw invalid(
+        'noToken',
+        'A valid join token is necessary to join this cluster; a manager shows it with: docker swarm join-token worker',
+      )
     await m.cluster.join({
-      listenAddress: b.ListenAddr || '0.0.0.0:2377',
+      listenAddress: notEmpty('ListenAddr', b.ListenAddr),
       advertiseAddress: b.AdvertiseAddr ?? '',
       dataPathAddress: b.DataPathAddr ?? '',
-      remoteAddresses: b.RemoteAddrs,
+      remoteAddresses,
       token: b.JoinToken,
       availability: availabilities.from(b.Availability, NodeAvailability.ACTIVE),
     })

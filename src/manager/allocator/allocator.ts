@@ -1,5 +1,4 @@
-import type { Endpoint, Network, Node, Service, Task } from '#proto'
-import { TaskState } from '#proto'
+import { Endpoint, type Network, type Node, type Service, type Task, TaskState } from '#proto'
 import type { Clock } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import {
@@ -335,7 +334,8 @@ export class Allocator {
       }
       this.#waitingServices.delete(id)
       if (wasWaiting) for (const task of view.tasksOfService(id)) this.#noteTask(task)
-      if (service.endpoint !== null && equal(service.endpoint, result.value)) continue
+      // A service that nothing is allocated for stays as its client read it.
+      if (equal(service.endpoint ?? Endpoint.create(), result.value)) continue
       planned.set(id, result.value)
       this.#inFlight.add(id)
       const applied = { yes: false }

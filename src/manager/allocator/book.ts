@@ -14,6 +14,8 @@ export const PORT_MAX = 32_767
 const INDEX_MAX = 65_000
 
 export const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
+/** Clients are told how addresses are lent: the one after the last. */
+const SERIAL_OPTION = 'com.docker.network.ipam.serial'
 const DEFAULT_POOL = ['10.0.0.0/8']
 const DEFAULT_SUBNET_BITS = 24
 
@@ -193,7 +195,13 @@ export class AllocationBook {
         name: driver?.name || 'overlay',
         options: { ...(driver?.options ?? {}), [VNI_OPTION]: vnis.join(',') },
       },
-      ipam: { driver: spec?.ipam?.driver ?? { name: 'default', options: {} }, configs },
+      ipam: {
+        driver: {
+          name: spec?.ipam?.driver?.name || 'default',
+          options: { ...spec?.ipam?.driver?.options, [SERIAL_OPTION]: 'true' },
+        },
+        configs,
+      },
       vnis,
     })
   }

@@ -1,7 +1,7 @@
 import {
   Annotations,
   Driver,
-  IPAMConfig,
+  type IPAMConfig,
   IPAMOptions,
   Network,
   NetworkSpec,
@@ -15,23 +15,22 @@ import { badSpec, objectNotFound, refused } from './errors.js'
 import { checkName } from './validate-common.js'
 
 const PREDEFINED_LABEL = 'com.docker.swarm.predefined'
-const INGRESS_SUBNET = '10.0.0.0/24'
-const INGRESS_GATEWAY = '10.0.0.1'
 
-/** The routing mesh's own network, made with the cluster; the allocator gives it its VNI. */
+/** The routing mesh's own network, made with the cluster; the allocator gives it the pool's first subnet, and a VNI. */
 export const ingressNetwork = (id: string): Network =>
   Network.create({
     id,
     spec: NetworkSpec.create({
       annotations: Annotations.create({ name: 'ingress' }),
       driverConfig: Driver.create({ name: 'overlay' }),
-      ipam: IPAMOptions.create({
-        driver: Driver.create({ name: 'default' }),
-        configs: [IPAMConfig.create({ subnet: INGRESS_SUBNET, gateway: INGRESS_GATEWAY })],
-      }),
+      ipam: IPAMOptions.create({ driver: Driver.create({ name: 'default' }) }),
       ingress: true,
     }),
   })
+
+/** One that is about to go does not count. */
+export const presentIngress = (view: ReadView): Network | undefined =>
+  view.list('network').find((n) => n.spec?.ingress && !n.pendingDelete)
 
 export class NetworkControl {
   constructor(private readonly store: Store) {}
@@ -42,7 +41,7 @@ export class NetworkControl {
     await this.store.update((tx) => {
       const name = spec.annotations?.name ?? ''
       if (tx.byName('network', name)) throw conflict('nameInUse', `network with name ${name} already exists`, { name })
-      const ingress = spec.ingress ? tx.list('network').find((n) => n.spec?.ingress) : undefined
+      const ingress = spec.ingress ? presentIngress(tx) : undefined
       if (ingress)
         throw conflict('ingressExists', `ingress network (${ingress.id}) is already present`, { id: ingress.id })
       tx.create('network', Network.create({ id, spec }))

@@ -15,8 +15,10 @@ import {
 } from '#proto'
 import { type Clock, newObjectId, unimplemented } from '../../common/index.js'
 import { timestamp } from '../ca/index.js'
+import { ingressPortsOf, isNodeLocalNetwork } from '../objects/index.js'
 import type { ReadView, Store, Tables, Transaction } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
+import { presentIngress } from './networks.js'
 import { lookUp } from './objects.js'
 import { checkServiceSpec } from './validate-service.js'
 
@@ -118,6 +120,7 @@ function resolve(tx: Transaction, spec: ServiceSpec): ServiceSpec {
   const task = spec.task as TaskSpec
   const wanted = task.networks.length > 0 ? task.networks : spec.networks
   const networks = wanted.map((n) => {
+    if (isNodeLocalNetwork(n.target)) return n
     const network = lookUp(tx, 'network', n.target)
     if (network.spec?.ingress) throw badSpec('Service cannot be explicitly attached to the ingress network', {})
     return { ...n, target: network.id }
@@ -132,6 +135,8 @@ function resolve(tx: Transaction, spec: ServiceSpec): ServiceSpec {
 
 function checkAgainstCluster(view: ReadView, spec: ServiceSpec, ownId: string): void {
   checkPortConflicts(view, spec, ownId)
+  if (ingressPortsOf(spec.endpoint?.ports).length > 0 && !presentIngress(view))
+    throw refused('noIngress', 'service needs ingress network, but no ingress network is present')
   const container = spec.task?.container
   const missing = (kind: 'secret' | 'config', references: readonly { id: string; name: string }[]): void => {
     const gone = references.filter(({ id, name }) => view.get(kind, id)?.spec?.annotations?.name !== name)

@@ -16,6 +16,6 @@ export function parseUnlockKey(text: string): Uint8Array {
   const body = text.trim()
   const key = body.startsWith(PREFIX) ? Buffer.from(body.slice(PREFIX.length), 'base64') : Buffer.alloc(0)
   if (key.length !== KEY_BYTES || formatUnlockKey(key) !== body)
-    throw invalid('badUnlockKey', 'invalid unlock key: it has the form SWMKEY-1-... and is shown by unlock-key')
+    throw invalid('badUnlockKey', 'invalid key: an unlock key has the form SWMKEY-1-... and is shown by unlock-key')
   return new Uint8Array(key)
 }

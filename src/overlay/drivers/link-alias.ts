@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto'
 import type { OverlayContext } from '../context.js'
 
-/** Marks links as ours: what carries it and belongs to nobody is removed at the next start. */
-export const linkAlias = (ctx: OverlayContext, what: string): string => `${ctx.options.instance}:${what}`
+/** Marks links as this daemon's, not another one's on the same host: what carries it and belongs to nobody is removed at the next start. */
+export const linkAlias = ({ options: { instance, runDir } }: OverlayContext, what: string): string =>
+  `${instance}:${createHash('sha256').update(runDir).digest('hex').slice(0, 8)}:${what}`

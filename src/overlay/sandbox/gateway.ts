@@ -19,7 +19,7 @@ export function chooseGateway(
   const candidates = attachments
     .filter((a) => !a.hidden && a.record.gateway !== '')
     .map((attachment) => ({ attachment, network: networkOf(attachment.record.networkId) }))
-    .filter((c) => c.network?.scope === 'local' && !c.network.internal)
+    .filter((c) => c.network && c.network.driver !== 'overlay' && !c.network.internal)
     .sort(
       (a, b) =>
         b.attachment.gatewayPriority - a.attachment.gatewayPriority || (a.network!.name < b.network!.name ? -1 : 1),
@@ -27,7 +27,7 @@ export function chooseGateway(
   if (candidates[0]) return { by: 'attachment', attachment: candidates[0].attachment }
   const needsEgress = attachments.some((a) => {
     const n = networkOf(a.record.networkId)
-    return !a.hidden && n?.scope === 'swarm' && !n.internal
+    return !a.hidden && n?.driver === 'overlay' && !n.internal
   })
   return needsEgress ? { by: 'egress' } : { by: 'none' }
 }

@@ -12,6 +12,7 @@ import type { Attachment, NetworkDriver } from '../drivers/driver.js'
 import { gateways, ingressPlan, meshPorts, RETURN_PRIORITY, RETURN_TABLE } from '../ingress/ingress-plan.js'
 import type { IngressMesh } from '../ingress/mesh.js'
 import { parseIpv4 } from '../ipam/ipv4.js'
+import { type CreatedAs, PREDEFINED } from '../local-networks.js'
 import { hasErrno } from '../native.js'
 import { RecordStore } from '../record-store.js'
 import { forwardingPlan } from './forwarding-plan.js'
@@ -20,6 +21,8 @@ import {
   applyUpdate,
   balancedServices,
   isEncrypted,
+  isNodeLocal,
+  localSpecOf,
   type NetworkState,
   recordOf,
   segmentOf,
@@ -45,7 +48,8 @@ export interface SandboxSide {
 /** Creates and removes the hidden bridge; the local networks' side. */
 export interface LocalSide {
   byName(name: string): NetworkRecord | null
-  create(spec: LocalNetworkSpec): Promise<NetworkRecord>
+  get(id: string): NetworkRecord | null
+  create(spec: LocalNetworkSpec, as?: CreatedAs): Promise<NetworkRecord>
   remove(id: string, inUse: () => number): Promise<void>
 }
 
@@ -124,10 +128,10 @@ export class ClusterNetworks implements ClusterSide {
     // The table is written with the ports in it: what the last process published goes on without a gap.
     this.mesh.setMembers(this.#memberAddresses(), this.#port())
     for (const e of this.#entries.values()) {
-      for (const a of this.#sandboxes!.attachmentsOf(e.state.network.id))
+      for (const a of isNodeLocal(e.record) ? [] : this.#sandboxes!.attachmentsOf(e.record.id))
         e.locals.set(a.record.endpointId, a.record.ipv4Address)
       try {
-        await this.#locked(e, () => (e.withdrawn && e.locals.size === 0 ? this.#forget(e) : this.#realize(e, [], [])))
+        await this.#locked(e, () => (e.withdrawn && !this.#isUsed(e) ? this.#forget(e) : this.#realize(e, [], [])))
       } catch (error) {
         this.ctx.log.error('a cluster network could not be taken up', { network: e.record.name, error: String(error) })
       }
@@ -164,11 +168,12 @@ export class ClusterNetworks implements ClusterSide {
   // ------------------------------------------------------------ ClusterSide
 
   list(): readonly NetworkRecord[] {
-    return [...this.#entries.values()].map((e) => e.record)
+    return [...this.#entries.values()].map((e) => e.record).filter((n) => !isNodeLocal(n))
   }
 
   get(id: string): NetworkRecord | null {
-    return this.#entries.get(id)?.record ?? null
+    const n = this.#entries.get(id)?.record
+    return n && !isNodeLocal(n) ? n : null
   }
 
   names(networkId: string, into: NameTableBuilder): void {
@@ -205,6 +210,11 @@ export class ClusterNetworks implements ClusterSide {
         this.#egress = null
       })
     return this.#egress
+  }
+
+  async left(networkId: string): Promise<void> {
+    const e = this.#entries.get(networkId)
+    if (e && isNodeLocal(e.record)) await this.#locked(e, () => this.#forgetUnwanted(e))
   }
 
   // ------------------------------------------------------------ NetworkService
@@ -269,20 +279,33 @@ export class ClusterNetworks implements ClusterSide {
 
   async ensureSwarmNetwork(network: Network): Promise<NetworkRecord> {
     this.#needSelf(`network ${network.spec?.annotations?.name ?? network.id}`)
+    const predefined = PREDEFINED.includes(network.id) ? this.local.byName(network.id) : null
+    if (predefined) return predefined
     return this.ctx.locks.run(`net:${network.id}`, async () => {
       const known = this.#entries.get(network.id)
       if (known?.sandbox) return known.record
       this.#check(network)
       const e = known ?? this.#admit({ network, version: 0, endpoints: {}, services: {} })
       await this.#save(e)
+      if (isNodeLocal(e.record)) return this.#ownNetwork(e.record)
       await this.#realize(e, [], [])
       return e.record
     })
   }
 
+  /** Made with the first container here. What the node lacks for it is then that container's failure, and no other's. */
+  async #ownNetwork(n: NetworkRecord): Promise<NetworkRecord> {
+    return this.local.get(n.id) ?? this.local.create(localSpecOf(n), { sameName: true, clusterId: n.id })
+  }
+
   // ------------------------------------------------------------ one network
 
+  #isUsed(e: Entry): boolean {
+    return isNodeLocal(e.record) ? this.#sandboxes!.attachmentsOf(e.record.id).length > 0 : e.locals.size > 0
+  }
+
   #check(n: Network): void {
+    if (isNodeLocal(recordOf({ network: n }))) return
     const name = n.spec?.annotations?.name ?? n.id
     if (segmentsOf(n).length === 0)
       throw invalid('noSubnet', `overlay network ${name} has no IPv4 subnet: its managers have not allocated it`, {
@@ -323,6 +346,7 @@ export class ClusterNetworks implements ClusterSide {
 
   /** Sandbox, entries, then what containers see; last the entries of endpoints that are gone. */
   async #realize(e: Entry, died: readonly string[], revived: readonly string[]): Promise<void> {
+    if (isNodeLocal(e.record)) return
     if (!e.sandbox) await this.#ensureSandbox(e)
     await this.#follow(e, async () => {
       if (e.record.ingress) await this.mesh.followPorts(meshPorts(e.state), died, revived)
@@ -370,6 +394,7 @@ export class ClusterNetworks implements ClusterSide {
     const results = await Promise.allSettled(
       [...this.#entries.values()].map((e) =>
         this.#locked(e, async () => {
+          if (isNodeLocal(e.record)) return
           await this.#ensureSandbox(e)
           await this.#realize(e, [], [])
         }),
@@ -384,7 +409,7 @@ export class ClusterNetworks implements ClusterSide {
     await this.#locked(e, async () => {
       e.withdrawn = true
       // A task that is still stopping keeps its network until it has left.
-      if (e.locals.size > 0) return this.#save(e)
+      if (this.#isUsed(e)) return this.#save(e)
       await this.#forget(e)
     })
   }
@@ -396,7 +421,11 @@ export class ClusterNetworks implements ClusterSide {
       await this.mesh.followPorts([], [], [])
       await this.mesh.destroy()
     }
-    await (e.sandbox ?? new OverlaySandbox(this.ctx, this.#path(id), e.record.name, [], NO_WIRE, null, false)).destroy()
+    if (!isNodeLocal(e.record))
+      await (
+        e.sandbox ?? new OverlaySandbox(this.ctx, this.#path(id), e.record.name, [], NO_WIRE, null, false)
+      ).destroy()
+    else if (this.local.get(id)) await this.local.remove(id, () => this.#sandboxes!.attachmentsOf(id).length)
     await this.#store.delete(id)
     this.#entries.delete(id)
   }
@@ -466,8 +495,12 @@ export class ClusterNetworks implements ClusterSide {
       e.locals.delete(a.record.endpointId)
       // It may already live elsewhere: now the managers' word counts for its address.
       await this.#follow(e, noMore)
-      if (this.#resumed && e.locals.size === 0 && (e.withdrawn || e.state.version === 0)) await this.#forget(e)
+      await this.#forgetUnwanted(e)
     })
+  }
+
+  async #forgetUnwanted(e: Entry): Promise<void> {
+    if (this.#resumed && !this.#isUsed(e) && (e.withdrawn || e.state.version === 0)) await this.#forget(e)
   }
 
   async #stopAnswering(a: Attachment, netns: string): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Network, NetworkEndpoint, NetworkServiceEntry, NetworkUpdate } from '#proto'
 import { EndpointMode } from '#proto'
 import type { BalancedService } from '../balancer/container-table.js'
-import type { NetworkRecord } from '../contract.js'
+import type { LocalNetworkSpec, NetworkRecord } from '../contract.js'
 import type { NameTableBuilder } from '../dns/names.js'
 import { contains, parseCidr, parseIpv4 } from '../ipam/ipv4.js'
 
@@ -125,7 +125,7 @@ export function segmentOf(segments: readonly Segment[], address: string): Segmen
 
 export const isEncrypted = (n: Network): boolean => n.spec?.driverConfig?.options.encrypted !== undefined
 
-export function recordOf(s: NetworkState): NetworkRecord {
+export function recordOf(s: Pick<NetworkState, 'network'>): NetworkRecord {
   const n = s.network
   const t = n.meta?.createdAt
   return {
@@ -150,3 +150,19 @@ export function recordOf(s: NetworkState): NetworkRecord {
     driverState: n.driverState?.options ?? {},
   }
 }
+
+/** Every node has such a network for itself: its containers reach those of their own host, or what the parent leads to. */
+export const isNodeLocal = (n: NetworkRecord): boolean => n.driver !== 'overlay'
+
+export const localSpecOf = (n: NetworkRecord): LocalNetworkSpec => ({
+  name: n.name,
+  driver: n.driver,
+  internal: n.internal,
+  attachable: n.attachable,
+  ipv6: n.ipv6,
+  ipam: n.ipam,
+  options: n.options,
+  labels: n.labels,
+  configOnly: false,
+  configFrom: n.configFrom,
+})

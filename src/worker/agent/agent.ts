@@ -115,7 +115,8 @@ class SessionAgent implements Agent {
         backoffMs = BACKOFF_MIN_MS
         this.#failed.clear()
       }
-      if (address !== null && !this.#isReconnecting) this.#failed.add(address)
+      if (this.#isReconnecting) backoffMs = BACKOFF_MIN_MS
+      else if (address !== null) this.#failed.add(address)
       this.#isReconnecting = false
       await this.#pause(backoffMs)
       backoffMs = Math.min(BACKOFF_MAX_MS, backoffMs * 2)

@@ -2,6 +2,7 @@ import {
   type ContainerSpec,
   type Mount,
   MountType,
+  type Network,
   type PortConfig,
   PortProtocol,
   PublishMode,
@@ -172,7 +173,12 @@ function mountSpec(m: Mount): MountSpec {
   }
 }
 
-/** Networks by id, with the addresses that the manager gave; none: the default bridge. */
+const isOverlay = (n: Network): boolean => (n.driverState?.name || 'overlay') === 'overlay'
+
+/**
+ * Networks by id, with the addresses that the manager gave; none: the default bridge. A service's names are not the container's
+ * aliases; on an overlay the managers tell them, on a network that each node has for itself nobody else does.
+ */
 function endpoints(t: Task): Record<string, EndpointSettings> {
   const out: Record<string, EndpointSettings> = {}
   for (const a of t.networks) {
@@ -180,7 +186,7 @@ function endpoints(t: Task): Record<string, EndpointSettings> {
     const v4 = a.addresses.find((x) => !x.includes(':'))?.replace(/\/\d+$/, '')
     out[a.network.id] = {
       NetworkID: a.network.id,
-      Aliases: a.aliases,
+      DNSNames: [...(isOverlay(a.network) ? [] : [t.serviceAnnotations?.name ?? '']), ...a.aliases].filter(Boolean),
       DriverOpts: a.driverOpts,
       ...(v4 ? { IPAMConfig: { IPv4Address: v4 } } : {}),
     }

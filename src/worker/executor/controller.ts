@@ -31,6 +31,7 @@ export interface ControllerModules {
   readonly logger: Logger
   readonly dependencies: Dependencies
   readonly files: TaskFiles
+  readonly preferLocalImages: boolean
   /** This node, for templates. */
   readonly node: () => Promise<Pick<Node, 'id' | 'description'>>
 }
@@ -93,6 +94,7 @@ export class ContainerController implements TaskController {
       if (isKind(e, 'notFound')) return null
       throw e
     })
+    if (local && this.modules.preferLocalImages) return
     if (local && (image.includes('@sha256:') || image.startsWith('sha256:'))) return
     const registryAuth = this.#task.spec?.container?.pullOptions?.registryAuth
     try {

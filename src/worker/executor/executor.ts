@@ -15,6 +15,8 @@ export interface ExecutorOptions {
   readonly genericResources: readonly GenericResource[]
   /** <exec-root>/tasks: a tmpfs for each task that has secrets or configs. */
   readonly filesDir: string
+  /** An image that is here is not asked for again, whatever its tag may name by now. */
+  readonly preferLocalImages: boolean
 }
 
 export interface ExecutorModules {
@@ -70,6 +72,7 @@ export function createExecutor(options: ExecutorOptions, m: ExecutorModules): Ex
         logger: m.logger,
         dependencies,
         files,
+        preferLocalImages: options.preferLocalImages,
         node: async () => ({ id: m.membership()?.nodeId ?? '', description: await describe() }),
       })
     },

@@ -124,7 +124,7 @@ export class TaskFiles {
 
   /** Swap is a disk too: kernels from 6.4 on keep the pages of such a tmpfs in memory. */
   async #mount(target: string, data: string): Promise<void> {
-    const request = { source: 'shoal-task', target, type: 'tmpfs', flags: MOUNT_FLAGS }
+    const request = { source: 'tmpfs', target, type: 'tmpfs', flags: MOUNT_FLAGS }
     try {
       await this.calls.mount({ ...request, data: `${data},noswap` })
     } catch (caught) {

@@ -168,10 +168,14 @@ test('ports are chosen from 30000 on, kept over updates, and given back', async 
 test('networks that engines have by themselves are attached without an address', async (t) => {
   const c = await cluster(1)
   const web = await c.createService('web', { networks: ['host'] })
+  const made = c.service(web)!.meta!.version!.index
   await c.clock.advance(1_000)
   t.is(c.running(web).length, 1)
   t.deepEqual(c.tasks(web)[0]!.networks[0]!.addresses, [])
   t.is(c.tasks(web)[0]!.networks[0]!.network!.driverState!.name, 'host')
+  const { endpoint, meta } = c.service(web)!
+  t.is(endpoint, null)
+  t.is(meta!.version!.index, made, 'nothing was allocated for it, so nobody wrote it')
   await c.stop()
 })
 

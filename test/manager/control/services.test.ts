@@ -179,6 +179,10 @@ test('a name in use is refused with the sentence that scripts look for', async (
 
 test('a published port belongs to one service; host ports may repeat among themselves only', async (t) => {
   const lab = await ControlLab.create()
+  await t.throwsAsync(lab.service(spec({ endpoint: ports({ publishedPort: 80 }) })), {
+    message: 'service needs ingress network, but no ingress network is present',
+  })
+  await lab.create({ network: NetworkSpec.create({ annotations: named('mesh'), ingress: true }) })
   const a = await lab.service(spec({ annotations: named('a'), endpoint: ports({ publishedPort: 80 }) }))
   const host = { publishedPort: 81, publishMode: PublishMode.HOST }
   const b = await lab.service(spec({ annotations: named('b'), endpoint: ports(host) }))
@@ -266,6 +270,8 @@ test('networks by name become ids, also in the old place; the mesh cannot be nam
     [net.id],
   )
   t.deepEqual(s.spec?.networks, [])
+  const host = spec({ annotations: named('h'), networks: [NetworkAttachmentConfig.create({ target: 'host' })] })
+  t.is((await lab.service(host)).spec?.task?.networks[0]?.target, 'host')
   const mesh = { ...spec({ annotations: named('x') }), networks: [NetworkAttachmentConfig.create({ target: 'mesh' })] }
   await t.throwsAsync(lab.service(mesh), { message: /ingress network/ })
 })

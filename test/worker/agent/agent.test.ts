@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os'
 import test, { type ExecutionContext } from 'ava'
 import { LogLine, LogRequest, NetworkUpdate, type SessionInfo, TaskState } from '#proto'
 import type { TlsIdentity } from '../../../src/common/grpc/index.js'
-import { forbidden, nullLogger, seededRng, systemClock, unavailable } from '../../../src/common/index.js'
+import { type Clock, forbidden, nullLogger, seededRng, systemClock, unavailable } from '../../../src/common/index.js'
 import { type Agent, createAgent } from '../../../src/worker/index.js'
 import { testAuthority } from '../certificates.js'
 import { FakeExecutor, FakeHost } from '../fake-executor.js'
@@ -20,7 +20,13 @@ async function dispatcher(t: ExecutionContext): Promise<ScriptedDispatcher> {
 
 async function agent(
   t: ExecutionContext,
-  options: { managers: () => readonly string[]; dir?: string; executor?: FakeExecutor; identity?: TlsIdentity },
+  options: {
+    managers: () => readonly string[]
+    dir?: string
+    executor?: FakeExecutor
+    identity?: TlsIdentity
+    clock?: Clock
+  },
 ): Promise<{ agent: Agent; executor: FakeExecutor; dir: string; infos: SessionInfo[]; removed: () => number }> {
   const dir = options.dir ?? (await temporaryDir(t))
   const executor = options.executor ?? new FakeExecutor(new FakeHost())
@@ -30,7 +36,7 @@ async function agent(
   const a = createAgent(
     { dir, scratchDir: tmpdir(), nodeId: 'node' },
     {
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       rng: seededRng(1),
       logger: nullLogger,
       executor,
@@ -158,6 +164,26 @@ test('a manager that refuses for now is asked again', async (t) => {
   })
   await until('registered', () => a.connected)
   t.is(removed(), 0)
+})
+
+test('a session that is ended for a new certificate is followed by the next without a longer wait each time', async (t) => {
+  const d = await dispatcher(t)
+  const waits: number[] = []
+  const clock: Clock = {
+    ...systemClock,
+    sleep(ms, signal) {
+      waits.push(ms)
+      return systemClock.sleep(ms, signal)
+    },
+  }
+  const { agent: a } = await agent(t, { managers: () => [d.address], clock })
+  for (let i = 1; i <= 4; i++) {
+    await until('registered', () => d.sessions.length === i && a.connected)
+    a.reconnect()
+  }
+  await until('one more', () => d.sessions.length === 5)
+  t.is(waits.length, 4)
+  t.true(Math.max(...waits) <= 100, String(waits))
 })
 
 test('a leaving node stops and removes its tasks', async (t) => {

@@ -1,5 +1,17 @@
 import test from 'ava'
-import { Config, ConfigSpec, ContainerSpec, FileTarget, Node, Secret, SecretSpec, Task, TaskSpec } from '#proto'
+import {
+  Config,
+  ConfigSpec,
+  ContainerSpec,
+  FileTarget,
+  Network,
+  NetworkAttachment,
+  Node,
+  Secret,
+  SecretSpec,
+  Task,
+  TaskSpec,
+} from '#proto'
 import { ShoalError } from '../../../src/common/index.js'
 import { DependencyStore } from '../../../src/worker/dependencies/index.js'
 import { containerBody } from '../../../src/worker/executor/container-plan.js'
@@ -70,4 +82,21 @@ test('the container gets its files as read-only binds, and all of its security o
     { Type: 'bind', Source: '/run/x/tasks/task1/0', Target: '/run/secrets/p', ReadOnly: true },
   ])
   t.deepEqual(body.HostConfig?.SecurityOpt, ['no-new-privileges', 'seccomp={}'])
+})
+
+test("a service's names are not aliases of its container; where no manager tells them, the container has them", (t) => {
+  const { task, container } = withSpec({})
+  const on = (driver: string): Task => ({
+    ...task,
+    serviceAnnotations: { name: 'web', labels: {} },
+    networks: [
+      NetworkAttachment.create({
+        network: Network.create({ id: 'net1', driverState: { name: driver, options: {} } }),
+        aliases: ['www'],
+      }),
+    ],
+  })
+  const namesOn = (driver: string) => containerBody(on(driver), container, []).NetworkingConfig?.EndpointsConfig?.net1
+  t.like(namesOn('overlay'), { Aliases: undefined, DNSNames: ['www'] })
+  t.like(namesOn('bridge'), { Aliases: undefined, DNSNames: ['web', 'www'] })
 })
