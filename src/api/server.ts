@@ -7,6 +7,7 @@ import { invalid } from '../common/index.js'
 import { NotJson } from './body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
 import { errorBody, explainFull, httpStatus } from './errors.js'
+import { goJsonError } from './json-error.js'
 import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
@@ -34,6 +35,8 @@ interface UpgradedMessage extends IncomingMessage {
 const JSON_TYPE = 'application/json'
 const MAX_JSON_BYTES = 16 * 1024 * 1024
 const VERSION_PREFIX = /^\/v(\d+\.\d+)(?=\/|$)/
+/** A container named by a link, "parent/alias", before a verb. */
+const LINK_NAME = /^(\/containers\/[^/?]+)\/([^/?]+)(?=\/(?!ws\b)[a-z]+(?:\?|$))/
 
 /** One route table; any number of listeners (unix sockets, TCP, TLS) in front of it. */
 export interface Api {
@@ -57,7 +60,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
     routerOptions: { maxParamLength: 4096, ignoreTrailingSlash: false },
     rewriteUrl: (req) => {
       const m = VERSION_PREFIX.exec(req.url ?? '/')
-      return m ? req.url!.slice(m[0].length) || '/' : (req.url ?? '/')
+      const path = m ? req.url!.slice(m[0].length) || '/' : (req.url ?? '/')
+      return path.replace(LINK_NAME, '$1%2F$2')
     },
     serverFactory: (h) => {
       handler = h as typeof handler
@@ -246,7 +250,7 @@ async function readJson(raw: UpgradedMessage, payload: Readable): Promise<unknow
   try {
     return JSON.parse(body.toString('utf8'))
   } catch (e) {
-    throw invalid('badJson', `request body is not valid JSON: ${(e as Error).message}`)
+    throw invalid('badJson', `invalid JSON: ${goJsonError(body.toString('utf8'), (e as Error).message)}`)
   }
 }
 

@@ -104,11 +104,11 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
   reply.hijack()
   const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
   const socket = raw.socket
-  const upgraded = raw.upgradeRest !== undefined
+  const isBare = raw.upgradeRest !== undefined
   reply.raw.detachSocket(socket)
   socket.setNoDelay(true)
   // Node hands the socket over in an upgrade only. Else its parser would take what comes now for the next request.
-  if (!upgraded) {
+  if (!isBare) {
     for (const event of ['data', 'end', 'drain', 'error']) socket.removeAllListeners(event)
     // A listener makes the parser let go of the socket's handle; it is to do so before the pause.
     const none = (): void => {}
@@ -120,11 +120,12 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
     .map(([k, v]) => `${k}: ${String(v)}\r\n`)
     .join('')
   socket.write(
-    upgraded
+    // Without "Connection: Upgrade" it is none for Node; dockerd looks at "Upgrade" alone.
+    raw.headers.upgrade !== undefined
       ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${extra}\r\n`
       : `HTTP/1.1 200 OK\r\nContent-Type: ${contentType}\r\n${extra}\r\n`,
   )
-  if (upgraded && raw.upgradeRest!.length > 0) socket.unshift(raw.upgradeRest!)
+  if (raw.upgradeRest?.length) socket.unshift(raw.upgradeRest)
   // Nobody reads yet: what the client types until `pump` waits in the socket.
   socket.pause()
   return socket

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { lstat, readlink, stat } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -38,6 +39,9 @@ export function goFileMode(mode: number): number {
   return go
 }
 
+/** Bound over the tree from the container's directory, once it has been started. */
+const NETWORK_FILES = new Set(['/etc/hosts', '/etc/hostname', '/etc/resolv.conf'])
+
 /** A place inside a container's tree as this host reaches it. */
 interface Place {
   /** The tree that `path` must stay in. */
@@ -66,6 +70,10 @@ async function withPlace<T>(
       .filter((m) => inside === m.destination || inside.startsWith(`${m.destination}/`))
       .sort((a, b) => b.destination.length - a.destination.length)[0]
     const isWritable = mount ? mount.rw : record.hostConfig.ReadonlyRootfs !== true
+    if (!isLive && !mount && NETWORK_FILES.has(inside)) {
+      const own = join(container.dir, basename(inside))
+      if (existsSync(own)) return fn({ root: container.dir, path: own, isWritable })
+    }
     if (isLive || !mount || mount.type === 'tmpfs') return fn({ root, path: resolved, isWritable })
     const below = inside.slice(mount.destination.length)
     const user = `${container.id}:copy ${newHexId()}` // the container may start meanwhile and hold it too

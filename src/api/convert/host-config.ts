@@ -14,9 +14,9 @@ const ZERO = {
   ConsoleSize: [0, 0],
   CapAdd: null,
   CapDrop: null,
-  Dns: null,
-  DnsOptions: null,
-  DnsSearch: null,
+  Dns: [],
+  DnsOptions: [],
+  DnsSearch: [],
   ExtraHosts: null,
   GroupAdd: null,
   Cgroup: '',
@@ -64,7 +64,9 @@ export function hostConfigJson(c: ContainerView): Record<string, unknown> {
   const host: HostConfig = c.hostConfig
   return {
     ...ZERO,
-    ...Object.fromEntries(Object.entries(host).filter(([, v]) => v !== undefined)),
+    ...Object.fromEntries(
+      Object.entries(host).filter(([field, v]) => v !== undefined && (v !== null || !(field in ZERO))),
+    ),
     ...(host.Links?.length ? { Links: shownLinks(c.name, host.Links) } : {}),
   }
 }

@@ -11,7 +11,7 @@ import type {
   LogQuery,
 } from '../../engine/index.js'
 import { linkNames } from '../../engine/index.js'
-import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object } from '../body.js'
+import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object, START_BODY } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { olderInspect, olderStats } from '../convert/legacy.js'
@@ -53,6 +53,7 @@ const LIST_FILTERS = [
 ]
 
 type Params = { id: string }
+type StartBody = HostConfig & { HostConfig?: HostConfig }
 
 export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   const { containers } = m.engine
@@ -179,13 +180,17 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       return reply.code(204).send()
     })
   }
-  act('start', async (id, _q, { headers }) => {
+  act('start', async (id, _q, { headers, body, apiVersion }) => {
     // More than "null" or "{}"; clients send types without bodies.
-    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7)
-      throw invalid(
-        'startBody',
-        'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
-      )
+    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7) {
+      if (atLeast(apiVersion, '1.24'))
+        throw invalid(
+          'startBody',
+          'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
+        )
+      const { HostConfig, ...beside } = object<StartBody>(body, START_BODY, 'start')
+      await containers.configure(id, HostConfig ?? beside)
+    }
     // A network of the cluster may have been made anew since, or this node have joined anew.
     await admitNetworks(m, [...containers.get(id).endpoints.keys()])
     await containers.start(id)
@@ -221,6 +226,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.post<{ Params: Params }>('/containers/:id/update', async (request) => {
     const body = object<HostConfig>(request.body, HOST_CONFIG, 'update')
+    if (!atLeast(request.apiVersion, '1.40')) delete body.PidsLimit
     const { warnings } = await containers.update(request.params.id, body)
     return { Warnings: warnings.length > 0 ? warnings : null }
   })
@@ -384,8 +390,8 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   })
   // The archive's forerunner, up to API 1.23.
   app.post<{ Params: Params }>('/containers/:id/copy', async (request, reply) => {
-    if (atLeast(request.apiVersion, '1.24')) return reply.code(404).send()
     const { Resource } = object<{ Resource?: string }>(request.body, { Resource: 'string' }, 'copy')
+    if (atLeast(request.apiVersion, '1.24')) return reply.code(404).send()
     if (!Resource) throw invalid('pathMissing', 'Path cannot be empty')
     const { id } = request.params
     const { tar } = await inContainer(id, containers.getArchive(id, Resource))
@@ -466,7 +472,9 @@ export function decorated(
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(v)}`)
     .join(',')
-  return Buffer.concat([Buffer.from(`${o.timestamps ? `${e.time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
+  // The file has no zeros at the end; clients count on nine digits.
+  const time = e.time.replace(/(\.\d+)?Z$/, (_, fraction = '.') => `${fraction.padEnd(10, '0')}Z`)
+  return Buffer.concat([Buffer.from(`${o.timestamps ? `${time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
 }
 
 function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
