@@ -188,7 +188,9 @@ export async function pump(
         stdin.once('drain', () => socket.resume())
       }
     })
-    socket.on('end', () => stdin.end())
+    // A client that had nothing to say may have closed its half already: a paused socket ends all the same.
+    if (socket.readableEnded) stdin.end()
+    else socket.on('end', () => stdin.end())
     socket.resume()
   } else {
     socket.resume()

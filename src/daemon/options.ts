@@ -111,8 +111,6 @@ const FILE_KEYS: Record<string, { readonly attribute: string; readonly flag?: st
   init: { attribute: 'init', schema: { type: 'boolean' } },
   experimental: { attribute: 'experimental', schema: { type: 'boolean' } },
   containerd: { attribute: 'containerd', schema: { type: 'string' } },
-  'containerd-namespace': { attribute: 'containerdNamespace', schema: { type: 'string' } },
-  'containerd-plugin-namespace': { attribute: 'containerdPluginsNamespace', schema: { type: 'string' } },
 }
 
 const collect = (v: string, all: string[] = []): string[] => [...all, v]
@@ -197,8 +195,6 @@ function command(version: string): Command {
     .option('--init', 'an init process in each container')
     .option('--experimental', 'experimental features')
     .option('--containerd <socket>', 'accepted and ignored')
-    .option('--containerd-namespace <name>', 'accepted and ignored')
-    .option('--containerd-plugins-namespace <name>', 'accepted and ignored')
     .option('--validate', 'say whether the configuration is good, and end')
     .allowExcessArguments(false)
     .exitOverride()

@@ -41,8 +41,8 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
   })
 }
 
-/** "/name:/container/alias", as inspect shows it, is "name:alias". */
-export const plainLink = (link: string): string => link.replace(/^\/([^:]+):.*\/([^/]+)$/, '$1:$2')
+/** "/name:/container/alias", as inspect shows it, and "name:/alias" are "name:alias". */
+export const plainLink = (link: string): string => link.replace(/^\//, '').replace(/:.*\//, ':')
 
 export function aliasOf(link: string): string {
   const [reference = '', alias = reference] = link.split(':')
