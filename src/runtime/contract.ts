@@ -157,6 +157,8 @@ export interface ImageService {
   list(): Promise<readonly Image[]>
   /** By reference, id, or unique id prefix; notFound code `noSuchImage` with docker's text "No such image: X". */
   get(referenceOrId: string): Promise<Image>
+  /** What a reference or id means now; null for nothing. */
+  idOf(referenceOrId: string): Digest | null
   tag(source: string, target: string): Promise<void>
   /**
    * `inUse(id)` names the container that uses it, or null; a plain name counts as stopped. A running one holds the image even

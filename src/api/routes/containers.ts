@@ -4,7 +4,6 @@ import { invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
-  ContainerService,
   ContainerView,
   CreateContainerBody,
   HostConfig,
@@ -74,8 +73,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       )
       .sort((a, b) => b.createdMs - a.createdMs)
     if (limit !== null && limit > 0) found = found.slice(0, limit)
-    const now = m.clock.now()
-    const shown = bool(q, 'size') ? await sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const shown = bool(q, 'size') ? await sized(m, found) : found.map((c) => summary(m, c))
     const others = linkNames(containers.list())
     return others.size === 0
       ? shown
@@ -400,13 +398,16 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   })
 }
 
+const summary = (m: ApiModules, c: ContainerView) =>
+  containerSummary(c, m.clock.now(), m.engine.images.idOf(c.imageReference))
+
 /** Summaries with the sizes of writable layers; a container that goes meanwhile is left out. */
-export async function sized(containers: ContainerService, found: readonly ContainerView[], nowMs: number) {
+export async function sized(m: ApiModules, found: readonly ContainerView[]) {
   const all = await Promise.all(
     found.map(async (c) => {
       try {
-        const size = await containers.size(c.id)
-        return [{ ...containerSummary(c, nowMs), SizeRw: size.rw, SizeRootFs: size.rootFs }]
+        const size = await m.engine.containers.size(c.id)
+        return [{ ...summary(m, c), SizeRw: size.rw, SizeRootFs: size.rootFs }]
       } catch (e) {
         if (isKind(e, 'notFound')) return []
         throw e

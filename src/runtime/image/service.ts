@@ -79,6 +79,10 @@ class Service implements LocalImageService {
     return this.store.image(this.store.need(referenceOrId).record.id)
   }
 
+  idOf(reference: string): Digest | null {
+    return this.store.find(reference)?.record.id ?? null
+  }
+
   async tag(source: string, target: string): Promise<void> {
     const ref = targetReference(target)
     if (ref.path === 'library/sha256')
