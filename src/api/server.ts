@@ -29,7 +29,7 @@ declare module 'fastify' {
 /** What the connection handler adds to a request that asked for an upgrade: Node hands body and rest over in `head`. */
 interface UpgradedMessage extends IncomingMessage {
   upgradeBody?: Buffer
-  upgradeRest?: Buffer
+  isUpgraded?: boolean
 }
 
 const JSON_TYPE = 'application/json'
@@ -277,5 +277,7 @@ async function collectBody(req: UpgradedMessage, socket: Duplex, head: Buffer): 
     have = Buffer.concat([have, more])
   }
   req.upgradeBody = have.subarray(0, length)
-  req.upgradeRest = have.subarray(length)
+  req.isUpgraded = true
+  // At once: a socket with nothing to read ends as soon as the client has closed its half, and takes nothing back then.
+  if (have.length > length) socket.unshift(have.subarray(length))
 }
