@@ -388,7 +388,7 @@ run('a process that waits for memory because it is not to be killed has the even
   }
   const c = container(
     sh(
-      'head -c 200000000 /dev/zero | tail; sleep 0',
+      'x=a; while true; do x=$x$x$x$x; done',
       (c) => (c['linux'].resources.memory = { limit: 20 << 20, swap: 20 << 20, disableOOMKiller: true }),
     ),
   )
