@@ -29,7 +29,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
   const engine = {
     containers: { list: () => [], ...parts.containers },
     networks: { networks: () => [], endpoints: () => [] },
-    images: { list: async () => [], idOf: () => null, ...parts.images },
+    images: { list: async () => [], lineageOf: () => [], ...parts.images },
     volumes: { list: async () => [] },
   }
   const cluster = {

@@ -243,7 +243,17 @@ test.serial("a commit's labels are the container's and its own", async (t) => {
   await ok(m1, 'tag', image, 'moves:1')
   await ok(m1, 'create', '--name', 'labelled2', 'moves:1')
   t.is((await shown()).split('\n')[0], 'moves:1')
+  await ok(m1, 'create', '--name', 'descends', Id)
+  const from = (ancestor: string) =>
+    ok(m1, 'ps', '-a', '--filter', `ancestor=${ancestor}`, '--filter', 'name=descends', '--format', '{{.Names}}')
+  t.is(await from(image), 'descends', 'an image that was committed from it')
+  t.is(await from(Id), 'descends')
+  t.is(await from('nothing:here'), '')
+  await ok(m1, 'rm', 'descends')
+  const since = String(Date.now() / 1000)
   await ok(m1, 'tag', Id, 'moves:1')
+  const labelled = ['--filter', 'type=image', '--filter', 'label=b=2']
+  t.regex(await ok(m1, 'events', '--since', since, '--until', String(Date.now() / 1000), ...labelled), /name=moves:1/)
   t.is((await shown()).split('\n')[0], await ok(m1, 'inspect', '-f', '{{.Image}}', 'labelled2'))
   await ok(m1, 'rm', 'labelled2')
   await ok(m1, 'rm', 'labelled')
@@ -252,7 +262,10 @@ test.serial("a commit's labels are the container's and its own", async (t) => {
 
 test.serial('a link is a name of its container, follows its renaming, and can be removed alone', async (t) => {
   const child = await ok(m1, 'run', '-d', '--name', 'child', '--hostname', 'fred', image, 'sleep', '60')
-  t.regex(await ok(m1, 'run', '--rm', '--link', 'child:one', image, 'cat', '/etc/hosts'), /\tone\n\S+\tfred\n\S+\tchild$/m)
+  t.regex(
+    await ok(m1, 'run', '--rm', '--link', 'child:one', image, 'cat', '/etc/hosts'),
+    /\tone\n\S+\tfred\n\S+\tchild$/m,
+  )
   await ok(m1, 'create', '--name', 'parent', '--link', 'child:one', '--link', 'child', image, 'true')
   const links = async (): Promise<string[] | null> =>
     (await call<{ HostConfig: { Links: string[] | null } }>(m1.socket, 'GET', '/containers/parent/json')).HostConfig

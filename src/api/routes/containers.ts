@@ -399,7 +399,7 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
 }
 
 const summary = (m: ApiModules, c: ContainerView) =>
-  containerSummary(c, m.clock.now(), m.engine.images.idOf(c.imageReference))
+  containerSummary(c, m.clock.now(), m.engine.images.lineageOf(c.imageReference)[0] ?? null)
 
 /** Summaries with the sizes of writable layers; a container that goes meanwhile is left out. */
 export async function sized(m: ApiModules, found: readonly ContainerView[]) {
@@ -500,7 +500,7 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
     !c.mounts.some((p) => f.values('volume').some((v) => v === p.name || v === p.destination || v === p.source))
   )
     return false
-  if (f.has('ancestor') && !f.values('ancestor').some((a) => isAncestor(c, a))) return false
+  if (f.has('ancestor') && !f.values('ancestor').some((a) => isAncestor(m, c, a))) return false
   if (f.has('publish') && !f.values('publish').some((v) => c.ports.some((p) => portMatches(v, p.hostPort, p.protocol))))
     return false
   if (
@@ -519,13 +519,9 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
   return true
 }
 
-function isAncestor(c: ContainerView, wanted: string): boolean {
-  const hex = wanted.replace(/^sha256:/, '')
-  return (
-    c.imageReference === wanted ||
-    c.imageReference === `${wanted}:latest` ||
-    (/^[0-9a-f]{4,64}$/.test(hex) && c.image.slice(7).startsWith(hex))
-  )
+function isAncestor(m: ApiModules, c: ContainerView, wanted: string): boolean {
+  const [id] = m.engine.images.lineageOf(wanted)
+  return id !== undefined && (c.image === id || m.engine.images.lineageOf(c.image).includes(id))
 }
 
 /** "80", "80/udp", "8000-8010/tcp". */

@@ -99,11 +99,11 @@ export async function loadImages(store: ImageStore, tar: Readable, o: LoadOption
   }
 }
 
-function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): string[] {
+async function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): Promise<string[]> {
   const shown = names.length > 0 ? names.map(familiarString) : [id]
   for (const s of shown)
     o.onProgress?.({ stream: names.length > 0 ? `Loaded image: ${s}\n` : `Loaded image ID: ${s}\n` })
-  store.emit('load', id, id)
+  await store.emit('load', id, id)
   return shown
 }
 

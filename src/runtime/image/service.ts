@@ -79,8 +79,14 @@ class Service implements LocalImageService {
     return this.store.image(this.store.need(referenceOrId).record.id)
   }
 
-  idOf(reference: string): Digest | null {
-    return this.store.find(reference)?.record.id ?? null
+  lineageOf(reference: string): readonly Digest[] {
+    const ids: Digest[] = []
+    let record = this.store.find(reference)?.record
+    while (record && !ids.includes(record.id)) {
+      ids.push(record.id)
+      record = record.parent ? this.store.db.images.get(record.parent) : undefined
+    }
+    return ids
   }
 
   async tag(source: string, target: string): Promise<void> {
@@ -93,7 +99,7 @@ class Service implements LocalImageService {
         this.store.nameImage(ref, record.id, reference?.manifest ?? null),
         { put: 'image', record: { ...record, lastTaggedMs: this.store.modules.clock.now() } },
       ])
-      this.store.emit('tag', record.id, familiarString(ref))
+      await this.store.emit('tag', record.id, familiarString(ref))
     })
   }
 
