@@ -18,7 +18,9 @@ export async function configureContainer(ctx: EngineContext, container: Containe
   await container.locked(async () => {
     const { record, id } = container
     if (record.status !== 'created' && record.status !== 'exited') return
-    const host = withDefaults(given, ctx.options, ctx.facts.cgroupVersion)
+    // dockerd fills these in at such a start, and clients look for it.
+    const dns = { Dns: given.Dns ?? [], DnsOptions: given.DnsOptions ?? [], DnsSearch: given.DnsSearch ?? [] }
+    const host = withDefaults({ ...given, ...dns }, ctx.options, ctx.facts.cgroupVersion)
     checkConfig(record.config, host, ctx.options, {})
     parseSecurity(host)
     const endpoints =

@@ -14,9 +14,9 @@ const ZERO = {
   ConsoleSize: [0, 0],
   CapAdd: null,
   CapDrop: null,
-  Dns: [],
-  DnsOptions: [],
-  DnsSearch: [],
+  Dns: null,
+  DnsOptions: null,
+  DnsSearch: null,
   ExtraHosts: null,
   GroupAdd: null,
   Cgroup: '',
@@ -64,9 +64,7 @@ export function hostConfigJson(c: ContainerView): Record<string, unknown> {
   const host: HostConfig = c.hostConfig
   return {
     ...ZERO,
-    ...Object.fromEntries(
-      Object.entries(host).filter(([field, v]) => v !== undefined && (v !== null || !(field in ZERO))),
-    ),
+    ...Object.fromEntries(Object.entries(host).filter(([, v]) => v !== undefined)),
     ...(host.Links?.length ? { Links: shownLinks(c.name, host.Links) } : {}),
   }
 }
