@@ -358,6 +358,15 @@ int64_t cgroup_oom_kills(const struct cgroup *cg) {
   return p ? strtoll(p + 9, NULL, 10) : -1;
 }
 
+bool cgroup_oom_waits(const struct cgroup *cg) {
+  const struct cgroup_tree *t = cgroup_tree_of(cg, "memory");
+  if (!t || t->v2) return false;
+  autofree char *file = xasprintf("%s/memory.oom_control", t->dir);
+  autobuf b = {0};
+  if (read_file_at(AT_FDCWD, file, &b, 4096) < 0) return false;
+  return strstr(b.p, "oom_kill_disable 1") && strstr(b.p, "under_oom 1");
+}
+
 int cgroup_oom_watch(const struct cgroup *cg) {
   const struct cgroup_tree *t = cgroup_tree_of(cg, "memory");
   if (!t) return -1;

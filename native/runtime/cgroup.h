@@ -42,6 +42,7 @@ bool cgroup_frozen(const struct cgroup *cg);
 int cgroup_signal(const struct cgroup *cg, int sig, pid_t except);  // number of processes signalled
 int cgroup_pids(const struct cgroup *cg, pid_t **out);              // all, also of groups below; number
 int64_t cgroup_oom_kills(const struct cgroup *cg);                  // -1: unknown
+bool cgroup_oom_waits(const struct cgroup *cg);                     // v1 without the killer: processes stand still for want of memory
 int cgroup_oom_watch(const struct cgroup *cg);                      // eventfd (v1) or inotify (v2) that becomes readable; -1
 int cgroup_remove(const struct cgroup *cg, struct err *e);          // kills what is left in it
 

@@ -98,7 +98,8 @@ static void on_oom(struct source *s, uint32_t ev) {
   char b[4096];
   while (RETRY(read(s->fd, b, sizeof b)) > 0) {
   }
-  tell_oom();
+  if (cgroup_oom_waits(&shim.c.cg)) clients_event("{\"event\":\"oom\"}", NULL);
+  else tell_oom();
 }
 
 static int set_up_loop(struct err *e) {

@@ -19,7 +19,8 @@ const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v)
 export function object<T extends object>(body: unknown, shape: Shape, what: string): T {
   if (body instanceof NotJson)
     throw invalid('badContentType', `Content-Type specified (${body.contentType}) must be 'application/json'`)
-  if (body === undefined || body === null) throw invalid('bodyMissing', `${what}: a JSON body is needed`)
+  if (body === undefined || body === null)
+    throw invalid('bodyMissing', `${what}: invalid JSON: got EOF while reading request body`)
   if (typeof body !== 'object' || Array.isArray(body))
     throw invalid('badBody', `${what}: the body must be a JSON object, not ${typeName(body)}`)
   check(body as Record<string, unknown>, shape, what)
@@ -191,6 +192,9 @@ export const CONTAINER_BODY: Shape = {
 
 /** With the places where clients of before API 1.18 wrote what belongs to the host. */
 export const CREATE_BODY: Shape = { Cpuset: 'string', ...HOST_CONFIG, ...CONTAINER_BODY }
+
+/** What clients of before API 1.24 may give with a start. */
+export const START_BODY: Shape = { ...HOST_CONFIG, HostConfig: HOST_CONFIG }
 
 export const EXEC_BODY: Shape = {
   AttachStdin: 'boolean',

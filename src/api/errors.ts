@@ -25,6 +25,8 @@ export function httpStatus(caught: unknown): number {
   if (isOutOfSequence(caught)) return 500
   if (caught instanceof ShoalError) return STATUS[caught.kind]
   const status = (caught as { statusCode?: unknown })?.statusCode
+  // A media type that cannot be read is any bad request to dockerd's clients.
+  if (status === 415) return 400
   return typeof status === 'number' && status >= 400 ? status : 500
 }
 

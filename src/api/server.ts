@@ -8,6 +8,7 @@ import { guardRoutes } from './authorization.js'
 import { NotJson } from './body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
 import { errorBody, explainFull, httpStatus } from './errors.js'
+import { goJsonError } from './json-error.js'
 import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
@@ -29,12 +30,14 @@ declare module 'fastify' {
 /** What the connection handler adds to a request that asked for an upgrade: Node hands body and rest over in `head`. */
 interface UpgradedMessage extends IncomingMessage {
   upgradeBody?: Buffer
-  upgradeRest?: Buffer
+  isUpgraded?: boolean
 }
 
 const JSON_TYPE = 'application/json'
 const MAX_JSON_BYTES = 16 * 1024 * 1024
 const VERSION_PREFIX = /^\/v(\d+\.\d+)(?=\/|$)/
+/** A container named by a link, "parent/alias", before a verb. */
+const LINK_NAME = /^(\/containers\/[^/?]+)\/([^/?]+)(?=\/(?!ws\b)[a-z]+(?:\?|$))/
 
 /** One route table; any number of listeners (unix sockets, TCP, TLS) in front of it. */
 export interface Api {
@@ -58,7 +61,8 @@ export async function createApi(modules: ApiModules): Promise<Api> {
     routerOptions: { maxParamLength: 4096, ignoreTrailingSlash: false },
     rewriteUrl: (req) => {
       const m = VERSION_PREFIX.exec(req.url ?? '/')
-      return m ? req.url!.slice(m[0].length) || '/' : (req.url ?? '/')
+      const path = m ? req.url!.slice(m[0].length) || '/' : (req.url ?? '/')
+      return path.replace(LINK_NAME, '$1%2F$2')
     },
     serverFactory: (h) => {
       handler = h as typeof handler
@@ -249,7 +253,7 @@ async function readJson(request: FastifyRequest, payload: Readable): Promise<unk
   try {
     return JSON.parse(body.toString('utf8'))
   } catch (e) {
-    throw invalid('badJson', `request body is not valid JSON: ${(e as Error).message}`)
+    throw invalid('badJson', `invalid JSON: ${goJsonError(body.toString('utf8'), (e as Error).message)}`)
   }
 }
 
@@ -276,5 +280,7 @@ async function collectBody(req: UpgradedMessage, socket: Duplex, head: Buffer): 
     have = Buffer.concat([have, more])
   }
   req.upgradeBody = have.subarray(0, length)
-  req.upgradeRest = have.subarray(length)
+  req.isUpgraded = true
+  // At once: a socket with nothing to read ends as soon as the client has closed its half, and takes nothing back then.
+  if (have.length > length) socket.unshift(have.subarray(length))
 }

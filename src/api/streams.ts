@@ -102,13 +102,12 @@ export function bodyOf(request: FastifyRequest): Readable {
  */
 export function hijack(request: FastifyRequest, reply: FastifyReply, contentType: string): Duplex {
   reply.hijack()
-  const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
+  const raw = request.raw as typeof request.raw & { isUpgraded?: boolean }
   const socket = raw.socket
-  const upgraded = raw.upgradeRest !== undefined
   reply.raw.detachSocket(socket)
   socket.setNoDelay(true)
   // Node hands the socket over in an upgrade only. Else its parser would take what comes now for the next request.
-  if (!upgraded) {
+  if (!raw.isUpgraded) {
     for (const event of ['data', 'end', 'drain', 'error']) socket.removeAllListeners(event)
     // A listener makes the parser let go of the socket's handle; it is to do so before the pause.
     const none = (): void => {}
@@ -120,11 +119,11 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
     .map(([k, v]) => `${k}: ${String(v)}\r\n`)
     .join('')
   socket.write(
-    upgraded
+    // Without "Connection: Upgrade" it is none for Node; dockerd looks at "Upgrade" alone.
+    raw.headers.upgrade !== undefined
       ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${extra}\r\n`
       : `HTTP/1.1 200 OK\r\nContent-Type: ${contentType}\r\n${extra}\r\n`,
   )
-  if (upgraded && raw.upgradeRest!.length > 0) socket.unshift(raw.upgradeRest!)
   // Nobody reads yet: what the client types until `pump` waits in the socket.
   socket.pause()
   return socket
@@ -133,8 +132,8 @@ export function hijack(request: FastifyRequest, reply: FastifyReply, contentType
 /** Takes the connection over as a websocket. Throws invalid `badWebSocket` when the client asked for something else. */
 export function acceptWebSocket(request: FastifyRequest, reply: FastifyReply): Duplex {
   const { headers } = request.raw
-  const raw = request.raw as typeof request.raw & { upgradeRest?: Buffer }
-  if (raw.upgradeRest === undefined || headers.upgrade?.toLowerCase() !== 'websocket')
+  const raw = request.raw as typeof request.raw & { isUpgraded?: boolean }
+  if (!raw.isUpgraded || headers.upgrade?.toLowerCase() !== 'websocket')
     throw invalid('badWebSocket', 'this is a websocket: ask for it with "Connection: Upgrade" and "Upgrade: websocket"')
   if (headers['sec-websocket-version'] !== '13')
     throw invalid(
@@ -150,7 +149,6 @@ export function acceptWebSocket(request: FastifyRequest, reply: FastifyReply): D
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n${protocol ? `Sec-WebSocket-Protocol: ${protocol}\r\n` : ''}\r\n`,
   )
-  if (raw.upgradeRest.length > 0) socket.unshift(raw.upgradeRest)
   return new WebSocketStream(socket, atLeast(request.apiVersion, '1.28'))
 }
 
@@ -187,7 +185,9 @@ export async function pump(
         stdin.once('drain', () => socket.resume())
       }
     })
-    socket.on('end', () => stdin.end())
+    // A client that had nothing to say may have closed its half already: a paused socket ends all the same.
+    if (socket.readableEnded) stdin.end()
+    else socket.on('end', () => stdin.end())
     socket.resume()
   } else {
     socket.resume()

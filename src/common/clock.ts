@@ -64,3 +64,15 @@ export const millisOf = (seconds: number, nanos: number): number => seconds * 10
 
 /** The digits behind a decimal point (".25", "" for none) as nanoseconds; what is finer is cut off. */
 export const nanosOf = (fraction: string): number => Number(fraction.slice(1, 10).padEnd(9, '0'))
+
+/** Nanoseconds as Go prints a duration. */
+export function goDuration(ns: number): string {
+  if (ns === 0) return '0s'
+  if (ns < 1e3) return `${ns}ns`
+  if (ns < 1e6) return `${ns / 1e3}µs`
+  if (ns < 1e9) return `${ns / 1e6}ms`
+  const s = ns / 1e9
+  const h = Math.floor(s / 3600)
+  const m = Math.floor((s % 3600) / 60)
+  return `${h > 0 ? `${h}h` : ''}${h > 0 || m > 0 ? `${m}m` : ''}${Number((s % 60).toFixed(9))}s`
+}

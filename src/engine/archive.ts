@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { lstat, readlink, stat } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -7,7 +8,8 @@ import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import type { PathStat } from './contract.js'
-import { resolveInRoot } from './in-root.js'
+import { resolveInRoot, resolveLinks } from './in-root.js'
+import type { MountRecord } from './record.js'
 
 /** Go's os.FileMode bits, which docker's clients expect. */
 const GO_MODE = {
@@ -38,6 +40,9 @@ export function goFileMode(mode: number): number {
   return go
 }
 
+/** Bound over the tree from the container's directory, once it has been started. */
+const NETWORK_FILES = new Set(['/etc/hosts', '/etc/hostname', '/etc/resolv.conf'])
+
 /** A place inside a container's tree as this host reaches it. */
 interface Place {
   /** The tree that `path` must stay in. */
@@ -45,6 +50,8 @@ interface Place {
   readonly path: string
   /** False: a read-only root or mount covers it. */
   readonly isWritable: boolean
+  /** In a volume or a bind. */
+  readonly isMounted: boolean
 }
 
 /**
@@ -58,29 +65,55 @@ async function withPlace<T>(
   followLast: boolean,
   fn: (place: Place) => Promise<T>,
 ): Promise<T> {
-  const { record } = container
-  const within = async (root: string, isLive: boolean): Promise<T> => {
-    const resolved = await resolveInRoot(root, path, followLast)
-    const inside = posix.join('/', relative(root, resolved))
-    const mount = record.mounts
+  const mountAt = (inside: string): MountRecord | undefined =>
+    container.record.mounts
       .filter((m) => inside === m.destination || inside.startsWith(`${m.destination}/`))
       .sort((a, b) => b.destination.length - a.destination.length)[0]
-    const isWritable = mount ? mount.rw : record.hostConfig.ReadonlyRootfs !== true
-    if (isLive || !mount || mount.type === 'tmpfs') return fn({ root, path: resolved, isWritable })
-    const below = inside.slice(mount.destination.length)
-    const user = `${container.id}:copy ${newHexId()}` // the container may start meanwhile and hold it too
-    const source = mount.type === 'volume' ? await ctx.volumes.mount(mount.name, user) : mount.source
-    try {
-      if (!(await stat(source)).isDirectory()) return await fn({ root: source, path: source, isWritable })
-      return await fn({ root: source, path: await resolveInRoot(source, below, followLast), isWritable })
-    } finally {
-      if (mount.type === 'volume') await ctx.volumes.unmount(mount.name, user)
-    }
+  const isWritable = (inside: string): boolean =>
+    mountAt(inside)?.rw ?? container.record.hostConfig.ReadonlyRootfs !== true
+  if (container.live) {
+    const root = `/proc/${container.live.pid}/root`
+    const resolved = await resolveInRoot(root, path, followLast)
+    const inside = posix.join('/', relative(root, resolved))
+    return fn({ root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined })
   }
-  const { live } = container
-  return live
-    ? within(`/proc/${live.pid}/root`, true)
-    : ctx.snapshots.withMounted(container.id, (root) => within(root, false))
+  return ctx.snapshots.withMounted(container.id, (root) =>
+    withSources(ctx, container, async (sources) => {
+      const placeOf = (inside: string): { readonly root: string; readonly path: string } => {
+        const mount = mountAt(inside)
+        const source = sources.get(mount?.destination ?? '')
+        if (mount && source !== undefined)
+          return { root: source, path: join(source, inside.slice(mount.destination.length)) }
+        const own = join(container.dir, basename(inside))
+        if (!mount && NETWORK_FILES.has(inside) && existsSync(own)) return { root: container.dir, path: own }
+        return { root, path: join(root, inside) }
+      }
+      const inside = await resolveLinks(path, (p) => placeOf(p).path, followLast)
+      return fn({ ...placeOf(inside), isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined })
+    }),
+  )
+}
+
+/** Where the volumes and binds of a container that does not run lie on this host, by their places in it. */
+async function withSources<T>(
+  ctx: EngineContext,
+  container: Container,
+  fn: (sources: ReadonlyMap<string, string>) => Promise<T>,
+): Promise<T> {
+  const user = `${container.id}:copy ${newHexId()}` // the container may start meanwhile and hold them too
+  const sources = new Map<string, string>()
+  const held: string[] = []
+  try {
+    for (const m of container.record.mounts) {
+      if (m.type === 'bind') sources.set(m.destination, m.source)
+      if (m.type !== 'volume') continue
+      sources.set(m.destination, join(await ctx.volumes.mount(m.name, user), m.subpath))
+      held.push(m.name)
+    }
+    return await fn(sources)
+  } finally {
+    for (const name of held) await ctx.volumes.unmount(name, user)
+  }
 }
 
 const missing = (container: Container, path: string, cause: unknown): Error =>
@@ -192,7 +225,7 @@ export async function putArchive(
     if (!place.isWritable)
       throw forbidden(
         'readOnly',
-        `cannot write to ${path}: the container's root or the volume there is marked read-only`,
+        `${place.isMounted ? 'mounted volume' : 'container rootfs'} is marked read-only: cannot write to ${path}`,
         { path },
       )
     await layerTool(ctx)

@@ -10,6 +10,8 @@ import { DetachFilter, parseDetachKeys } from './detach-keys.js'
 export function makeAttachment(options: {
   readonly tty: boolean
   readonly wantsStdin: boolean
+  /** The end of the client's input is the end of the process's. */
+  readonly closesStdin: boolean
   readonly detachKeys: string
   readonly streams: Promise<AttachedStreams | null>
   readonly before?: AsyncIterable<OutputChunk>
@@ -61,14 +63,21 @@ export function makeAttachment(options: {
 
   return {
     tty: options.tty,
-    stdin: options.wantsStdin ? stdinOf(streams, options.tty ? new DetachFilter(keys) : null, detach) : null,
+    stdin: options.wantsStdin
+      ? stdinOf(streams, options.tty ? new DetachFilter(keys) : null, detach, options.closesStdin)
+      : null,
     output: output(),
     detached,
     close,
   }
 }
 
-function stdinOf(streams: Promise<AttachedStreams | null>, filter: DetachFilter | null, detach: () => void): Writable {
+function stdinOf(
+  streams: Promise<AttachedStreams | null>,
+  filter: DetachFilter | null,
+  detach: () => void,
+  closes: boolean,
+): Writable {
   return new Writable({
     highWaterMark: 64 * 1024,
     write(data: Buffer, _encoding, done) {
@@ -86,7 +95,7 @@ function stdinOf(streams: Promise<AttachedStreams | null>, filter: DetachFilter 
     },
     final(done) {
       streams.then((live) => {
-        live?.stdin?.end()
+        if (closes) live?.stdin?.end()
         done()
       }, done)
     },

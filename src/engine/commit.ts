@@ -5,6 +5,7 @@ import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import type { ContainerService } from './contract.js'
 import { hasEnded } from './exec.js'
+import { mergeConfig } from './merge-config.js'
 import type { ContainerConfig } from './types.js'
 
 /** A new image from a container's writable layer; a running one stands still meanwhile, if `pause`. */
@@ -15,8 +16,8 @@ export async function commitContainer(
 ): Promise<Digest> {
   return container.locked(async () => {
     const { record, live } = container
-    const own = { ...record.config, ...options.config, Labels: { ...record.config.Labels, ...options.config?.Labels } }
-    const config = applyChanges(imageConfig(own), options.changes)
+    const own = imageConfig(record.config)
+    const config = applyChanges(options.config ? imageConfig(mergeConfig(options.config, own)) : own, options.changes)
     const pauses = options.pause && live !== null && record.status === 'running'
     if (pauses) await unlessGone(live.pause())
     try {

@@ -174,6 +174,8 @@ export interface ContainerService {
   ): Promise<{ readonly id: string; readonly warnings: readonly string[] }>
   /** notModified when it runs already. Exec failures: invalid with fields {exitCode: 126 | 127} and docker's wording. */
   start(reference: string): Promise<void>
+  /** Replaces the host configuration of one that does not run; nothing where it runs. */
+  configure(reference: string, host: HostConfig): Promise<void>
   /** notModified when it is stopped already. `timeoutSeconds` −1: wait for ever; absent: the container's own or 10. */
   stop(reference: string, options?: { readonly signal?: string; readonly timeoutSeconds?: number }): Promise<void>
   restart(reference: string, options?: { readonly signal?: string; readonly timeoutSeconds?: number }): Promise<void>

@@ -14,7 +14,7 @@ import type { ContainerRecord } from './record.js'
 import { parseSecurity } from './security.js'
 import type { ContainerConfig, CreateContainerBody, HostConfig } from './types.js'
 import { UndoList } from './undo.js'
-import { checkConfig, checkName, withDefaults } from './validate.js'
+import { checkConfig, checkName, HOST_NETWORK_AND_LINKS, withDefaults } from './validate.js'
 import { populateVolumes, resolveMounts } from './volumes.js'
 
 export const containerDir = (dataRoot: string, id: string): string => join(dataRoot, 'containers', id)
@@ -32,7 +32,10 @@ export async function createContainer(
   const reference = userConfig.Image ?? ''
   if (Object.keys(userConfig).length === 0)
     throw invalid('noConfig', 'Config cannot be empty in order to create a container')
-  if (reference === '') throw invalid('noImage', 'no image specified: create a container needs the name or id of one')
+  if (reference === '') {
+    if (commandOf(userConfig).length === 0) throw invalid('noCommand', 'No command specified')
+    throw invalid('noImage', 'no image specified: create a container needs the name or id of one')
+  }
   const name = options.name === '' ? null : checkName(options.name)
   const image = await ctx.images.get(reference)
   checkPlatform(reference, image.config, options.platform)
@@ -141,7 +144,7 @@ function nameHost(config: ContainerConfig, host: HostConfig, id: string): void {
 }
 
 /** Of containers whose namespaces are to be joined the ids are kept, since names may change. */
-function checkJoined(ctx: EngineContext, host: HostConfig): void {
+export function checkJoined(ctx: EngineContext, host: HostConfig): void {
   for (const field of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const mode = host[field] ?? ''
     if (!mode.startsWith('container:')) continue
@@ -150,8 +153,11 @@ function checkJoined(ctx: EngineContext, host: HostConfig): void {
     if (field === 'NetworkMode' && !ctx.registry.has(reference)) continue
     host[field] = `container:${named(() => ctx.registry.find(reference)).id}`
   }
-  for (const link of host.Links ?? [])
-    named(() => ctx.registry.find(link.split(':')[0]!), `could not get container for ${link.split(':')[0]}: `)
+  for (const link of host.Links ?? []) {
+    const [reference = ''] = link.split(':')
+    const other = named(() => ctx.registry.find(reference), `could not get container for ${reference}: `)
+    if (other.record.networkMode === 'host') throw invalid('linkToHost', HOST_NETWORK_AND_LINKS, { link })
+  }
 }
 
 /** A missing container is a wrong parameter here: on "not found" the docker command would pull the image. */
@@ -164,7 +170,7 @@ function named<T>(find: () => T, prefix = ''): T {
   }
 }
 
-function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMount[] {
+export function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMount[] {
   return (host.VolumesFrom ?? []).flatMap((text) => {
     const { container, rw } = parseVolumesFrom(text)
     return named(() => ctx.registry.find(container))

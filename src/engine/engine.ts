@@ -84,12 +84,12 @@ export function assembleEngine(options: EngineOptions, modules: EngineModules, p
         prepareRootDir(options.execRoot),
       ])
       const records = await ctx.store.open()
-      offImages = modules.images.onEvent(({ action, id, name }) =>
+      offImages = modules.images.onEvent(({ action, id, name, labels }) =>
         hub.publish({
           type: 'image',
           action,
           actorId: action === 'pull' || action === 'push' ? name : id,
-          attributes: { name },
+          attributes: { ...labels, name },
           scope: 'local',
         }),
       )

@@ -38,7 +38,8 @@ export class EventHub implements EventService {
   }): AsyncGenerator<EngineEvent> {
     const { sinceMs, untilMs, signal } = options
     const queue = new BoundedQueue<EngineEvent>(READER_LIMIT)
-    const past = sinceMs === null ? [] : this.#kept.filter((e) => e.timeMs >= sinceMs)
+    // An end alone asks for the past as well, as with dockerd.
+    const past = sinceMs === null && untilMs === null ? [] : this.#kept.filter((e) => e.timeMs >= (sinceMs ?? 0))
     const off = this.#bell.on((event) => queue.push(event))
     const end = (): void => queue.close()
     signal.addEventListener('abort', end, { once: true })

@@ -6,8 +6,8 @@ import { linkEnvironment } from './links.js'
 import { hostnameOf } from './network.js'
 import { parseSecurity } from './security.js'
 import { effectiveCapabilities } from './spec/capabilities.js'
-import { processEnvironment } from './spec/environment.js'
-import { execEnvironment, processDocument, rlimits } from './spec/index.js'
+import { mergeEnvironment, processEnvironment } from './spec/environment.js'
+import { processDocument, rlimits } from './spec/index.js'
 
 /** The OCI process object of a command run in a live container: the container's settings under the command's own. */
 export async function execProcess(
@@ -19,7 +19,7 @@ export async function execProcess(
   const user = await containerUser(ctx, container, exec.user || config.User || '')
   const containerEnv = processEnvironment({
     hostname: hostnameOf(container.id, config),
-    tty: config.Tty === true,
+    tty: exec.tty,
     links: linkEnvironment(ctx, container),
     env: config.Env ?? [],
     home: user.home,
@@ -28,7 +28,7 @@ export async function execProcess(
     tty: exec.tty,
     user,
     args: exec.cmd,
-    env: execEnvironment(containerEnv, exec.env, exec.tty),
+    env: mergeEnvironment(containerEnv, exec.env),
     cwd: exec.workingDir || config.WorkingDir || '/',
     capabilities: effectiveCapabilities({
       add: hostConfig.CapAdd ?? [],

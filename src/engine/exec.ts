@@ -122,6 +122,7 @@ export class Execs {
         makeAttachment({
           tty: config.tty,
           wantsStdin: config.attachStdin,
+          closesStdin: true,
           detachKeys: attach?.detachKeys || config.detachKeys,
           streams,
           onDetach: () => containerEvent(this.ctx, container, 'exec_detach', { execID: exec.id }),
@@ -171,7 +172,7 @@ export class Execs {
 
   /** Execs of a container that goes. */
   #forget(container: Container): void {
-    for (const id of container.execs.keys()) this.#byId.delete(id)
+    for (const [id, exec] of this.#byId) if (exec.container === container) this.#byId.delete(id)
     container.execs.clear()
   }
 }

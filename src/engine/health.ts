@@ -1,4 +1,4 @@
-import { newHexId, ShoalError, type Timer } from '../common/index.js'
+import { goDuration, newHexId, ShoalError, type Timer } from '../common/index.js'
 import type { LiveContainer } from '../runtime/index.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
@@ -122,7 +122,7 @@ export class HealthMonitor {
     timer.cancel()
     await reading
     containerEvent(ctx, container, 'exec_die', { execID: execId, exitCode: String(exitCode) })
-    if (isLate) return { exitCode: -1, output: `Health check exceeded timeout (${plan.timeoutMs / 1000}s)` }
+    if (isLate) return { exitCode: -1, output: `Health check exceeded timeout (${goDuration(plan.timeoutMs * 1e6)})` }
     const output = Buffer.concat(kept).subarray(0, MAX_OUTPUT_BYTES).toString('utf8')
     return { exitCode, output: bytes > MAX_OUTPUT_BYTES ? `${output}...` : output }
   }

@@ -11,7 +11,15 @@ const MAX_LINKS = 40
  *
  * @throws invalid `tooManyLinks`, `nameTooLong`.
  */
-export async function resolveInRoot(root: string, path: string, followLast = true): Promise<string> {
+export const resolveInRoot = async (root: string, path: string, followLast = true): Promise<string> =>
+  join(root, await resolveLinks(path, (inside) => join(root, inside), followLast))
+
+/** The same where a tree is put together from several places: `placeOf` tells where an absolute path without links lies. */
+export async function resolveLinks(
+  path: string,
+  placeOf: (inside: string) => string,
+  followLast: boolean,
+): Promise<string> {
   const todo = posix.normalize(`/${path}`).split('/').filter(Boolean)
   let at: string[] = []
   let links = 0
@@ -22,7 +30,7 @@ export async function resolveInRoot(root: string, path: string, followLast = tru
       continue
     }
     if (name === '.') continue
-    const here = join(root, ...at, name)
+    const here = placeOf(posix.join('/', ...at, name))
     let target: string | null = null
     if (todo.length > 0 || followLast)
       try {
@@ -41,5 +49,5 @@ export async function resolveInRoot(root: string, path: string, followLast = tru
     if (target.startsWith('/')) at = []
     todo.unshift(...target.split('/').filter(Boolean))
   }
-  return join(root, ...at)
+  return posix.join('/', ...at)
 }

@@ -42,9 +42,13 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
         'linkNotRunning',
         `Cannot link to a non running container: /${other?.name ?? reference} AS /${container.name}/${alias}`,
       )
-    return [...new Set([alias, shortId(other.id), other.name])].map((name) => `${name}:${address}`)
+    const hostname = other.record.config.Hostname || shortId(other.id)
+    return [...new Set([alias, hostname, other.name])].map((name) => `${name}:${address}`)
   })
 }
+
+/** "/name:/container/alias", as inspect shows it, and "name:/alias" are "name:alias". */
+export const plainLink = (link: string): string => link.replace(/^\//, '').replace(/:.*\//, ':')
 
 export function aliasOf(link: string): string {
   const [reference = '', alias = reference] = link.split(':')

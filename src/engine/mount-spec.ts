@@ -11,6 +11,7 @@ export interface WantedMount {
   readonly rw: boolean
   /** As written, for inspect. */
   readonly mode: string
+  /** Of a bind; "" leaves it to the engine. */
   readonly propagation: string
   readonly recursive: boolean
   /** Copy the image's content into a new volume. */
@@ -33,7 +34,7 @@ const plain = (type: WantedMount['type'], source: string, destination: string): 
   destination,
   rw: true,
   mode: '',
-  propagation: type === 'bind' ? 'rprivate' : '',
+  propagation: '',
   recursive: true,
   copy: type === 'volume',
   createSource: false,
@@ -108,8 +109,8 @@ export function fromMountSpec(spec: MountSpec): WantedMount {
       if (spec.TmpfsOptions) bad('field TmpfsOptions must not be specified')
       if (!spec.Source) bad('field Source must not be empty')
       if (!spec.Source!.startsWith('/')) bad(`invalid mount path: '${spec.Source}' mount path must be absolute`)
-      const propagation = spec.BindOptions?.Propagation || 'rprivate'
-      if (!PROPAGATIONS.includes(propagation)) bad(`invalid propagation mode: ${propagation}`)
+      const propagation = spec.BindOptions?.Propagation ?? ''
+      if (propagation && !PROPAGATIONS.includes(propagation)) bad(`invalid propagation mode: ${propagation}`)
       return {
         ...plain('bind', posix.normalize(spec.Source!), destination),
         rw: !spec.ReadOnly,

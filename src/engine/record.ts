@@ -32,10 +32,10 @@ export interface ContainerRecord {
   readonly args: readonly string[]
   readonly config: ContainerConfig
   hostConfig: HostConfig
-  readonly mounts: readonly MountRecord[]
+  mounts: readonly MountRecord[]
   /** By network name, as wanted. */
   endpoints: Record<string, EndpointSettings>
-  readonly networkMode: string
+  networkMode: string
   /** `running` and `paused` are what was last known: the shim's own record decides after a restart of the daemon. */
   status: ContainerStatus
   pid: number

@@ -1,5 +1,6 @@
 import { conflict, invalid, isKind, notFound } from '../common/index.js'
 import type { Container } from './container.js'
+import { aliasOf } from './links.js'
 
 /** All containers by id and name. Names are reserved before the record is on disk, so that two creations cannot share one. */
 export class Registry {
@@ -43,7 +44,7 @@ export class Registry {
   find(reference: string): Container {
     if (reference === '') throw invalid('noName', 'invalid name or ID supplied: ""')
     const name = reference.startsWith('/') ? reference.slice(1) : reference
-    const exact = this.#byId.get(reference) ?? this.#byId.get(this.#names.get(name) ?? '')
+    const exact = this.#byId.get(reference) ?? this.#named(name)
     if (exact) return exact
     if (/^[0-9a-f]+$/.test(reference)) {
       const matches = [...this.#byId.keys()].filter((id) => id.startsWith(reference))
@@ -52,6 +53,16 @@ export class Registry {
         throw notFound('ambiguousReference', `multiple IDs found with provided prefix: ${reference}`, { reference })
     }
     throw notFound('noSuchContainer', `No such container: ${reference}`, { reference })
+  }
+
+  /** A name is a container's own, or "parent/alias" by a link of another. */
+  #named(name: string): Container | undefined {
+    const own = this.#byId.get(this.#names.get(name) ?? '')
+    const [parent = '', alias] = name.split('/')
+    if (own || alias === undefined) return own
+    const links = this.#named(parent)?.record.hostConfig.Links ?? []
+    const link = links.find((l) => aliasOf(l) === alias)
+    return link === undefined ? undefined : this.find(link.split(':')[0]!)
   }
 
   has(reference: string): boolean {

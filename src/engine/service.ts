@@ -4,6 +4,7 @@ import type { Digest } from '../runtime/index.js'
 import { changesOf, exportTree, getArchive, putArchive, sizeOf, statPath } from './archive.js'
 import { makeAttachment } from './attachment.js'
 import { commitContainer } from './commit.js'
+import { configureContainer } from './configure.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
@@ -61,6 +62,10 @@ export class Containers implements ContainerService {
 
   async start(reference: string): Promise<void> {
     await startContainer(this.ctx, this.#find(reference))
+  }
+
+  async configure(reference: string, host: HostConfig): Promise<void> {
+    await configureContainer(this.ctx, this.#find(reference), host)
   }
 
   async stop(
@@ -205,6 +210,7 @@ export class Containers implements ContainerService {
     return makeAttachment({
       tty,
       wantsStdin,
+      closesStdin: config.StdinOnce === true,
       detachKeys: options.detachKeys,
       streams,
       ...(options.logs && container.hasReadableLog

@@ -27,7 +27,6 @@ const RESOURCE_FIELDS = [
   'Memory',
   'MemoryReservation',
   'MemorySwap',
-  'PidsLimit',
 ] as const satisfies readonly (keyof HostConfig)[]
 
 /** Limits of a live container at once, and of a stopped one at its next start; the restart policy in either case. */
@@ -50,6 +49,7 @@ export async function updateContainer(
       if (Array.isArray(value) && value.length === 0) continue
       wanted[field] = value
     }
+    if (changes.PidsLimit != null) wanted.PidsLimit = Math.max(0, changes.PidsLimit)
     const merged: HostConfig = { ...record.hostConfig, ...wanted }
     if (wanted.NanoCpus && (record.hostConfig.CpuQuota || record.hostConfig.CpuPeriod))
       throw invalid(
@@ -86,7 +86,7 @@ export async function updateContainer(
     if (container.live && Object.keys(wanted).length > 0)
       await whileRunning(
         container,
-        container.live.update(limits({ ...wanted, ...swapWith(wanted, merged) }, deviceNumber)),
+        container.live.update(limits({ ...wanted, ...swapWith(wanted, merged), ...pidsOf(wanted) }, deviceNumber)),
       )
     record.hostConfig = merged
     await ctx.store.put(record)
@@ -94,6 +94,9 @@ export async function updateContainer(
     return { warnings }
   })
 }
+
+/** A limit that is taken away must be written too: -1 is how the runtime is told so. */
+const pidsOf = (wanted: HostConfig): HostConfig => (wanted.PidsLimit === 0 ? { PidsLimit: -1 } : {})
 
 /** The kernel of cgroup v1 refuses a memory limit above the sum: both are always written together. */
 const swapWith = (wanted: Record<string, unknown>, merged: HostConfig): HostConfig =>

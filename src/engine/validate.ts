@@ -4,6 +4,7 @@ import { cpus } from 'node:os'
 import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
 import { deviceNumber } from './host.js'
+import { plainLink } from './links.js'
 import { checkLogDriver } from './logs/drivers.js'
 import { parsePortKey, publications } from './ports.js'
 import { parseSignal } from './signals.js'
@@ -31,6 +32,9 @@ export function checkName(name: string): string {
 const goLists = (lists: unknown): string =>
   `[${(Array.isArray(lists) ? lists : []).map((l) => `[${Array.isArray(l) ? l.join(' ') : l}]`).join(' ')}]`
 const RESTART_POLICIES = ['', 'no', 'always', 'unless-stopped', 'on-failure']
+
+export const HOST_NETWORK_AND_LINKS =
+  "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
 
 /** CPUs of the host; they do not change while it runs. */
 const CPUS = cpus().length
@@ -95,8 +99,6 @@ export function checkResources(host: HostConfig): string[] {
         refuse(`${field}: Path must be the absolute path of a device, not ${JSON.stringify(Path) ?? 'missing'}`)
       deviceNumber(Path)
     }
-  if (host.PidsLimit != null && host.PidsLimit < -1)
-    refuse(`Invalid value: ${host.PidsLimit}, pids limit is -1 or more`)
   if (host.OomKillDisable && !host.Memory)
     warnings.push(
       'OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.',
@@ -199,9 +201,10 @@ export function checkConfig(
     refuse(`Unknown runtime specified ${runtime}`)
   for (const [target] of Object.entries(host.Tmpfs ?? {}))
     if (!target.startsWith('/')) refuse(`invalid mount path: '${target}' mount path must be absolute`)
-  if (host.Links?.length && (host.NetworkMode === 'host' || host.NetworkMode?.startsWith('container:')))
+  if (host.Links?.length && host.NetworkMode === 'host') refuse(HOST_NETWORK_AND_LINKS)
+  if (host.Links?.length && host.NetworkMode?.startsWith('container:'))
     refuse(
-      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+      "conflicting options: container type network can't be used with links. This would result in undefined behavior",
     )
   return warnings
 }
@@ -226,7 +229,10 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
   if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
   if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
   const mode = host.NetworkMode ?? ''
-  if (mode === 'container:') refuse('Invalid network mode: invalid container format container:<name|id>')
+  if (mode === 'container' || mode === 'container:')
+    refuse('Invalid network mode: invalid container format container:<name|id>')
+  if (config.MacAddress && (mode === 'host' || mode.startsWith('container:')))
+    refuse('conflicting options: mac-address and the network mode')
   if (mode === 'host')
     for (const name of Object.keys(host.Sysctls ?? {}))
       if (name.startsWith('net.')) refuse(`sysctl '${name}' not allowed in host network namespace`)
@@ -237,7 +243,6 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
     if (Object.keys(config.ExposedPorts ?? {}).length)
       refuse('conflicting options: port exposing and the container type network mode')
     if (host.Dns?.length) refuse('conflicting options: dns and the network mode')
-    if (config.MacAddress) refuse('conflicting options: mac-address and the network mode')
     if (host.ExtraHosts?.length) refuse('conflicting options: custom host-to-IP mapping and the network mode')
   }
 }
@@ -247,6 +252,9 @@ export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVer
   const privileged = host.Privileged === true
   return {
     ...host,
+    // Zero and less all mean no limit.
+    PidsLimit: host.PidsLimit && host.PidsLimit > 0 ? host.PidsLimit : null,
+    ...(host.Links ? { Links: host.Links.map(plainLink) } : {}),
     NetworkMode: !host.NetworkMode || host.NetworkMode === 'default' ? 'bridge' : host.NetworkMode,
     RestartPolicy: {
       Name: host.RestartPolicy?.Name || 'no',

@@ -8,7 +8,7 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { resolveInRoot } from './in-root.js'
 import type { WantedMount } from './mount-spec.js'
-import { checkPropagation } from './propagation.js'
+import { bindPropagation, usablePropagation } from './propagation.js'
 import type { MountRecord } from './record.js'
 import type { SpecMount } from './spec/mounts.js'
 import type { UndoList } from './undo.js'
@@ -37,7 +37,8 @@ export async function resolveMounts(
     if (want.type === 'tmpfs') mounts.push({ ...base, type: 'tmpfs', name: '', source: '', driver: '' })
     else if (want.type === 'bind') {
       await checkBindSource(want)
-      mounts.push({ ...base, type: 'bind', name: '', source: want.source, driver: '' })
+      const propagation = bindPropagation(ctx.options.dataRoot, want)
+      mounts.push({ ...base, propagation, type: 'bind', name: '', source: want.source, driver: '' })
     } else {
       const volume = await makeVolume(ctx, want, undo)
       const mount: MountRecord = {
@@ -145,7 +146,8 @@ export async function mountAll(ctx: EngineContext, container: Container): Promis
       })
     } else if (mount.type === 'bind') {
       await makeBindSource(mount)
-      await checkPropagation(mount)
+      specs.push({ ...mount, propagation: await usablePropagation(ctx.options.dataRoot, mount) })
+      continue
     }
     specs.push({ ...mount, source })
   }
@@ -191,8 +193,12 @@ export async function unmountAll(ctx: EngineContext, container: Container): Prom
 }
 
 /** Anonymous volumes of a container that goes, unless another container uses them (volumes-from). */
-export async function removeAnonymousVolumes(ctx: EngineContext, container: Container): Promise<void> {
-  for (const mount of container.record.mounts) {
+export async function removeAnonymousVolumes(
+  ctx: EngineContext,
+  container: Container,
+  mounts: readonly MountRecord[] = container.record.mounts,
+): Promise<void> {
+  for (const mount of mounts) {
     if (!mount.isAnonymous) continue
     const isShared = ctx.registry
       .all()

@@ -162,6 +162,8 @@ export interface ImageService {
   list(): Promise<readonly Image[]>
   /** By reference, id, or unique id prefix; notFound code `noSuchImage` with docker's text "No such image: X". */
   get(referenceOrId: string): Promise<Image>
+  /** The image that a reference or id means now, then those that it was made from here; nothing where there is none. */
+  lineageOf(referenceOrId: string): readonly Digest[]
   tag(source: string, target: string): Promise<void>
   /**
    * `inUse(id)` names the container that uses it, or null; a plain name counts as stopped. A running one holds the image even
@@ -191,6 +193,8 @@ export interface ImageService {
       readonly action: 'pull' | 'push' | 'tag' | 'untag' | 'delete' | 'import' | 'load' | 'save'
       readonly id: string
       readonly name: string
+      /** The image's own. */
+      readonly labels: Readonly<Record<string, string>>
     }) => void,
   ): () => void
   /** Bytes by layer sharing, for `system df`. */

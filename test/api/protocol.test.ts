@@ -30,7 +30,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
   const engine = {
     containers: { list: () => [], ...parts.containers },
     networks: { networks: () => [], endpoints: () => [] },
-    images: { list: async () => [], ...parts.images },
+    images: { list: async () => [], lineageOf: () => [], ...parts.images },
     volumes: { list: async () => [] },
   }
   const cluster = {
@@ -197,9 +197,44 @@ test('a body of another type than JSON is refused by that type, where JSON is ne
   t.deepEqual(started, ['x'])
 })
 
-test('a start takes no settings', async (t) => {
-  const path = await serve(t, { containers: { get: () => ({ endpoints: new Map() }), start: async () => {} } })
-  const start = (body: object) => ask(path, 'POST', '/containers/x/start', body)
+test('a body that is no JSON is told in the words of Go, before anything is looked for', async (t) => {
+  const path = await serve(t)
+  const said = async (text: string, type = 'Content-Type: application/json\r\n'): Promise<string> => {
+    const raw = new Raw(path)
+    raw.socket.write(
+      `POST /exec/x/start HTTP/1.1\r\nHost: d\r\nConnection: close\r\n${type}Content-Length: ${text.length}\r\n\r\n${text}`,
+    )
+    await raw.closed
+    t.regex(raw.received.toString(), /^HTTP\/1\.1 400/)
+    return raw.received.toString()
+  }
+  for (const [text, words] of [
+    ['{invalid', "'i' looking for beginning of object key string"],
+    ['{"a" 1}', "'1' after object key"],
+    ['{"a":1 "b":2}', "'\\\"' after object key:value pair"],
+    ['[1 2]', "'2' after array element"],
+    ['x', "'x' looking for beginning of value"],
+    ['{} x', "'x' after top-level value"],
+  ] as const)
+    t.true((await said(text)).includes(`invalid JSON: invalid character ${words}`), text)
+  t.true((await said('{')).includes('invalid JSON: unexpected EOF'))
+  t.true((await said('')).includes('got EOF while reading request body'))
+  t.true((await said('{}', 'Content-Type: \r\n')).includes('400'))
+})
+
+test('a start takes no settings from 1.24 on', async (t) => {
+  const given: object[] = []
+  const path = await serve(t, {
+    containers: {
+      get: () => ({ endpoints: new Map() }),
+      start: async () => {},
+      configure: async (_id: string, host: object) => void given.push(host),
+    },
+  })
+  const start = (body: object, version = '') => ask(path, 'POST', `${version}/containers/x/start`, body)
+  for (const body of [{ Binds: ['/a:/b'] }, { HostConfig: { Binds: ['/a:/b'] } }])
+    t.is((await start(body, '/v1.23')).status, 204)
+  t.deepEqual(given, [{ Binds: ['/a:/b'] }, { Binds: ['/a:/b'] }])
   const refused = await start({ Binds: ['/a:/b'] })
   t.is(refused.status, 400)
   t.regex(message(refused), /was deprecated since API v1\.22/)
@@ -346,16 +381,22 @@ function echo(tty: boolean): Attachment {
 }
 const attaching = { get: () => ({ id: 'x', state: { status: 'running' } }), attach: async () => echo(false) }
 
-for (const upgrade of [true, false])
-  test(`an attach ${upgrade ? 'with an upgrade' : 'without one'} takes the connection over; output goes on after the client's end of input`, async (t) => {
+// Go's plain HTTP client names the protocol only.
+const UPGRADES = {
+  'an upgrade': 'Connection: Upgrade\r\nUpgrade: tcp\r\n',
+  'half of one': 'Upgrade: tcp\r\n',
+  none: '',
+}
+for (const [upgrade, headers] of Object.entries(UPGRADES))
+  test(`an attach with ${upgrade} takes the connection over; output goes on after the client's end of input`, async (t) => {
     const raw = new Raw(await serve(t, { containers: attaching }))
     raw.socket.write(
-      `POST /v1.50/containers/x/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n${upgrade ? 'Connection: Upgrade\r\nUpgrade: tcp\r\n' : ''}\r\n`,
+      `POST /v1.50/containers/x/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n${headers}\r\n`,
     )
     const head = await raw.until(/^[\s\S]*?\r\n\r\n/)
-    t.regex(head, upgrade ? /^HTTP\/1\.1 101 UPGRADED\r\n/ : /^HTTP\/1\.1 200 OK\r\n/)
+    t.regex(head, headers ? /^HTTP\/1\.1 101 UPGRADED\r\n/ : /^HTTP\/1\.1 200 OK\r\n/)
     t.regex(head, /Content-Type: application\/vnd\.docker\.multiplexed-stream\r\n/)
-    if (upgrade) t.regex(head, /\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n/)
+    if (headers) t.regex(head, /\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n/)
     raw.socket.write('typed')
     await raw.until(/typed/)
     raw.socket.end()

@@ -13,9 +13,9 @@ import { compile } from '../../src/cli/format/template.js'
 import { binarySize, humanDuration, humanSize, parseDuration, parseSize } from '../../src/cli/format/units.js'
 import { familiar, splitTag } from '../../src/cli/image/reference.js'
 import { createFlags, createSpec, parsePort, updateFlags, updateSpec, words } from '../../src/cli/service/flags.js'
-import { goDuration } from '../../src/cli/service/pretty.js'
 import { parseFileReference } from '../../src/cli/service/references.js'
 import { detachBytes, detachWatch } from '../../src/cli/streams.js'
+import { goDuration } from '../../src/common/index.js'
 
 function line(): Command {
   const c = new Command('shoal').command('try')

@@ -4,19 +4,22 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { createBodyOf } from '../../src/api/convert/older.js'
 import { parseTimestamp } from '../../src/api/query.js'
+import { decorated } from '../../src/api/routes/containers.js'
 import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
 import { shutdownSeconds } from '../../src/engine/engine.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
 import { resolveInRoot } from '../../src/engine/in-root.js'
 import type { EngineOptions } from '../../src/engine/index.js'
+import { plainLink } from '../../src/engine/links.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
 import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
 import { applySettings, defaultSettings, parsePluginConfig } from '../../src/engine/plugins/config.js'
 import { publications } from '../../src/engine/ports.js'
-import { parseMounts } from '../../src/engine/propagation.js'
+import { bindPropagation, parseMounts } from '../../src/engine/propagation.js'
 import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
 import { parseSignal } from '../../src/engine/signals.js'
 import { parseBlkio, parseIoStat, parseProcStat } from '../../src/engine/stats/parse.js'
@@ -139,6 +142,17 @@ test('whether a mount of the host is shared is read from mountinfo, blanks in it
   ])
 })
 
+test('a bind that holds the data root takes part in what is unmounted there', (t) => {
+  const of = (bind: string): string => bindPropagation('/var/lib/shoal', parseBind(bind, ''))
+  t.is(of('/srv:/x'), 'rprivate')
+  t.is(of('/var/lib/shoal2:/x:private'), 'private')
+  for (const source of ['/', '/var/lib', '/var/lib/shoal', '/var/lib/shoal/volumes']) {
+    t.is(of(`${source}:/x`), 'rslave')
+    t.is(of(`${source}:/x:rshared`), 'rshared')
+    t.throws(() => of(`${source}:/x:private`), { message: /must use either propagation mode "rslave" or "rshared"/ })
+  }
+})
+
 test('health: failures count after the start period, a success ends it', (t) => {
   const plan = healthPlan({ Test: ['CMD-SHELL', 'x'], Retries: 2, StartPeriod: 60e9, Interval: 10e9 }, null)!
   t.deepEqual(plan.command, ['/bin/sh', '-c', 'x'])
@@ -164,10 +178,11 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   t.is(refused({}, { Memory: 1024 }), 'Minimum memory limit allowed is 6MB')
   t.is(refused({}, { CpuShares: 1 }), 'the minimum allowed cpu-shares is 2')
   t.is(refused({}, { CpuShares: 1e6 }), 'the maximum allowed cpu-shares is 262144')
-  t.is(
-    refused({ MacAddress: '02:00:00:00:00:01' }, { NetworkMode: 'container:x' }),
-    'conflicting options: mac-address and the network mode',
-  )
+  for (const NetworkMode of ['container:x', 'host'])
+    t.is(
+      refused({ MacAddress: '02:00:00:00:00:01' }, { NetworkMode }),
+      'conflicting options: mac-address and the network mode',
+    )
   t.is(refused({}, { MemoryReservation: 1024 }), 'Minimum memory reservation allowed is 6MB')
   t.is(refused({}, { KernelMemory: 1024 }), 'Minimum kernel memory limit allowed is 6MB')
   t.is(refused({}, { CpusetMems: '3-' }), 'Invalid value 3- for cpuset mems: invalid format: 3-')
@@ -184,7 +199,9 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   t.is(refused({}, { ExtraHosts: ['name:b'] }), 'invalid IP address in add-host: "b"')
   t.notThrows(() => checkConfig({}, { ExtraHosts: ['a:host-gateway', 'b:::1', 'c:10.0.0.1'] }, options))
   t.is(refused({}, { Runtime: 'none' }), 'Unknown runtime specified none')
-  t.is(refused({}, { NetworkMode: 'container:' }), 'Invalid network mode: invalid container format container:<name|id>')
+  for (const NetworkMode of ['container', 'container:'])
+    t.is(refused({}, { NetworkMode }), 'Invalid network mode: invalid container format container:<name|id>')
+  t.notThrows(() => checkConfig({}, { LogConfig: { Type: 'json-file', Config: { 'max-file': '3' } } }, options))
   for (const env of ['', '=x']) t.is(refused({ Env: [env] }, {}), `invalid environment variable: ${env}`)
   t.is(refused({ WorkingDir: 'x' }, {}), "the working directory 'x' is invalid, it needs to be an absolute path")
   t.is(refused({}, { CapAdd: ['nope'] }), 'invalid CapAdd: unknown capability: "CAP_NOPE"')
@@ -222,6 +239,22 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   t.is(checkName('/abc'), 'abc')
   for (const bad of ['a', '-ab', 'a/b', '']) t.throws(() => checkName(bad), { code: 'invalidName' } as never, bad)
 })
+
+test('links are told apart from how inspect shows them, and older clients have other defaults', (t) => {
+  for (const link of ['db:sql', '/db:/app/sql', 'db:/sql']) t.is(plainLink(link), 'db:sql')
+  const ipc = (version: string) => createBodyOf({ HostConfig: {} }, version).HostConfig?.IpcMode
+  t.is(ipc('1.39'), 'shareable')
+  t.is(ipc('1.40'), undefined)
+  t.is(
+    decorated({ time: '2026-01-02T03:04:05.25Z', data: Buffer.from('x'), attributes: {} }, SHOWN).toString(),
+    '2026-01-02T03:04:05.250000000Z x',
+  )
+  t.is(
+    decorated({ time: '2026-01-02T03:04:05Z', data: Buffer.from('x'), attributes: {} }, SHOWN).toString(),
+    '2026-01-02T03:04:05.000000000Z x',
+  )
+})
+const SHOWN = { timestamps: true, details: false }
 
 test('times of log lines keep their nanoseconds', (t) => {
   t.is(parseTime('1970-01-01T00:00:01.5Z'), 1500)

@@ -1,6 +1,6 @@
 // What the suites of moby and of client libraries look for in answers: statuses, words, and files that are there in time.
 import test, { type ExecutionContext } from 'ava'
-import { ask } from './raw-http.js'
+import { ask, raw } from './raw-http.js'
 import { call, docker, type Lab, type LabHost, lab, ok, running, webImage } from './support.js'
 
 let l: Lab
@@ -38,6 +38,7 @@ const create = (body: object, name = ''): readonly [string, string, object] => [
 
 test.serial('a creation is refused in words that clients know', async (t) => {
   await answered(t, ['POST', '/containers/create', {}], 400, 'Config cannot be empty in order to create a container')
+  await answered(t, ['POST', '/containers/create', { Image: '' }], 400, 'No command specified')
   await answered(t, create({ Env: [''] }), 400, 'invalid environment variable: ')
   await answered(t, create({ Memory: 524287 }), 400, 'Minimum memory limit allowed is 6MB')
   const mounted = (mount: object) => create({ HostConfig: { Mounts: [mount] } })
@@ -98,6 +99,10 @@ test.serial('an exec that was not started goes with the process of its container
   await ok(m1, 'run', '-d', '--init', '--name', 'execs', image, 'sleep', '60')
   const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/execs/exec', { body: { Cmd: ['true'] } })
   await ok(m1, 'restart', '-t', '0', 'execs')
+  const { Id: ended } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/execs/exec', {
+    body: { Cmd: ['true'] },
+  })
+  await answered(t, ['POST', `/exec/${ended}/start`, { Detach: true }], 200)
   await answered(t, ['POST', `/exec/${Id}/start`, { Detach: true }], 404, `No such exec instance: ${Id}`)
   await answered(t, ['GET', `/exec/${Id}/json`], 404, `No such exec instance: ${Id}`)
   await answered(
@@ -106,8 +111,99 @@ test.serial('an exec that was not started goes with the process of its container
     409,
     /^You cannot remove a running container [0-9a-f]{64}\. Stop the container before/,
   )
+  await answered(t, ['GET', `/exec/${ended}/json`], 200)
   await ok(m1, 'rm', '-f', 'execs')
+  await answered(t, ['GET', `/exec/${ended}/json`], 404, `No such exec instance: ${ended}`)
 })
+
+test.serial('an exec without a terminal has no TERM, whatever its container has', async (t) => {
+  await ok(m1, 'run', '-dt', '--name', 'term', image, 'sleep', '60')
+  const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/term/exec', {
+    body: { AttachStdout: true, Cmd: ['sh', '-c', 'echo "[$TERM]"'] },
+  })
+  t.regex((await ask(m1.socket, 'POST', `/exec/${Id}/start`, '{}')).text, /\[\]/)
+  await ok(m1, 'rm', '-f', 'term')
+})
+
+test.serial("the end of a client's input ends the container's only where it was asked for", async (t) => {
+  await ok(m1, 'run', '-di', '--name', 'reads', image, 'cat')
+  const attach = (name: string): Promise<string> =>
+    raw(
+      m1.socket,
+      `POST /containers/${name}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nhello\n`,
+      { half: true, timeoutMs: 1500 },
+    )
+  t.regex(await attach('reads'), /hello/)
+  t.is(await ok(m1, 'inspect', '-f', '{{.State.Running}}', 'reads'), 'true')
+  t.is((await docker(m1, ['run', '-i', '--rm', image, 'cat'], { input: 'hello' })).stdout, 'hello')
+  // Closed before the process is there.
+  const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/containers/reads/exec', {
+    body: { AttachStdin: true, AttachStdout: true, Cmd: ['sh', '-c', 'cat; echo after'] },
+  })
+  const body = '{"Detach":false}'
+  const started = await raw(
+    m1.socket,
+    `POST /exec/${Id}/start HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    { half: true },
+  )
+  t.regex(started, /after/)
+  await ok(m1, 'rm', '-f', 'reads')
+})
+
+test.serial('before 1.24 the settings of the host may come with the start', async (t) => {
+  await answered(
+    t,
+    [
+      'POST',
+      '/v1.23/containers/create?name=old',
+      { Image: image, Cmd: ['sleep', '60'], Volumes: { '/a': {}, '/b': {} } },
+    ],
+    201,
+  )
+  const mounts = async (): Promise<Record<string, string>> =>
+    Object.fromEntries(
+      (
+        await call<{ Mounts: { Destination: string; Name?: string; Source: string }[] }>(
+          m1.socket,
+          'GET',
+          '/containers/old/json',
+        )
+      ).Mounts.map((m) => [m.Destination, m.Name ?? m.Source]),
+    )
+  const before = await mounts()
+  const start = (body: object) => ['POST', '/v1.23/containers/old/start', body] as const
+  const plain = async (body: object, words: RegExp): Promise<void> => {
+    const a = await ask(m1.socket, ...(start(body).slice(0, 2) as [string, string]), JSON.stringify(body))
+    t.is(a.status, 400)
+    t.regex(a.text, words)
+  }
+  await plain({ Memory: 524287 }, /Minimum memory limit allowed is 6MB/)
+  await plain({ Binds: ['/srv:/b', '/tmp:/b'] }, /Duplicate mount point/)
+  t.deepEqual(await mounts(), before)
+  await answered(t, start({ HostConfig: { Binds: ['/tmp:/b'], Dns: null } }), 204)
+  t.deepEqual(await mounts(), { '/a': before['/a']!, '/b': '/tmp' })
+  await answered(t, ['GET', `/volumes/${before['/b']}`], 404)
+  t.is(await ok(m1, 'inspect', '-f', '{{json .HostConfig.Dns}}', 'old'), '[]')
+  await ok(m1, 'rm', '-fv', 'old')
+})
+
+test.serial(
+  'copies into a container at rest follow links of its volumes, and find the files that it is given',
+  async (t) => {
+    await ok(m1, 'volume', 'create', 'linked')
+    await ok(m1, 'run', '--rm', '-v', 'linked:/v', image, 'ln', '-s', '/etc', '/v/link')
+    await ok(m1, 'create', '--name', 'rests', '--read-only', '-v', 'linked:/v', image, 'true')
+    await answered(t, ['PUT', '/containers/rests/archive?path=/v/link'], 403, /^container rootfs is marked read-only/)
+    await answered(t, ['HEAD', '/containers/rests/archive?path=/v/link/passwd'], 200)
+    await ok(m1, 'start', '-a', 'rests')
+    t.regex((await docker(m1, ['cp', 'rests:/etc/hosts', '-'])).stdout, /localhost/)
+    await ok(m1, 'rm', 'rests')
+    await ok(m1, 'create', '--name', 'rests', '-v', 'linked:/v:ro', image, 'true')
+    await answered(t, ['PUT', '/containers/rests/archive?path=/v'], 403, /^mounted volume is marked read-only/)
+    await ok(m1, 'rm', 'rests')
+    await ok(m1, 'volume', 'rm', 'linked')
+  },
+)
 
 test.serial('networks: what excludes each other is told with the sentence for it', async (t) => {
   await ok(m1, 'run', '-d', '--name', 'plain', image, 'sleep', '60')
@@ -185,17 +281,39 @@ test.serial('a swarm is neither made nor joined without the addresses and the to
 test.serial("a commit's labels are the container's and its own", async (t) => {
   await answered(t, create({ Labels: { a: '1', b: '1' } }, 'labelled'), 201)
   const { Id } = await call<{ Id: string }>(m1.socket, 'POST', '/commit?container=labelled', {
-    body: { Labels: { b: '2' } },
+    body: { Labels: { b: '2' }, Cmd: null, Env: null },
   })
   const made = await call<{ Config: { Labels: object; Cmd: string[] } }>(m1.socket, 'GET', `/images/${Id}/json`)
   t.like(made.Config.Labels, { a: '1', b: '2' })
   t.deepEqual(made.Config.Cmd, ['sleep', '60'])
+  const shown = (): Promise<string> =>
+    ok(m1, 'ps', '-a', '--no-trunc', '--filter', 'name=labelled', '--format', '{{.Image}}')
+  await ok(m1, 'tag', image, 'moves:1')
+  await ok(m1, 'create', '--name', 'labelled2', 'moves:1')
+  t.is((await shown()).split('\n')[0], 'moves:1')
+  await ok(m1, 'create', '--name', 'descends', Id)
+  const from = (ancestor: string) =>
+    ok(m1, 'ps', '-a', '--filter', `ancestor=${ancestor}`, '--filter', 'name=descends', '--format', '{{.Names}}')
+  t.is(await from(image), 'descends', 'an image that was committed from it')
+  t.is(await from(Id), 'descends')
+  t.is(await from('nothing:here'), '')
+  await ok(m1, 'rm', 'descends')
+  const since = String(Date.now() / 1000)
+  await ok(m1, 'tag', Id, 'moves:1')
+  const labelled = ['--filter', 'type=image', '--filter', 'label=b=2']
+  t.regex(await ok(m1, 'events', '--since', since, '--until', String(Date.now() / 1000), ...labelled), /name=moves:1/)
+  t.is((await shown()).split('\n')[0], await ok(m1, 'inspect', '-f', '{{.Image}}', 'labelled2'))
+  await ok(m1, 'rm', 'labelled2')
   await ok(m1, 'rm', 'labelled')
-  await ok(m1, 'rmi', Id)
+  await ok(m1, 'rmi', 'moves:1')
 })
 
 test.serial('a link is a name of its container, follows its renaming, and can be removed alone', async (t) => {
-  await ok(m1, 'run', '-d', '--name', 'child', image, 'sleep', '60')
+  const child = await ok(m1, 'run', '-d', '--name', 'child', '--hostname', 'fred', image, 'sleep', '60')
+  t.regex(
+    await ok(m1, 'run', '--rm', '--link', 'child:one', image, 'cat', '/etc/hosts'),
+    /\tone\n\S+\tfred\n\S+\tchild$/m,
+  )
   await ok(m1, 'create', '--name', 'parent', '--link', 'child:one', '--link', 'child', image, 'true')
   const links = async (): Promise<string[] | null> =>
     (await call<{ HostConfig: { Links: string[] | null } }>(m1.socket, 'GET', '/containers/parent/json')).HostConfig
@@ -203,6 +321,11 @@ test.serial('a link is a name of its container, follows its renaming, and can be
   const names = async (): Promise<string[][]> =>
     (await call<{ Names: string[] }[]>(m1.socket, 'GET', '/containers/json')).map((c) => c.Names)
   t.deepEqual(await names(), [['/child', '/parent/child', '/parent/one']])
+  t.is((await call<{ Id: string }>(m1.socket, 'GET', '/containers/parent/one/json')).Id, child)
+  await answered(t, ['GET', '/containers/parent/two/json'], 404)
+  await ok(m1, 'run', '-d', '--name', 'onhost', '--network', 'host', image, 'sleep', '60')
+  await answered(t, create({ HostConfig: { Links: ['onhost:h'] } }), 400, /^conflicting options: host type networking/)
+  await ok(m1, 'rm', '-f', 'onhost')
   await ok(m1, 'rename', 'child', 'kid')
   t.deepEqual(await links(), ['/kid:/parent/one', '/kid:/parent/child'])
   await answered(t, ['DELETE', '/containers/parent/one?link=1'], 204)
@@ -223,6 +346,18 @@ test.serial('an update that cannot hold is refused', async (t) => {
     400,
     'Restart policy cannot be updated because AutoRemove is enabled for the container',
   )
+  const pids = async (PidsLimit: number, version = ''): Promise<number | null> => {
+    await answered(t, ['POST', `${version}/containers/brief/update`, { PidsLimit }], 200)
+    const { HostConfig } = await call<{ HostConfig: { PidsLimit: number | null } }>(
+      m1.socket,
+      'GET',
+      '/containers/brief/json',
+    )
+    return HostConfig.PidsLimit
+  }
+  t.is(await pids(20), 20)
+  t.is(await pids(30, '/v1.39'), 20, 'not before 1.40')
+  t.is(await pids(-2), 0)
   await ok(m1, 'rm', '-f', 'brief')
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
   await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
@@ -244,6 +379,8 @@ test.serial('a port in use and a tag are told as clients look for them', async (
   const [line = ''] = (
     await ok(m1, 'events', '--since', String(since), '--until', String(Date.now() / 1000), '--format', '{{json .}}')
   ).split('\n')
+  const past = await ok(m1, 'events', '--until', String(Date.now() / 1000), '--filter', 'event=tag')
+  t.regex(past, /image tag .*name=other:name/)
   t.like(JSON.parse(line), { Type: 'image', Action: 'tag', Actor: { ID: Id, Attributes: { name: 'other:name' } } })
   await ok(m1, 'rmi', 'other:name')
 })

@@ -381,6 +381,26 @@ run('a process killed for memory is recorded as such, with an event', async (t) 
   t.true(c.json('exit.json')['oomKilled'])
 })
 
+run('a process that waits for memory because it is not to be killed has the event too', async (t) => {
+  if (controllerMount('memory').v2) {
+    t.pass('cgroup v2 always kills')
+    return
+  }
+  const c = container(
+    sh(
+      'x=a; while true; do x=$x$x$x$x; done',
+      (c) => (c['linux'].resources.memory = { limit: 20 << 20, swap: 20 << 20, disableOOMKiller: true }),
+    ),
+  )
+  await c.start('--wait-start')
+  const s = await c.connect()
+  await s.ask({ op: 'subscribe' })
+  await s.ask({ op: 'start' })
+  t.truthy(await s.event('oom'))
+  t.true((await s.ask({ op: 'delete', force: true }))['ok'])
+  await c.ended()
+})
+
 run('long lines are cut at 16 KiB, the log rotates, and extra attributes stand in each line', async (t) => {
   const c = container(
     sh('head -c 40000 /dev/zero | tr "\\0" x; echo; for i in $(seq 300); do echo line $i; done; printf tail'),

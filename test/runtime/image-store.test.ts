@@ -104,6 +104,26 @@ test('the archives of older dockers load: plain layers, links between layers, se
   t.is((await host.images.get('x:1')).manifest?.digest, image.manifest?.digest)
 })
 
+test('an archive of before docker 1.10 loads: an image is a layer over its parent, and one may be empty', async (t) => {
+  const [low, high] = ['a'.repeat(64), 'b'.repeat(64)] as const
+  const of = (id: string, json: object, layer: Buffer | string): TarEntry[] => [
+    { name: `${id}/`, type: 'directory' },
+    { name: `${id}/json`, data: JSON.stringify({ id, os: 'linux', architecture: 'amd64', ...json }) },
+    { name: `${id}/layer.tar`, data: layer },
+  ]
+  const archive = tarOf([
+    ...of(high, { parent: low, author: 'me', config: { Cmd: ['/f'] } }, tarOf([{ name: 'f', data: 'f' }])),
+    ...of(low, { container_config: { Cmd: ['nop'] } }, ''),
+    { name: 'repositories', data: JSON.stringify({ old: { '1': high, '2': high } }) },
+  ])
+  const host = await newHost(t)
+  t.deepEqual(await host.images.load(streamOf(archive), {}), ['old:1', 'old:2'])
+  const { config } = await host.images.get('old:2')
+  t.like(config, { author: 'me', config: { Cmd: ['/f'] } })
+  t.is(config.rootfs.diff_ids.length, 2)
+  t.like(config.history, [{ created_by: 'nop' }, { author: 'me' }])
+})
+
 test('hostile archives are refused and leave nothing', async (t) => {
   const host = await newHost(t)
   const config = JSON.stringify({
@@ -151,6 +171,15 @@ test('hostile archives are refused and leave nothing', async (t) => {
         manifest({ Config: 'c', RepoTags: ['Bad'], Layers: ['l'] }),
       ],
       /invalid reference format/,
+    ],
+    ['old, elsewhere', [{ name: 'repositories', data: '{"x":{"1":"../etc"}}' }], /its ids are 64 hex digits/],
+    [
+      'old, its own parent',
+      [
+        { name: 'repositories', data: `{"x":{"1":"${'a'.repeat(64)}"}}` },
+        { name: `${'a'.repeat(64)}/json`, data: `{"parent":"${'a'.repeat(64)}"}` },
+      ],
+      /more than 127 layers/,
     ],
     ['escape', [{ name: '../x', data: '' }], /leads out of the tree/],
     [

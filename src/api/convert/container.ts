@@ -117,13 +117,13 @@ interface Summary extends Record<string, unknown> {
   readonly Names: readonly string[]
 }
 
-/** An element of GET /containers/json. */
-export function containerSummary(c: ContainerView, nowMs: number): Summary {
+/** An element of GET /containers/json. `image`: what the name that it was made from means now, null for nothing. */
+export function containerSummary(c: ContainerView, nowMs: number, image: string | null): Summary {
   const command = [c.path, ...c.args].map((a) => (/[\s"']/.test(a) ? `'${a}'` : a)).join(' ')
   return {
     Id: c.id,
     Names: [`/${c.name}`],
-    Image: c.imageReference,
+    Image: image === c.image ? c.imageReference : c.image,
     ImageID: c.image,
     Command: command,
     Created: Math.floor(c.createdMs / 1000),

@@ -27,6 +27,7 @@ export function createBodyOf(body: CreateContainerBody, apiVersion: string): Cre
   if (host && !atLeast(apiVersion, '1.43')) delete host.Annotations
   if (host && !atLeast(apiVersion, '1.42')) delete host.ConsoleSize
   if (host && !atLeast(apiVersion, '1.41')) host.CgroupnsMode = 'host'
+  if (host && !atLeast(apiVersion, '1.40')) host.IpcMode ||= 'shareable'
   return {
     ...config,
     ...(Healthcheck

@@ -4,14 +4,13 @@ import { invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
-  ContainerService,
   ContainerView,
   CreateContainerBody,
   HostConfig,
   LogQuery,
 } from '../../engine/index.js'
 import { linkNames } from '../../engine/index.js'
-import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object } from '../body.js'
+import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object, START_BODY } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
 import { olderInspect, olderStats } from '../convert/legacy.js'
@@ -53,6 +52,7 @@ const LIST_FILTERS = [
 ]
 
 type Params = { id: string }
+type StartBody = HostConfig & { HostConfig?: HostConfig }
 
 export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   const { containers } = m.engine
@@ -64,19 +64,16 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     filters.oneOf('health', ['none', 'starting', 'healthy', 'unhealthy'])
     const limit = int(q, 'limit', null)
     const all = bool(q, 'all') || (limit !== null && limit > 0) || filters.has('status') || filters.has('exited')
-    const ancestry = filters.has('ancestor') ? await descendants(m, filters.values('ancestor')) : null
     let found = containers
       .list()
       .filter(
         (c) =>
           (all || c.state.status === 'running' || c.state.status === 'paused' || c.state.status === 'restarting') &&
-          (ancestry?.has(c.image) ?? true) &&
           matches(m, filters, c),
       )
       .sort((a, b) => b.createdMs - a.createdMs)
     if (limit !== null && limit > 0) found = found.slice(0, limit)
-    const now = m.clock.now()
-    const shown = bool(q, 'size') ? await sized(containers, found, now) : found.map((c) => containerSummary(c, now))
+    const shown = bool(q, 'size') ? await sized(m, found) : found.map((c) => summary(m, c))
     const others = linkNames(containers.list())
     return others.size === 0
       ? shown
@@ -181,13 +178,17 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       return reply.code(204).send()
     })
   }
-  act('start', async (id, _q, { headers }) => {
+  act('start', async (id, _q, { headers, body, apiVersion }) => {
     // More than "null" or "{}"; clients send types without bodies.
-    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7)
-      throw invalid(
-        'startBody',
-        'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
-      )
+    if (headers['transfer-encoding'] || Number(headers['content-length'] ?? 0) > 7) {
+      if (atLeast(apiVersion, '1.24'))
+        throw invalid(
+          'startBody',
+          'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: give its settings when it is created',
+        )
+      const { HostConfig, ...beside } = object<StartBody>(body, START_BODY, 'start')
+      await containers.configure(id, HostConfig ?? beside)
+    }
     // A network of the cluster may have been made anew since, or this node have joined anew.
     await admitNetworks(m, [...containers.get(id).endpoints.keys()])
     await containers.start(id)
@@ -223,6 +224,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   app.post<{ Params: Params }>('/containers/:id/update', async (request) => {
     const body = object<HostConfig>(request.body, HOST_CONFIG, 'update')
+    if (!atLeast(request.apiVersion, '1.40')) delete body.PidsLimit
     const { warnings } = await containers.update(request.params.id, body)
     return { Warnings: warnings.length > 0 ? warnings : null }
   })
@@ -386,8 +388,8 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   })
   // The archive's forerunner, up to API 1.23.
   app.post<{ Params: Params }>('/containers/:id/copy', async (request, reply) => {
-    if (atLeast(request.apiVersion, '1.24')) return reply.code(404).send()
     const { Resource } = object<{ Resource?: string }>(request.body, { Resource: 'string' }, 'copy')
+    if (atLeast(request.apiVersion, '1.24')) return reply.code(404).send()
     if (!Resource) throw invalid('pathMissing', 'Path cannot be empty')
     const { id } = request.params
     const { tar } = await inContainer(id, containers.getArchive(id, Resource))
@@ -396,13 +398,16 @@ function registerArchive(app: FastifyInstance, m: ApiModules): void {
   })
 }
 
+const summary = (m: ApiModules, c: ContainerView) =>
+  containerSummary(c, m.clock.now(), m.engine.images.lineageOf(c.imageReference)[0] ?? null)
+
 /** Summaries with the sizes of writable layers; a container that goes meanwhile is left out. */
-export async function sized(containers: ContainerService, found: readonly ContainerView[], nowMs: number) {
+export async function sized(m: ApiModules, found: readonly ContainerView[]) {
   const all = await Promise.all(
     found.map(async (c) => {
       try {
-        const size = await containers.size(c.id)
-        return [{ ...containerSummary(c, nowMs), SizeRw: size.rw, SizeRootFs: size.rootFs }]
+        const size = await m.engine.containers.size(c.id)
+        return [{ ...summary(m, c), SizeRw: size.rw, SizeRootFs: size.rootFs }]
       } catch (e) {
         if (isKind(e, 'notFound')) return []
         throw e
@@ -468,7 +473,9 @@ export function decorated(
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(v)}`)
     .join(',')
-  return Buffer.concat([Buffer.from(`${o.timestamps ? `${e.time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
+  // The file has no zeros at the end; clients count on nine digits.
+  const time = e.time.replace(/(\.\d+)?Z$/, (_, fraction = '.') => `${fraction.padEnd(10, '0')}Z`)
+  return Buffer.concat([Buffer.from(`${o.timestamps ? `${time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
 }
 
 function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
@@ -493,6 +500,7 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
     !c.mounts.some((p) => f.values('volume').some((v) => v === p.name || v === p.destination || v === p.source))
   )
     return false
+  if (f.has('ancestor') && !f.values('ancestor').some((a) => isAncestor(m, c, a))) return false
   if (f.has('publish') && !f.values('publish').some((v) => c.ports.some((p) => portMatches(v, p.hostPort, p.protocol))))
     return false
   if (
@@ -511,23 +519,9 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
   return true
 }
 
-/** Ids of the images named and of those made from them. A name that none has stands for nothing. */
-async function descendants(m: ApiModules, names: readonly string[]): Promise<ReadonlySet<string>> {
-  const { images } = m.engine
-  const ids = new Set<string>()
-  for (const name of names) {
-    const image = await images.get(name).catch((e: unknown) => {
-      if (isKind(e, 'notFound')) return null
-      throw e
-    })
-    if (image) ids.add(image.id)
-  }
-  const all = await images.list()
-  for (let before = -1; before !== ids.size; ) {
-    before = ids.size
-    for (const { id, parent } of all) if (parent && ids.has(parent)) ids.add(id)
-  }
-  return ids
+function isAncestor(m: ApiModules, c: ContainerView, wanted: string): boolean {
+  const [id] = m.engine.images.lineageOf(wanted)
+  return id !== undefined && (c.image === id || m.engine.images.lineageOf(c.image).includes(id))
 }
 
 /** "80", "80/udp", "8000-8010/tcp". */

@@ -49,7 +49,7 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
 
   app.post<{ Params: { id: string } }>('/exec/:id/start', async (request, reply) => {
     const b = object<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>(
-      request.body ?? {},
+      request.body,
       { Detach: 'boolean', Tty: 'boolean', ConsoleSize: 'array' },
       'exec start',
     )

@@ -120,7 +120,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
         SharedSize: usage.sharedBytes.get(i.id) ?? 0,
         Containers: containers.filter((c) => c.image === i.id).length,
       })),
-      Containers: await sized(engine.containers, containers, m.clock.now()),
+      Containers: await sized(m, containers),
       Volumes: (
         await Promise.all(
           volumes.map(async (v) => {

@@ -1,3 +1,4 @@
+import { goDuration } from '../../common/index.js'
 import { ago, binarySize } from '../format/units.js'
 import type { ServiceJson } from './index.js'
 
@@ -47,18 +48,6 @@ interface Full extends Omit<ServiceJson, 'Spec' | 'Endpoint'> {
     Spec?: { Mode?: string }
     Ports?: { Protocol: string; TargetPort: number; PublishedPort?: number; PublishMode: string }[]
   }
-}
-
-/** Nanoseconds as Go prints a duration. */
-export function goDuration(ns: number): string {
-  if (ns === 0) return '0s'
-  if (ns < 1e3) return `${ns}ns`
-  if (ns < 1e6) return `${ns / 1e3}µs`
-  if (ns < 1e9) return `${ns / 1e6}ms`
-  const s = ns / 1e9
-  const h = Math.floor(s / 3600)
-  const m = Math.floor((s % 3600) / 60)
-  return `${h > 0 ? `${h}h` : ''}${h > 0 || m > 0 ? `${m}m` : ''}${Number((s % 60).toFixed(9))}s`
 }
 
 const since = (time: string): string => ago(Date.now() - Date.parse(time)).toLowerCase()

@@ -117,8 +117,8 @@ function files(driver: string, options: Options): { readonly maxSizeBytes: numbe
   const maxSizeBytes = size && size !== '-1' ? parseSize(size) : rotates ? LOCAL_MAX_SIZE_BYTES : 0
   const maxFiles = count ? Number(count) : rotates ? LOCAL_MAX_FILES : 1
   if (!Number.isInteger(maxFiles) || maxFiles < 1) refuse(`max-file cannot be less than 1: '${count}'`)
-  if (maxFiles > 1 && maxSizeBytes === 0) refuse('max-file cannot be used with max-size of 0 or unset')
-  return { maxSizeBytes, maxFiles }
+  // Without a size there is no second file, whatever their number: dockerd takes it without a word.
+  return { maxSizeBytes, maxFiles: maxSizeBytes === 0 ? 1 : maxFiles }
 }
 
 /** How many files the log of a container has at most. */

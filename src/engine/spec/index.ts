@@ -1,6 +1,6 @@
 import type { OciSpec } from '../../runtime/index.js'
 import type { ContainerConfig, HostConfig } from '../types.js'
-import { mergeEnvironment, processEnvironment } from './environment.js'
+import { processEnvironment } from './environment.js'
 import {
   baseMounts,
   composeMounts,
@@ -152,10 +152,6 @@ export function processDocument(options: {
     rlimits: options.rlimits,
   }
 }
-
-/** The environment of an exec: the container's, then its own. */
-export const execEnvironment = (container: readonly string[], own: readonly string[], tty: boolean): string[] =>
-  mergeEnvironment(tty && !container.some((e) => e.startsWith('TERM=')) ? [...container, 'TERM=xterm'] : container, own)
 
 export function rlimits(
   host: HostConfig,

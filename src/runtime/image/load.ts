@@ -4,7 +4,7 @@ import { join, sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import { invalid, notFound } from '../../common/index.js'
 import { digestOf } from '../content/blob-store.js'
-import type { Descriptor, Digest, ImagePlatform, OnProgress } from '../contract.js'
+import type { Descriptor, Digest, ImageConfig, ImagePlatform, OnProgress } from '../contract.js'
 import {
   choosePlatform,
   hostPlatform,
@@ -16,7 +16,7 @@ import {
 import { familiarString, parseReference, type Reference, withDefaultTag } from '../registry/reference.js'
 import { chainIds, type UnpackedLayer } from '../snapshot/layer-store.js'
 import type { LayerResult } from '../snapshot/layer-tool.js'
-import { parseConfig } from './config.js'
+import { encodeJson, parseConfig } from './config.js'
 import { installImage } from './install.js'
 import { ingestLayer, installMade } from './made.js'
 import { LayerProgress } from './progress.js'
@@ -93,17 +93,21 @@ export async function loadImages(store: ImageStore, tar: Readable, o: LoadOption
     const archive = new Archive(await realpath(root))
     if (await archive.has('oci-layout')) return await loadLayout(store, archive, o)
     if (await archive.has('manifest.json')) return await loadDocker(store, archive, o)
-    throw invalid('badArchive', 'the archive holds no image: neither oci-layout nor manifest.json is in it')
+    if (await archive.has('repositories')) return await loadLegacy(store, archive, o)
+    throw invalid(
+      'badArchive',
+      'the archive holds no image: none of oci-layout, manifest.json and repositories is in it',
+    )
   } finally {
     await store.tool.run('remove', ['--root', root])
   }
 }
 
-function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): string[] {
+async function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): Promise<string[]> {
   const shown = names.length > 0 ? names.map(familiarString) : [id]
   for (const s of shown)
     o.onProgress?.({ stream: names.length > 0 ? `Loaded image: ${s}\n` : `Loaded image ID: ${s}\n` })
-  store.emit('load', id, id)
+  await store.emit('load', id, id)
   return shown
 }
 
@@ -312,21 +316,38 @@ async function loadDockerImage(
       `invalid manifest, layers length mismatch: expected ${diffIds.length}, got ${m.Layers.length}`,
     )
   const names = (m.RepoTags ?? []).map((t) => withDefaultTag(parseReference(t)))
+  const layers = m.Layers.map((path, i) => ({ path, shownId: diffIds[i]! }))
+  return installLayers(store, lease, archive, layers, names, o, () => ({ config, rawConfig }))
+}
+
+/**
+ * The archive's layers are plain tars, so how they were packed is not known: each becomes a blob of our own making. `describe`
+ * is given the digests of their contents.
+ */
+async function installLayers(
+  store: ImageStore,
+  lease: Lease,
+  archive: Archive,
+  layers: readonly { readonly path: string; readonly shownId: Digest }[],
+  names: readonly Reference[],
+  o: LoadOptions,
+  describe: (diffIds: readonly Digest[]) => { readonly config: ImageConfig; readonly rawConfig?: Uint8Array },
+): Promise<string[]> {
   const blobs: Descriptor[] = []
+  const diffIds: Digest[] = []
   const unpacked = new Map<number, UnpackedLayer>()
   try {
-    // The archive's layers are plain tars, so how they were packed is not known: each becomes a blob of our own making.
-    for (const [i, name] of m.Layers.entries()) {
+    for (const [i, { path: name, shownId }] of layers.entries()) {
       const path = await archive.path(name)
       const { size } = await lstat(path)
       const source = createReadStream(path, { highWaterMark: 1 << 20 })
-      const layer = await ingestLayer(store, lease, withProgress(store, source, size, diffIds[i]!, o))
+      const layer = await ingestLayer(store, lease, withProgress(store, source, size, shownId, o))
       unpacked.set(i, layer.unpacked)
+      diffIds.push(layer.unpacked.result.diffId)
       blobs.push(layer.blob)
     }
     const id = await installMade(store, lease, {
-      config,
-      rawConfig,
+      ...describe(diffIds),
       blobs,
       names,
       unpack: async (i) => {
@@ -335,8 +356,81 @@ async function loadDockerImage(
         return u
       },
     })
-    return report(store, o, id, names)
+    return await report(store, o, id, names)
   } finally {
     for (const u of unpacked.values()) await store.layers.discard(u.directory)
   }
+}
+
+// ---------------------------------------------------------------------------------- archives of docker before 1.10
+
+/** As deep as dockerd lets images be. */
+const LEGACY_LAYERS_MAX = 127
+
+/** An image of those days: one layer over its parent's. */
+interface LegacyImage {
+  readonly parent?: string
+  readonly created?: string
+  readonly author?: string
+  readonly comment?: string
+  readonly architecture?: string
+  readonly os?: string
+  readonly config?: ImageConfig['config']
+  readonly container_config?: { readonly Cmd?: readonly string[] | null }
+}
+
+/** `repositories` names images by their random ids; each has a directory with `json` and `layer.tar`. */
+async function loadLegacy(store: ImageStore, archive: Archive, o: LoadOptions): Promise<string[]> {
+  const named = new Map<string, Reference[]>()
+  for (const [repository, tags] of Object.entries((await archive.json('repositories')) ?? {}))
+    for (const [tag, id] of Object.entries((tags ?? {}) as Record<string, unknown>))
+      named.set(String(id), [...(named.get(String(id)) ?? []), parseReference(`${repository}:${tag}`)])
+  const loaded: string[] = []
+  for (const [id, names] of named) {
+    const lineage = await legacyLineage(archive, id)
+    const layers = lineage.map((l) => ({ path: `${l.id}/layer.tar`, shownId: `sha256:${l.id}` as const }))
+    const config = (diffIds: readonly Digest[]): ImageConfig =>
+      legacyConfig(
+        lineage.map((l) => l.image),
+        diffIds,
+      )
+    loaded.push(
+      ...(await store.leased((lease) =>
+        installLayers(store, lease, archive, layers, names, o, (diffIds) => ({ config: config(diffIds) })),
+      )),
+    )
+  }
+  return loaded
+}
+
+/** The image and those below it, the lowest first. */
+async function legacyLineage(archive: Archive, id: string): Promise<{ id: string; image: LegacyImage }[]> {
+  const lineage: { id: string; image: LegacyImage }[] = []
+  for (let next: unknown = id; next; next = lineage[0]!.image.parent) {
+    if (typeof next !== 'string' || !/^[0-9a-f]{64}$/.test(next))
+      throw invalid('badArchive', `the image archive names an image ${JSON.stringify(next)}: its ids are 64 hex digits`)
+    if (lineage.length === LEGACY_LAYERS_MAX)
+      throw invalid('badArchive', `the image ${id} of the archive has more than ${LEGACY_LAYERS_MAX} layers`, { id })
+    lineage.unshift({ id: next, image: ((await archive.json(`${next}/json`)) ?? {}) as LegacyImage })
+  }
+  return lineage
+}
+
+function legacyConfig(lineage: readonly LegacyImage[], diffIds: readonly Digest[]): ImageConfig {
+  const top = lineage.at(-1)!
+  const config: ImageConfig = {
+    architecture: top.architecture || hostPlatform().architecture,
+    os: top.os || 'linux',
+    ...(top.created ? { created: top.created } : {}),
+    ...(top.author ? { author: top.author } : {}),
+    config: top.config ?? {},
+    rootfs: { type: 'layers', diff_ids: [...diffIds] },
+    history: lineage.map((l) => ({
+      ...(l.created ? { created: l.created } : {}),
+      created_by: (l.container_config?.Cmd ?? []).join(' '),
+      ...(l.author ? { author: l.author } : {}),
+      ...(l.comment ? { comment: l.comment } : {}),
+    })),
+  }
+  return parseConfig(encodeJson(config))
 }

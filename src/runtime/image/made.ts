@@ -133,7 +133,7 @@ export async function importImage(store: ImageStore, tar: Readable, o: ImportOpt
         },
         names,
       })
-      store.emit('import', id, names[0] ? familiarString(names[0]) : id)
+      await store.emit('import', id, names[0] ? familiarString(names[0]) : id)
       return await store.image(id)
     } finally {
       if (!taken) await store.layers.discard(layer.unpacked.directory)
@@ -197,7 +197,7 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
       names,
       parent: base.id,
     })
-    for (const n of names) store.emit('tag', id, familiarString(n))
+    for (const n of names) await store.emit('tag', id, familiarString(n))
     return store.image(id)
   })
 }

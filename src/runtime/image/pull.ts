@@ -185,7 +185,7 @@ async function pullOne(
   emit({
     status: `Status: ${before === id ? 'Image is up to date' : 'Downloaded newer image'} for ${familiarString(ref)}`,
   })
-  store.emit('pull', familiarString(ref), familiarName(ref))
+  await store.emit('pull', familiarString(ref), familiarName(ref), store.labelsOf(id))
   return store.image(id)
 }
 

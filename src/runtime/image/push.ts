@@ -124,7 +124,7 @@ async function pushOne(
   )
   emit({ status: `${ref.tag}: digest: ${image.manifest.digest} size: ${data.length}` })
   emit({ progressDetail: {}, aux: { Tag: ref.tag, Digest: image.manifest.digest, Size: data.length } })
-  store.emit('push', `${familiarName(ref)}:${ref.tag}`, familiarName(ref))
+  await store.emit('push', `${familiarName(ref)}:${ref.tag}`, familiarName(ref), store.labelsOf(image.id))
 }
 
 async function pushBlob(

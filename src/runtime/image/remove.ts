@@ -135,6 +135,7 @@ async function finish(
   report: readonly ImageDeletion[],
   deleted: readonly Digest[],
 ): Promise<readonly ImageDeletion[]> {
+  const labels = await store.labelsOf(record.id)
   try {
     await store.db.commit(changes)
   } catch (caught) {
@@ -144,8 +145,8 @@ async function finish(
     })
     await store.db.commit(changes)
   }
-  for (const r of report) if ('Untagged' in r) store.emit('untag', record.id, record.id)
-  for (const id of deleted) store.emit('delete', id, id)
+  for (const r of report) if ('Untagged' in r) await store.emit('untag', record.id, record.id, labels)
+  for (const id of deleted) await store.emit('delete', id, id, {})
   if (deleted.length > 0) await store.collect()
   return report
 }

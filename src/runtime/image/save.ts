@@ -106,7 +106,7 @@ async function* write(store: ImageStore, chosen: readonly Chosen[]): AsyncGenera
       yield padding(data.length)
     }
     yield Buffer.alloc(1024)
-    for (const { record } of chosen) store.emit('save', record.id, record.id)
+    for (const { record } of chosen) await store.emit('save', record.id, record.id)
   } finally {
     store.release(lease)
   }

@@ -79,6 +79,16 @@ class Service implements LocalImageService {
     return this.store.image(this.store.need(referenceOrId).record.id)
   }
 
+  lineageOf(reference: string): readonly Digest[] {
+    const ids: Digest[] = []
+    let record = this.store.find(reference)?.record
+    while (record && !ids.includes(record.id)) {
+      ids.push(record.id)
+      record = record.parent ? this.store.db.images.get(record.parent) : undefined
+    }
+    return ids
+  }
+
   async tag(source: string, target: string): Promise<void> {
     const ref = targetReference(target)
     if (ref.path === 'library/sha256')
@@ -89,7 +99,7 @@ class Service implements LocalImageService {
         this.store.nameImage(ref, record.id, reference?.manifest ?? null),
         { put: 'image', record: { ...record, lastTaggedMs: this.store.modules.clock.now() } },
       ])
-      this.store.emit('tag', record.id, familiarString(ref))
+      await this.store.emit('tag', record.id, familiarString(ref))
     })
   }
 

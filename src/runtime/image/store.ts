@@ -286,8 +286,23 @@ export class ImageStore {
     return join(this.containerPath(container), 'upper')
   }
 
-  emit(action: ImageEvent['action'], id: string, name: string): void {
-    this.events.emit({ action, id, name })
+  /** Tells what happened to an image, with the labels that it has or, where it is gone by now, had. */
+  async emit(
+    action: ImageEvent['action'],
+    id: string,
+    name: string,
+    labels: ImageEvent['labels'] | Promise<ImageEvent['labels']> = this.labelsOf(id as Digest),
+  ): Promise<void> {
+    this.events.emit({ action, id, name, labels: await labels })
+  }
+
+  async labelsOf(id: Digest): Promise<ImageEvent['labels']> {
+    if (!this.db.images.has(id)) return {}
+    try {
+      return (await this.config(id)).config.config?.Labels ?? {}
+    } catch {
+      return {} // a damaged image must not keep its own removal from being told
+    }
   }
 }
 
