@@ -9,8 +9,8 @@ import { resolveInRoot } from './in-root.js'
 import { commandOf, mergeConfig } from './merge-config.js'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mount-spec.js'
 import { generateName } from './names.js'
-import { sharedWith, wantedEndpoints } from './network.js'
-import type { ContainerRecord } from './record.js'
+import { wantedEndpoints } from './network.js'
+import { type ContainerRecord, sharedWith } from './record.js'
 import { parseSecurity } from './security.js'
 import type { ContainerConfig, CreateContainerBody, HostConfig } from './types.js'
 import { UndoList } from './undo.js'
@@ -173,6 +173,7 @@ function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMount[] {
         (m): WantedMount => ({
           type: m.type,
           source: m.type === 'volume' ? m.name : m.source,
+          isAnonymous: m.isAnonymous,
           destination: m.destination,
           rw: rw === null ? m.rw : rw && m.rw,
           mode: m.mode,

@@ -2,6 +2,7 @@ import { conflict, shortId } from '../common/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { ContainerView } from './contract.js'
+import { sharedWith } from './record.js'
 
 interface Link {
   readonly reference: string
@@ -12,9 +13,12 @@ interface Link {
   readonly address: string
 }
 
+/** The container with the network that `reference` is reached on, if there is one. */
 function linked(ctx: EngineContext, reference: string): Container | null {
   try {
-    return ctx.registry.find(reference)
+    const other = ctx.registry.find(reference)
+    const owner = sharedWith(other.record.networkMode)
+    return owner === null ? other : linked(ctx, owner)
   } catch {
     return null
   }

@@ -7,6 +7,8 @@ export interface WantedMount {
   readonly type: 'bind' | 'volume' | 'tmpfs'
   /** Path on the host, or the volume's name ("" = anonymous). */
   readonly source: string
+  /** Goes with the last container that has it, when that is removed with its volumes. */
+  readonly isAnonymous: boolean
   readonly destination: string
   readonly rw: boolean
   /** As written, for inspect. */
@@ -30,6 +32,7 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
 const plain = (type: WantedMount['type'], source: string, destination: string): WantedMount => ({
   type,
   source,
+  isAnonymous: type === 'volume' && source === '',
   destination,
   rw: true,
   mode: '',
@@ -86,8 +89,14 @@ export function parseBind(text: string, volumeDriver: string): WantedMount {
   for (const option of mode.split(',').filter(Boolean)) {
     if (option === 'ro') mount.rw = false
     else if (option === 'nocopy' && type === 'volume') mount.copy = false
-    else if (PROPAGATIONS.includes(option) && type === 'bind') mount.propagation = option
-    else if (!['rw', 'z', 'Z', 'cached', 'delegated', 'consistent'].includes(option))
+    else if (PROPAGATIONS.includes(option)) {
+      if (type === 'volume')
+        refuse(
+          `invalid volume specification: '${text}': invalid mount config for type "volume": field BindOptions must not be specified`,
+          { mount: text },
+        )
+      mount.propagation = option
+    } else if (!['rw', 'z', 'Z', 'cached', 'delegated', 'consistent'].includes(option))
       refuse(`invalid mode: ${mode}`, { mount: text })
   }
   return mount

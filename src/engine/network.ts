@@ -5,13 +5,10 @@ import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { linkHosts } from './links.js'
 import { publications } from './ports.js'
+import { sharedWith } from './record.js'
 import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
 
 const PREDEFINED = new Set(['bridge', 'host', 'none'])
-
-/** "container:NAME" → the container it names, else null. */
-export const sharedWith = (networkMode: string): string | null =>
-  networkMode.startsWith('container:') ? networkMode.slice('container:'.length) : null
 
 /** A name for `--hostname`'s place when the user gave none. */
 export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
@@ -114,7 +111,7 @@ function sandboxSpec(ctx: EngineContext, container: Container): SandboxSpec {
     domainname: config.Domainname ?? '',
     mode:
       share !== null
-        ? { shareWith: runningContainer(ctx, share, 'network').id }
+        ? { shareWith: networkOwner(ctx, container, share).id }
         : networkMode === 'host' || networkMode === 'none'
           ? networkMode
           : 'private',
@@ -135,6 +132,11 @@ const netSysctls = (host: HostConfig): Record<string, string> => ({
   'net.ipv4.ping_group_range': '0 2147483647',
   ...Object.fromEntries(Object.entries(host.Sysctls ?? {}).filter(([name]) => name.startsWith('net.'))),
 })
+
+function networkOwner(ctx: EngineContext, container: Container, reference: string): Container {
+  if (ctx.registry.find(reference) === container) throw conflict('ownNetwork', 'cannot join own network')
+  return runningContainer(ctx, reference, 'network')
+}
 
 /** @throws conflict when it does not run: its namespaces are needed. */
 export function runningContainer(ctx: EngineContext, reference: string, what: string): Container {

@@ -32,7 +32,7 @@ export async function resolveMounts(
       recursive: want.recursive,
       subpath: want.subpath,
       options: want.options,
-      isAnonymous: false,
+      isAnonymous: want.isAnonymous,
     }
     if (want.type === 'tmpfs') mounts.push({ ...base, type: 'tmpfs', name: '', source: '', driver: '' })
     else if (want.type === 'bind') {
@@ -46,7 +46,6 @@ export async function resolveMounts(
         name: volume.name,
         source: volume.mountpoint,
         driver: volume.driver,
-        isAnonymous: want.source === '',
       }
       mounts.push(mount)
       if (want.copy) toPopulate.push(mount)

@@ -517,6 +517,16 @@ run('a volume is in use as long as a container mounts it, running or not', async
   t.false((await lab.call('volumes')).some((v: { name: string }) => v.name === 'kept'))
 })
 
+run('an anonymous volume goes with the last container that has it', async (t) => {
+  const before = (await lab.call('volumes')).length
+  const first = await lab.call('create', sh('true', { Volumes: { '/data': {} } }), { name: '' })
+  const second = await lab.call('create', sh('true', { HostConfig: { VolumesFrom: [first.id] } }), { name: '' })
+  await rm(first.id)
+  t.is((await lab.call('volumes')).length, before + 1)
+  await rm(second.id)
+  t.is((await lab.call('volumes')).length, before)
+})
+
 run('many at once: forty containers run, print and go', async (t) => {
   const outcomes = await Promise.all(
     Array.from(

@@ -62,9 +62,11 @@ test.serial('a container may be made before the one whose network it is to join'
   const made = await call<{ HostConfig: { NetworkMode: string } }>(m1.socket, 'GET', '/containers/joins/json')
   t.is(made.HostConfig.NetworkMode, 'container:later')
   await answered(t, ['POST', '/containers/joins/start'], 404, 'No such container: later')
+  await answered(t, create({ HostConfig: { NetworkMode: 'container:self' } }, 'self'), 201)
+  await answered(t, ['POST', '/containers/self/start'], 409, 'cannot join own network')
   await ok(m1, 'run', '-d', '--name', 'later', image, 'sleep', '60')
   await answered(t, ['POST', '/containers/joins/start'], 204)
-  await ok(m1, 'rm', '-f', 'joins', 'later')
+  await ok(m1, 'rm', '-f', 'joins', 'later', 'self')
 })
 
 test.serial('the working directory is there before the first start, and cannot be a file', async (t) => {
@@ -164,7 +166,10 @@ test.serial('a link is a name of its container, follows its renaming, and can be
   await answered(t, ['DELETE', '/containers/parent?link=1'], 409, /^Conflict, cannot remove the default link name/)
   await answered(t, ['DELETE', '/containers/parent/child?link=1'], 204)
   t.is(await links(), null)
-  await ok(m1, 'rm', '-f', 'parent', 'kid')
+  await ok(m1, 'run', '-d', '--name', 'sharer', '--net', 'container:kid', image, 'sleep', '60')
+  const hosts = await ok(m1, 'run', '--rm', '--link', 'sharer:side', image, 'cat', '/etc/hosts')
+  t.regex(hosts, /^\S+\tside( |$)/m, 'one that shares a network is reached on that')
+  await ok(m1, 'rm', '-f', 'parent', 'kid', 'sharer')
 })
 
 test.serial('an update that cannot hold is refused', async (t) => {

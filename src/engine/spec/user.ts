@@ -39,7 +39,11 @@ function parseGroup(text: string): GroupEntry[] {
 }
 
 const MAX_ID = 0x7fff_ffff
-const asNumber = (text: string): number | null => (/^\d+$/.test(text) && Number(text) <= MAX_ID ? Number(text) : null)
+const asNumber = (text: string): number | null => (/^-?\d+$/.test(text) ? Number(text) : null)
+function inRange(id: number): number {
+  if (id < 0 || id > MAX_ID) throw invalid('idRange', `uids and gids must be in range 0-${MAX_ID}`, { id })
+  return id
+}
 
 /**
  * "", "user", "uid", "user:group", "uid:gid" against the container's own /etc/passwd and /etc/group (null = absent).
@@ -69,7 +73,7 @@ export function resolveUser(options: {
   for (const name of options.groupAdd) additional.push(findGroup(groups, name))
 
   return {
-    uid: entry?.uid ?? uid ?? 0,
+    uid: entry?.uid ?? inRange(uid ?? 0),
     gid,
     additionalGids: [...new Set([gid, ...additional])],
     home: entry?.home || '/',
@@ -87,5 +91,5 @@ function findGroup(groups: readonly GroupEntry[], wanted: string): number {
     throw invalid('unknownGroup', `unable to find group ${wanted}: no matching entries in group file`, {
       group: wanted,
     })
-  return gid
+  return inRange(gid)
 }
