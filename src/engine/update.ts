@@ -54,12 +54,12 @@ export async function updateContainer(
     if (wanted.NanoCpus && (record.hostConfig.CpuQuota || record.hostConfig.CpuPeriod))
       throw invalid(
         'conflictingCpu',
-        'Conflicting options: Nano CPUs cannot be updated as CPU Quota/Period has already been set',
+        `Conflicting options: Nano CPUs cannot be updated as CPU ${record.hostConfig.CpuPeriod ? 'Period' : 'Quota'} has already been set`,
       )
     if ((wanted.CpuQuota || wanted.CpuPeriod) && record.hostConfig.NanoCpus)
       throw invalid(
         'conflictingCpu',
-        'Conflicting options: CPU Quota/Period cannot be updated as NanoCPUs has already been set',
+        `Conflicting options: CPU ${wanted.CpuPeriod ? 'Period' : 'Quota'} cannot be updated as NanoCPUs has already been set`,
       )
     const memory = wanted.Memory as number | undefined
     if (

@@ -77,16 +77,15 @@ async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList)
     labels: want.labels,
     options: want.driverOptions,
   })
-  if (!existed) {
-    undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
-    ctx.hub.publish({
-      type: 'volume',
-      action: 'create',
-      actorId: volume.name,
-      attributes: { driver: volume.driver },
-      scope: 'local',
-    })
-  }
+  if (!existed) undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
+  // As docker: also of one that there was.
+  ctx.hub.publish({
+    type: 'volume',
+    action: 'create',
+    actorId: volume.name,
+    attributes: { driver: volume.driver },
+    scope: 'local',
+  })
   return volume
 }
 

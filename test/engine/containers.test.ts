@@ -225,6 +225,26 @@ run('a restart policy starts again until its count is used up', async (t) => {
   await lab.call('waited', w)
 })
 
+run('the end of a run is told though the policy starts it again, and a kill in between is the last', async (t) => {
+  const { id } = await lab.call('create', sh('exit 3', { HostConfig: { RestartPolicy: { Name: 'always' } } }), {
+    name: '',
+  })
+  const w = await lab.call('waitBegin', id, 'next-exit')
+  await lab.call('start', id)
+  const atEnd = await lab.call('waitBegin', id, 'not-running')
+  t.is((await lab.call('waited', w)).exitCode, 3)
+  t.is((await lab.call('waited', atEnd)).exitCode, 3)
+  // From the third on the pause is long enough to be met.
+  const isPausing = async (): Promise<boolean> => {
+    const { restartCount, state } = await lab.call('get', id)
+    return restartCount >= 3 && state.status === 'restarting'
+  }
+  while (!(await isPausing()));
+  await lab.call('kill', id, 'SIGKILL')
+  t.is((await lab.call('get', id)).state.status, 'exited')
+  await rm(id)
+})
+
 run('exec: output, exit code, user, terminal, and a command that is not there', async (t) => {
   const id = await started(sh('sleep 60'))
   const inspect = async (e: { id: string; attachment: number }) => {
@@ -512,7 +532,16 @@ run('a volume is in use as long as a container mounts it, running or not', async
     kind: 'conflict',
     message: `remove kept: volume is in use - [${id}]`,
   })
+  const ofVolume = (e: { type: string; actorId: string }): boolean => e.type === 'volume' && e.actorId === 'kept'
+  t.deepEqual(
+    (await lab.call('events')).filter(ofVolume).map((e: { action: string }) => e.action),
+    ['create'],
+  )
   await rm(id)
+  const again = await lab.call('create', sh('true', { HostConfig: { Binds: ['kept:/data'] } }), { name: '' })
+  t.is((await lab.call('events')).filter(ofVolume).at(-1).action, 'create')
+  t.is((await lab.call('events')).filter(ofVolume).length, 2)
+  await rm(again.id)
   await lab.call('removeVolume', 'kept')
   t.false((await lab.call('volumes')).some((v: { name: string }) => v.name === 'kept'))
 })

@@ -26,7 +26,7 @@ test('an own entrypoint drops the image command, an own command keeps the image 
   t.like(mergeConfig({ Entrypoint: ['/mine'] }, image), { Entrypoint: ['/mine'], Cmd: null })
   t.like(mergeConfig({ Cmd: ['b'] }, image), { Entrypoint: ['/entry'], Cmd: ['b'] })
   t.like(mergeConfig({}, image), { Entrypoint: ['/entry'], Cmd: ['a'], WorkingDir: '/w' })
-  t.deepEqual(mergeConfig({ Env: ['B=3', 'C=4'] }, image).Env, ['A=1', 'B=3', 'C=4'])
+  t.deepEqual(mergeConfig({ Env: ['B=3', 'C'] }, image).Env, ['B=3', 'C', 'A=1'])
   t.deepEqual(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, [])
 })
 

@@ -1,6 +1,5 @@
 // The OCI document as a function of what was asked.
 import test from 'ava'
-import { mergeConfig } from '../../src/engine/merge-config.js'
 import {
   CAPABILITIES,
   DEFAULT_CAPABILITIES,
@@ -174,7 +173,6 @@ test('environment: later entries win in place, an entry without = unsets', (t) =
   t.deepEqual(env, ['PATH=/x', 'HOSTNAME=h', 'TERM=xterm', 'DB_NAME=/h/db', 'DB_PORT=own', 'HOME=/root'])
   const bare = processEnvironment({ hostname: 'h', tty: false, links: [], env: ['HOSTNAME', 'HOME='], home: '/h' })
   t.deepEqual(bare, [`PATH=${DEFAULT_PATH}`, 'HOME=/h'])
-  t.deepEqual(mergeConfig({ Env: ['B=2', 'HOSTNAME'] }, { Env: ['A=1', 'B=1'] }).Env, ['B=2', 'HOSTNAME', 'A=1'])
 })
 
 test('users by name and number, their groups, and groups named with them', (t) => {

@@ -172,6 +172,22 @@ test.serial('a link is a name of its container, follows its renaming, and can be
   await ok(m1, 'rm', '-f', 'parent', 'kid', 'sharer')
 })
 
+test.serial('images and volumes: what is not asked rightly is refused before anything is looked for', async (t) => {
+  await answered(t, ['DELETE', '/images/%20'], 400, 'image name cannot be blank')
+  const search = (filter: string) => ['GET', `/images/search?term=x&filters=${filter}`] as const
+  await answered(t, search('{"is-official":["a"]}'), 400, /^Invalid filter 'is-official=/)
+  await answered(t, search('{"is-automated":["a"]}'), 400, /^Invalid filter 'is-automated=/)
+  await answered(t, ['GET', '/volumes?filters={"dangling":["a"]}'], 400, /^Invalid filter 'dangling=/)
+})
+
+test.serial('an image is held by a container that runs, though another one has ended', async (t) => {
+  await ok(m1, 'run', '--name', 'held-ended', image, 'true')
+  await ok(m1, 'run', '-d', '--name', 'held-runs', image, 'sleep', '60')
+  const { Id } = await call<{ Id: string }>(m1.socket, 'GET', `/images/${image}/json`)
+  await answered(t, ['DELETE', `/images/${Id}?force=1`], 409, /\(cannot be forced\) - image is being used by running/)
+  await ok(m1, 'rm', '-f', 'held-ended', 'held-runs')
+})
+
 test.serial('an update that cannot hold is refused', async (t) => {
   await ok(m1, 'run', '-d', '--rm', '--name', 'brief', image, 'sleep', '60')
   await answered(
@@ -181,6 +197,10 @@ test.serial('an update that cannot hold is refused', async (t) => {
     'Restart policy cannot be updated because AutoRemove is enabled for the container',
   )
   await ok(m1, 'rm', '-f', 'brief')
+  await ok(m1, 'create', '--cpus', '0.5', '--name', 'half', image, 'true')
+  const quota = ['POST', '/containers/half/update', { CpuQuota: 80_000 }] as const
+  await answered(t, quota, 400, /CPU Quota cannot be updated as NanoCPUs has already been set$/)
+  await ok(m1, 'rm', 'half')
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
   await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
 })

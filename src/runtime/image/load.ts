@@ -91,9 +91,12 @@ export async function loadImages(store: ImageStore, tar: Readable, o: LoadOption
       })
       .consume(tar)
     const archive = new Archive(await realpath(root))
-    if (await archive.has('oci-layout')) return await loadLayout(store, archive, o)
-    if (await archive.has('manifest.json')) return await loadDocker(store, archive, o)
-    throw invalid('badArchive', 'the archive holds no image: neither oci-layout nor manifest.json is in it')
+    const isLayout = await archive.has('oci-layout')
+    if (!isLayout && !(await archive.has('manifest.json')))
+      throw invalid('badArchive', 'the archive holds no image: neither oci-layout nor manifest.json is in it')
+    const loaded = isLayout ? await loadLayout(store, archive, o) : await loadDocker(store, archive, o)
+    await linkParents(store, archive)
+    return loaded
   } finally {
     await store.tool.run('remove', ['--root', root])
   }
@@ -105,6 +108,33 @@ function report(store: ImageStore, o: LoadOptions, id: Digest, names: readonly R
     o.onProgress?.({ stream: names.length > 0 ? `Loaded image: ${s}\n` : `Loaded image ID: ${s}\n` })
   store.emit('load', id, id)
   return shown
+}
+
+/** Images that were saved together know their parents again. One whose history does not begin with the other's has none. */
+async function linkParents(store: ImageStore, archive: Archive): Promise<void> {
+  if (!(await archive.has('manifest.json'))) return
+  const manifests = dockerManifests(await archive.json('manifest.json'))
+  if (!manifests.some((m) => m.Parent)) return
+  const ids = new Map<string, Digest>()
+  for (const m of manifests) ids.set(m.Config, digestOf(await archive.document(m.Config)))
+  const saved = new Set(ids.values())
+  for (const m of manifests) {
+    const id = ids.get(m.Config)!
+    const parent = m.Parent as Digest | undefined
+    if (!parent || !saved.has(parent)) continue
+    await store.exclusive(async () => {
+      const record = store.db.images.get(id)
+      if (!record || !store.db.images.has(parent) || !(await isParent(store, parent, id))) return
+      await store.db.commit([{ put: 'image', record: { ...record, parent } }])
+    })
+  }
+}
+
+async function isParent(store: ImageStore, parent: Digest, id: Digest): Promise<boolean> {
+  const history = async (of: Digest): Promise<readonly unknown[]> => (await store.config(of)).config.history ?? []
+  const older = await history(parent)
+  const own = await history(id)
+  return own.length === older.length + 1 && JSON.stringify(own.slice(0, -1)) === JSON.stringify(older)
 }
 
 // ---------------------------------------------------------------------------------------------- OCI image layout
@@ -271,6 +301,7 @@ interface DockerManifest {
   readonly Config: string
   readonly RepoTags?: readonly string[] | null
   readonly Layers: readonly string[]
+  readonly Parent?: string
 }
 
 function dockerManifests(doc: unknown): DockerManifest[] {
@@ -283,6 +314,7 @@ function dockerManifests(doc: unknown): DockerManifest[] {
       !isText(m.Config) ||
       !Array.isArray(m.Layers) ||
       !m.Layers.every(isText) ||
+      !(m.Parent === undefined || isText(m.Parent)) ||
       !(m.RepoTags === undefined || m.RepoTags === null || (Array.isArray(m.RepoTags) && m.RepoTags.every(isText)))
     )
       throw invalid('badArchive', 'an entry of manifest.json lacks Config or Layers, or has others than strings there')

@@ -316,7 +316,9 @@ class Volumes implements VolumeService {
         }
       if (this.#records.has(name)) {
         const doomed = join(this.#root, `.tmp-${randomBytes(12).toString('hex')}`)
-        await rename(this.#directory(name), doomed)
+        await rename(this.#directory(name), doomed).catch((caught) => {
+          if (caught.code !== 'ENOENT') throw caught // somebody took it away by hand
+        })
         await syncDirectory(this.#root)
         this.#records.delete(name)
         this.#users.delete(name)
