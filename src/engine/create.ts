@@ -6,10 +6,11 @@ import { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import { resolveInRoot } from './in-root.js'
+import { parseLink } from './links.js'
 import { commandOf, mergeConfig } from './merge-config.js'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mount-spec.js'
 import { generateName } from './names.js'
-import { wantedEndpoints } from './network.js'
+import { isUserDefined, wantedEndpoints } from './network.js'
 import { type ContainerRecord, sharedWith } from './record.js'
 import { parseSecurity } from './security.js'
 import type { ContainerConfig, CreateContainerBody, HostConfig } from './types.js'
@@ -46,6 +47,7 @@ export async function createContainer(
   if (path === undefined || path === '') throw invalid('noCommand', 'No command specified', { image: reference })
   nameHost(config, host, id)
   const endpoints = wantedEndpoints(ctx, id, config, host, NetworkingConfig)
+  if (isUserDefined(host.NetworkMode!)) host.Links = null
   checkJoined(ctx, host)
   const wanted = wantedMounts(config, host, mountsOfOthers(ctx, host))
 
@@ -150,8 +152,10 @@ function checkJoined(ctx: EngineContext, host: HostConfig): void {
     if (field === 'NetworkMode' && !ctx.registry.has(reference)) continue
     host[field] = `container:${named(() => ctx.registry.find(reference)).id}`
   }
-  for (const link of host.Links ?? [])
-    named(() => ctx.registry.find(link.split(':')[0]!), `could not get container for ${link.split(':')[0]}: `)
+  for (const link of host.Links ?? []) {
+    const { reference } = parseLink(link)
+    named(() => ctx.registry.find(reference), `could not get container for ${reference}: `)
+  }
 }
 
 /** A missing container is a wrong parameter here: on "not found" the docker command would pull the image. */

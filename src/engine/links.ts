@@ -26,7 +26,7 @@ function linked(ctx: EngineContext, reference: string): Container | null {
 
 function linksOf(ctx: EngineContext, container: Container): Link[] {
   return (container.record.hostConfig.Links ?? []).map((text) => {
-    const [reference = '', alias = reference] = text.split(':')
+    const { reference, alias } = parseLink(text)
     const other = linked(ctx, reference)
     return { reference, alias, other, address: other?.sandbox?.endpoints.find((e) => e.ipv4Address)?.ipv4Address ?? '' }
   })
@@ -44,18 +44,23 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
   })
 }
 
-export function aliasOf(link: string): string {
+/** "name:alias", "name", or as inspect shows it, "/name:/container/alias". */
+export function parseLink(link: string): { readonly reference: string; readonly alias: string } {
   const [reference = '', alias = reference] = link.split(':')
-  return alias
+  return reference.startsWith('/')
+    ? { reference: reference.slice(1), alias: alias.slice(alias.lastIndexOf('/') + 1) }
+    : { reference, alias }
 }
+
+export const aliasOf = (link: string): string => parseLink(link).alias
 
 /** Links name a container: they follow it when it is renamed. */
 export async function renameInLinks(ctx: EngineContext, oldName: string, newName: string): Promise<void> {
   for (const { record } of ctx.registry.all()) {
     const links = record.hostConfig.Links
-    if (!links?.some((link) => link.split(':')[0] === oldName)) continue
+    if (!links?.some((link) => parseLink(link).reference === oldName)) continue
     record.hostConfig.Links = links.map((link) =>
-      link.split(':')[0] === oldName ? `${newName}:${aliasOf(link)}` : link,
+      parseLink(link).reference === oldName ? `${newName}:${aliasOf(link)}` : link,
     )
     await ctx.store.put(record)
   }
@@ -68,7 +73,7 @@ export function linkNames(
   const names = new Map<string, string[]>()
   for (const parent of containers)
     for (const link of parent.hostConfig.Links ?? []) {
-      const reference = link.split(':')[0]!
+      const { reference } = parseLink(link)
       const child = containers.find((c) => c.name === reference || c.id.startsWith(reference))
       if (child) names.set(child.id, [...(names.get(child.id) ?? []), `/${parent.name}/${aliasOf(link)}`])
     }
@@ -78,7 +83,7 @@ export function linkNames(
 /** HostConfig.Links as inspect shows them: "/name:/container/alias". */
 export const shownLinks = (name: string, links: readonly string[]): string[] =>
   links.map((text) => {
-    const [reference = '', alias = reference] = text.split(':')
+    const { reference, alias } = parseLink(text)
     return `/${reference}:/${name}/${alias}`
   })
 

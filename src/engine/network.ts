@@ -3,12 +3,16 @@ import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
-import { linkHosts } from './links.js'
+import { linkHosts, parseLink } from './links.js'
 import { publications } from './ports.js'
 import { sharedWith } from './record.js'
 import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
 
 const PREDEFINED = new Set(['bridge', 'host', 'none'])
+
+/** A network with names: links are answered there, not written into /etc/hosts. */
+export const isUserDefined = (networkMode: string): boolean =>
+  !PREDEFINED.has(networkMode) && networkMode !== 'default' && sharedWith(networkMode) === null
 
 /** A name for `--hostname`'s place when the user gave none. */
 export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
@@ -75,6 +79,9 @@ export function endpointSettings(
   const ipam = settings?.IPAMConfig
   if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
     throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
+  const links: unknown = settings?.Links ?? []
+  if (!Array.isArray(links) || !links.every((l) => typeof l === 'string' && /^[^:]+(:[^:]+)?$/.test(l)))
+    throw invalid('badLink', `bad format for links: ${JSON.stringify(links)}`)
   if (PREDEFINED.has(networkName)) {
     if (ipam?.IPv4Address || ipam?.IPv6Address)
       throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
@@ -89,12 +96,18 @@ export function endpointSettings(
   }
 }
 
+function endpointLink(text: string): [alias: string, name: string] {
+  const { reference, alias } = parseLink(text)
+  return [alias, reference]
+}
+
 function joinRequest(container: Container, networkName: string, settings: EndpointSettings): JoinRequest {
   return {
     ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
     ...(settings.IPAMConfig?.IPv6Address ? { ipv6Address: settings.IPAMConfig.IPv6Address } : {}),
     ...(settings.MacAddress ? { macAddress: settings.MacAddress } : {}),
     aliases: PREDEFINED.has(networkName) ? [] : [...new Set([...(settings.Aliases ?? []), shortId(container.id)])],
+    ...(settings.Links?.length ? { links: Object.fromEntries(settings.Links.map(endpointLink)) } : {}),
     ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
     ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
   }

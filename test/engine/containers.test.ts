@@ -411,6 +411,41 @@ run('containers of one network find each other by name; connect and disconnect w
   await rm(other)
 })
 
+run(
+  'a link on a network of its own is a name there, may come before its container, and is of that network alone',
+  async (t) => {
+    for (const name of ['linkone', 'linktwo']) await lab.call('createNetwork', name)
+    const first = await started(sh('sleep 60', { HostConfig: { NetworkMode: 'linkone' } }), 'first')
+    const EndpointsConfig = { linkone: { Links: ['first:Alpha', 'third:later'] } }
+    const body = sh('sleep 60', {
+      HostConfig: { NetworkMode: 'linkone', Links: ['first:Alpha', 'third:later'] },
+      NetworkingConfig: { EndpointsConfig },
+    })
+    const second = await started(body, 'second')
+    const resolves = async (name: string): Promise<boolean> => {
+      const cmd = ['ping', '-c1', '-W2', name]
+      const exec = await lab.call('exec', second, { cmd }, { tty: false, detachKeys: '' })
+      await lab.call('output', exec.attachment)
+      return (await lab.call('execInspect', exec.id)).exitCode === 0
+    }
+    t.true(await resolves('alpha'))
+    t.false(await resolves('later'))
+    const third = await started(sh('sleep 60', { HostConfig: { NetworkMode: 'linkone' } }), 'third')
+    t.true(await resolves('later'))
+    await lab.call('connect', first, 'linktwo', null)
+    await lab.call('connect', second, 'linktwo', { Links: ['first:beta'] })
+    await lab.call('disconnect', first, 'linkone', false)
+    t.true(await resolves('beta'))
+    t.false(await resolves('alpha'))
+    const bad = {
+      HostConfig: { NetworkMode: 'linkone' },
+      NetworkingConfig: { EndpointsConfig: { linkone: { Links: 'x' } } },
+    }
+    t.regex((await t.throwsAsync(lab.call('create', sh('true', bad), { name: '' })))!.message, /^bad format for links/)
+    for (const id of [first, second, third]) await rm(id)
+  },
+)
+
 run('files go in and out of running and stopped containers', async (t) => {
   const id = await started(sh('mkdir /made; echo x > /made/file; ln -s /made/file /link; sleep 60'))
   for (;;)
