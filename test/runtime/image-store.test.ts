@@ -107,7 +107,13 @@ test('the archives of older dockers load: plain layers, links between layers, se
     },
   ])
   const host = await newHost(t)
-  t.deepEqual(await host.images.load(streamOf(archive), {}), ['x:1', 'me/y:2'])
+  const other = await importTar(host, tarOf([{ name: 'g', data: 'g' }]), 'me/y:2')
+  const { messages, onProgress } = recorder()
+  t.deepEqual(await host.images.load(streamOf(archive), { onProgress }), ['x:1', 'me/y:2'])
+  t.deepEqual(
+    messages.filter((m) => /already exists/.test(m.stream ?? '')).map((m) => m.stream),
+    [`The image me/y:2 already exists, renaming the old one with ID ${other.id} to empty string\n`],
+  )
   t.is((await host.images.get('me/y:2')).id, image.id)
   t.is((await host.images.get('x:1')).manifest?.digest, image.manifest?.digest)
 })

@@ -13,7 +13,13 @@ import {
   mediaTypeOf,
   parseManifest,
 } from '../registry/media-types.js'
-import { familiarString, parseReference, type Reference, withDefaultTag } from '../registry/reference.js'
+import {
+  canonicalString,
+  familiarString,
+  parseReference,
+  type Reference,
+  withDefaultTag,
+} from '../registry/reference.js'
 import { chainIds, type UnpackedLayer } from '../snapshot/layer-store.js'
 import type { LayerResult } from '../snapshot/layer-tool.js'
 import { parseConfig } from './config.js'
@@ -99,6 +105,17 @@ export async function loadImages(store: ImageStore, tar: Readable, o: LoadOption
     return loaded
   } finally {
     await store.tool.run('remove', ['--root', root])
+  }
+}
+
+/** Names that another image has until now. */
+function tellMoved(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): void {
+  for (const n of names) {
+    const before = store.db.references.get(canonicalString(n))?.image
+    if (before && before !== id)
+      o.onProgress?.({
+        stream: `The image ${familiarString(n)} already exists, renaming the old one with ID ${before} to empty string\n`,
+      })
   }
 }
 
@@ -224,6 +241,7 @@ async function loadManifest(
   await lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
   await store.blobs.put(rawConfig, id)
   await store.blobs.put(data, descriptor.digest)
+  tellMoved(store, o, id, names)
   // Chains that are here already may have been packed otherwise: their blobs are wanted for push and save.
   let hasNewBlobs = false
   for (const [i, l] of manifest.layers.entries())
@@ -356,6 +374,7 @@ async function loadDockerImage(
       unpacked.set(i, layer.unpacked)
       blobs.push(layer.blob)
     }
+    tellMoved(store, o, digestOf(rawConfig), names)
     const id = await installMade(store, lease, {
       config,
       rawConfig,
