@@ -27,6 +27,9 @@ export interface WantedMount {
 }
 
 const PROPAGATIONS = ['shared', 'rshared', 'slave', 'rslave', 'private', 'rprivate']
+const CONSISTENCIES = ['cached', 'delegated', 'consistent']
+/** Of each of these a mount has one at most. */
+const EXCLUSIVE_MODES = [['rw', 'ro'], ['z', 'Z'], PROPAGATIONS, ['nocopy'], CONSISTENCIES]
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
 
 const plain = (type: WantedMount['type'], source: string, destination: string): WantedMount => ({
@@ -86,7 +89,10 @@ export function parseBind(text: string, volumeDriver: string): WantedMount {
     createSource: type === 'bind',
     driver: type === 'volume' ? volumeDriver : '',
   }
-  for (const option of mode.split(',').filter(Boolean)) {
+  const options = mode.split(',').filter(Boolean)
+  if (EXCLUSIVE_MODES.some((kind) => options.filter((o) => kind.includes(o)).length > 1))
+    refuse(`invalid mode: ${mode}`, { mount: text })
+  for (const option of options) {
     if (option === 'ro') mount.rw = false
     else if (option === 'nocopy' && type === 'volume') mount.copy = false
     else if (PROPAGATIONS.includes(option)) {
@@ -96,8 +102,7 @@ export function parseBind(text: string, volumeDriver: string): WantedMount {
           { mount: text },
         )
       mount.propagation = option
-    } else if (!['rw', 'z', 'Z', 'cached', 'delegated', 'consistent'].includes(option))
-      refuse(`invalid mode: ${mode}`, { mount: text })
+    } else if (!['rw', 'z', 'Z', ...CONSISTENCIES].includes(option)) refuse(`invalid mode: ${mode}`, { mount: text })
   }
   return mount
 }

@@ -234,7 +234,7 @@ export class Containers implements ContainerService {
 
   async resize(reference: string, width: number, height: number): Promise<void> {
     const container = this.#find(reference)
-    if (!container.live) throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id })
+    if (!container.live) throw conflict('notRunning', `Container ${container.id} is not running`, { id: container.id })
     // Without a terminal there is nothing to resize, and dockerd takes it all the same.
     if (container.record.config.Tty) await container.live.resize(width, height)
     containerEvent(this.ctx, container, 'resize', { height: String(height), width: String(width) })

@@ -115,7 +115,17 @@ test('binds are told from volumes, and one place has one mount', (t) => {
   t.like(parseBind('/src:/dst:ro,rslave', ''), { type: 'bind', rw: false, propagation: 'rslave', createSource: true })
   t.like(parseBind('name:/dst:nocopy', ''), { type: 'volume', source: 'name', copy: false, mode: 'nocopy' })
   t.like(parseBind('/data', ''), { type: 'volume', source: '', destination: '/data' })
-  for (const bad of ['a:b', '/a:/b:zz', '/a:/', 'x/y:/b', '::', '/a:/b:ro:rw', 'v:/b:shared'])
+  for (const bad of [
+    'a:b',
+    '/a:/b:zz',
+    '/a:/',
+    'x/y:/b',
+    '::',
+    '/a:/b:ro:rw',
+    'v:/b:shared',
+    '/a:/b:ro,rw',
+    '/a:/b:slave,shared',
+  ])
     t.throws(() => parseBind(bad, ''), undefined, bad)
   t.throws(() => wantedMounts({}, { Binds: ['/a:/x'], Tmpfs: { '/x': '' } }, []), {
     message: 'Duplicate mount point: /x',

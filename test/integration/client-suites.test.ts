@@ -193,13 +193,13 @@ test.serial('an update that cannot hold is refused', async (t) => {
   await answered(
     t,
     ['POST', '/containers/brief/update', { RestartPolicy: { Name: 'always' } }],
-    400,
-    'Restart policy cannot be updated because AutoRemove is enabled for the container',
+    409,
+    /^Cannot update container \w+: Restart policy cannot be updated because AutoRemove is enabled for the container$/,
   )
   await ok(m1, 'rm', '-f', 'brief')
   await ok(m1, 'create', '--cpus', '0.5', '--name', 'half', image, 'true')
   const quota = ['POST', '/containers/half/update', { CpuQuota: 80_000 }] as const
-  await answered(t, quota, 400, /CPU Quota cannot be updated as NanoCPUs has already been set$/)
+  await answered(t, quota, 409, /CPU Quota cannot be updated as NanoCPUs has already been set$/)
   await ok(m1, 'rm', 'half')
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
   await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
