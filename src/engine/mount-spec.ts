@@ -30,6 +30,7 @@ const PROPAGATIONS = ['shared', 'rshared', 'slave', 'rslave', 'private', 'rpriva
 const CONSISTENCIES = ['cached', 'delegated', 'consistent']
 /** Of each of these a mount has one at most. */
 const EXCLUSIVE_MODES = [['rw', 'ro'], ['z', 'Z'], PROPAGATIONS, ['nocopy'], CONSISTENCIES]
+const MODES = EXCLUSIVE_MODES.flat()
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
 
 const plain = (type: WantedMount['type'], source: string, destination: string): WantedMount => ({
@@ -55,7 +56,9 @@ const refuse = (message: string, fields: Record<string, unknown>): never => {
 }
 
 const invalidVolumeName = (name: string): string =>
-  `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`
+  name.length === 1
+    ? `create ${name}: volume name is too short, names should be at least two alphanumeric characters`
+    : `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`
 
 function checkDestination(destination: string, whole: string): string {
   if (!destination.startsWith('/'))
@@ -73,38 +76,42 @@ function checkDestination(destination: string, whole: string): string {
   return clean
 }
 
-/** "src:dst[:options]" or "dst" of `-v`. @throws invalid `invalidMount`. */
+/** "ro,rslave": known words, of one kind one at most. */
+function isMode(text: string): boolean {
+  const words = text.split(',')
+  return (
+    words.every((w) => MODES.includes(w)) &&
+    EXCLUSIVE_MODES.every((kind) => words.filter((w) => kind.includes(w)).length <= 1)
+  )
+}
+
+/** "src:dst[:mode]" or "dst" of `-v`. @throws invalid `invalidMount`. */
 export function parseBind(text: string, volumeDriver: string): WantedMount {
+  const bad = (why: string): never => refuse(`invalid volume specification: '${text}'${why}`, { mount: text })
   const parts = text.split(':')
-  if (parts.length > 3 || parts.some((p) => p === ''))
-    refuse(`invalid volume specification: '${text}'`, { mount: text })
-  // Two parts whose second is a mode mean an anonymous volume: "/data:ro".
-  if (parts.length === 2 && !parts[1]!.startsWith('/')) parts.unshift('')
+  if (parts.length > 3 || parts.some((p) => p === '')) bad('')
+  // "/data:ro" says nothing of where it is to come from.
+  if (parts.length === 2 && isMode(parts[1]!)) bad('')
   const [source, destination, mode = ''] = parts.length === 1 ? ['', parts[0]!] : (parts as [string, string, string?])
+  if (mode && !isMode(mode)) refuse(`invalid mode: ${mode}`, { mount: text })
   const type = source.startsWith('/') ? 'bind' : 'volume'
   if (type === 'volume' && source !== '' && !NAME.test(source)) refuse(invalidVolumeName(source), { mount: text })
-  const mount = {
-    ...plain(type, source, checkDestination(destination, text)),
+  const words = mode.split(',')
+  const propagation = words.find((w) => PROPAGATIONS.includes(w))
+  const badConfig = (field: string): never =>
+    bad(`: invalid mount config for type "${type}": field ${field} must not be specified`)
+  if (propagation && type === 'volume') badConfig('BindOptions')
+  if (words.includes('nocopy') && type === 'bind') badConfig('VolumeOptions')
+  const mount = plain(type, source, checkDestination(destination, text))
+  return {
+    ...mount,
+    rw: !words.includes('ro'),
+    copy: mount.copy && !words.includes('nocopy'),
+    propagation: propagation ?? mount.propagation,
     mode: mode || (type === 'volume' ? 'z' : ''),
     createSource: type === 'bind',
     driver: type === 'volume' ? volumeDriver : '',
   }
-  const options = mode.split(',').filter(Boolean)
-  if (EXCLUSIVE_MODES.some((kind) => options.filter((o) => kind.includes(o)).length > 1))
-    refuse(`invalid mode: ${mode}`, { mount: text })
-  for (const option of options) {
-    if (option === 'ro') mount.rw = false
-    else if (option === 'nocopy' && type === 'volume') mount.copy = false
-    else if (PROPAGATIONS.includes(option)) {
-      if (type === 'volume')
-        refuse(
-          `invalid volume specification: '${text}': invalid mount config for type "volume": field BindOptions must not be specified`,
-          { mount: text },
-        )
-      mount.propagation = option
-    } else if (!['rw', 'z', 'Z', ...CONSISTENCIES].includes(option)) refuse(`invalid mode: ${mode}`, { mount: text })
-  }
-  return mount
 }
 
 /** One entry of HostConfig.Mounts (`--mount`). @throws invalid `invalidMount`. */

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { conflict, notFound, unimplemented } from '../common/index.js'
+import { conflict, notFound, ShoalError, unimplemented } from '../common/index.js'
 import type { Digest } from '../runtime/index.js'
 import { changesOf, exportTree, getArchive, putArchive, sizeOf, statPath } from './archive.js'
 import { makeAttachment } from './attachment.js'
@@ -91,13 +91,13 @@ export class Containers implements ContainerService {
 
   async rename(reference: string, name: string): Promise<void> {
     const container = this.#find(reference)
-    const newName = checkName(name)
+    const newName = allocated(() => checkName(name))
     await container.locked(async () => {
       const { record } = container
       const oldName = record.name
       if (newName === oldName)
         throw conflict('sameName', 'Renaming a container with the same name as its current name', { name })
-      this.ctx.registry.reserve(newName, container.id)
+      allocated(() => this.ctx.registry.reserve(newName, container.id))
       try {
         record.name = newName
         if (container.isRunning) await this.ctx.networks.rename(container.id, newName)
@@ -319,5 +319,15 @@ export class Containers implements ContainerService {
 
   async commit(reference: string, options: Parameters<ContainerService['commit']>[1]): Promise<Digest> {
     return commitContainer(this.ctx, this.#find(reference), options)
+  }
+}
+
+/** Docker's sentence around what is wrong with a container's new name. */
+function allocated<T>(take: () => T): T {
+  try {
+    return take()
+  } catch (caught) {
+    const { kind, code, message, fields } = ShoalError.from(caught)
+    throw new ShoalError(kind, code, `Error when allocating new name: ${message}`, fields, { cause: caught })
   }
 }

@@ -185,6 +185,7 @@ run('names are unique, ids may be cut short, and a removed one is unknown', asyn
     message: `Conflict. The container name "/unique-name" is already in use by container "${id}". You have to remove (or rename) that container to be able to reuse that name.`,
   })
   t.is((await lab.call('get', id.slice(0, 12))).id, id)
+  t.regex((await t.throwsAsync(lab.call('rename', id, 'a b')))!.message, /^Error when allocating new name: Invalid/)
   await lab.call('rename', id, 'other-name')
   t.is((await lab.call('get', '/other-name')).id, id)
   await rm(id)

@@ -125,6 +125,8 @@ test('binds are told from volumes, and one place has one mount', (t) => {
     'v:/b:shared',
     '/a:/b:ro,rw',
     '/a:/b:slave,shared',
+    '/a:/b:nocopy',
+    '/data:ro',
   ])
     t.throws(() => parseBind(bad, ''), undefined, bad)
   t.throws(() => wantedMounts({}, { Binds: ['/a:/x'], Tmpfs: { '/x': '' } }, []), {

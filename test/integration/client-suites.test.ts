@@ -178,6 +178,9 @@ test.serial('images and volumes: what is not asked rightly is refused before any
   await answered(t, search('{"is-official":["a"]}'), 400, /^Invalid filter 'is-official=/)
   await answered(t, search('{"is-automated":["a"]}'), 400, /^Invalid filter 'is-automated=/)
   await answered(t, ['GET', '/volumes?filters={"dangling":["a"]}'], 400, /^Invalid filter 'dangling=/)
+  await ok(m1, 'volume', 'create', 'shelf1')
+  t.is(await ok(m1, 'volume', 'ls', '-q', '--filter', 'name=^shelf.$'), 'shelf1')
+  await ok(m1, 'volume', 'rm', 'shelf1')
 })
 
 test.serial('an image is held by a container that runs, though another one has ended', async (t) => {

@@ -237,7 +237,7 @@ test("an image in use is kept, with docker's reasons, and its layers outlive a f
   await host.snapshots.prepare(id, image.id)
   const by = (running: boolean, force: boolean) => ({ force, prune: true, inUse: () => ({ container: id, running }) })
   await t.throwsAsync(host.images.remove('x', by(false, false)), {
-    message: `conflict: unable to remove repository reference "x:latest" (must force) - container ${id.slice(0, 12)} is using its referenced image ${short}`,
+    message: `conflict: unable to remove repository reference "x" (must force) - container ${id.slice(0, 12)} is using its referenced image ${short}`,
   })
   await t.throwsAsync(host.images.remove(image.id, by(false, false)), {
     message: `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${id.slice(0, 12)}`,

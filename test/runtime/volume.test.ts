@@ -68,7 +68,7 @@ test("bad names, drivers and options are refused with docker's words", async (t)
   const rows: [Parameters<VolumeService['create']>[0], RegExp][] = [
     [{ name: '../x' }, /includes invalid characters for a local volume name/],
     [{ name: 'a/b' }, /If you intended to pass a host directory, use absolute path/],
-    [{ name: 'x' }, /includes invalid characters/],
+    [{ name: 'x' }, /volume name is too short/],
     [{ name: '.tmp-x' }, /includes invalid characters/],
     [{ name: 'a'.repeat(256) }, /at most 255/],
     [{ name: 'ok', driver: 'rexray' }, /error looking up volume plugin rexray: plugin "rexray" not found/],

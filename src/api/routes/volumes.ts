@@ -14,7 +14,7 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
     const warnings: string[] = []
     const all = (await volumes.list((w) => warnings.push(w))).filter(
       (v) =>
-        f.contains('name', v.name) &&
+        f.name('name', v.name) &&
         f.exact('driver', v.driver) &&
         f.labels('label', v.labels) &&
         (dangling === null || dangling === (volumes.users(v.name).length === 0)),

@@ -55,7 +55,7 @@ export function resolveUser(options: {
   readonly passwd: string | null
   readonly group: string | null
 }): ResolvedUser {
-  const [wantedUser = '', wantedGroup] = splitUser(options.user)
+  const [wantedUser = '', wantedGroup] = options.user.split(':')
   const users = parsePasswd(options.passwd ?? '')
   const groups = parseGroup(options.group ?? '')
 
@@ -66,6 +66,7 @@ export function resolveUser(options: {
       user: wantedUser,
     })
 
+  const ownUid = entry?.uid ?? inRange(uid ?? 0)
   let gid = entry?.gid ?? 0
   const additional: number[] = []
   if (wantedGroup !== undefined && wantedGroup !== '') gid = findGroup(groups, wantedGroup)
@@ -73,16 +74,11 @@ export function resolveUser(options: {
   for (const name of options.groupAdd) additional.push(findGroup(groups, name))
 
   return {
-    uid: entry?.uid ?? inRange(uid ?? 0),
+    uid: ownUid,
     gid,
     additionalGids: [...new Set([gid, ...additional])],
     home: entry?.home || '/',
   }
-}
-
-function splitUser(text: string): string[] {
-  const at = text.indexOf(':')
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)]
 }
 
 function findGroup(groups: readonly GroupEntry[], wanted: string): number {

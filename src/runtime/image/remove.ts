@@ -70,7 +70,7 @@ export async function removeImage(
         if (user && !o.force)
           throw conflict(
             'imageInUse',
-            `conflict: unable to remove repository reference "${shown(named)}" (must force) - container ${shortId(user.container)} is using its referenced image ${shortId(record.id)}`,
+            `conflict: unable to remove repository reference "${reference}" (must force) - container ${shortId(user.container)} is using its referenced image ${shortId(record.id)}`,
             { image: record.id, container: user.container },
           )
       }

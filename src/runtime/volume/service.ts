@@ -156,6 +156,12 @@ class Volumes implements VolumeService {
     const anonymous = !spec.name
     const name = spec.name || newHexId()
     if (driver === 'local' && !this.#records.has(name)) {
+      if (name.length === 1)
+        throw invalid(
+          'badVolumeName',
+          `create ${name}: volume name is too short, names should be at least two alphanumeric characters`,
+          { name },
+        )
       if (!NAME.test(name))
         throw invalid(
           'badVolumeName',
