@@ -425,6 +425,9 @@ static void open_streams(struct apply *ap)
 	int r = archive_read_next_header(p, &e);
 	if (r < ARCHIVE_WARN)
 		report_fail(EINVAL, NULL, "cannot read the stream: %s", archive_error_string(p));
+	/* The last one is the stream itself. */
+	if (archive_filter_count(p) > 2)
+		report_fail(EINVAL, NULL, "cannot read the stream: it is compressed twice");
 	ap->is_empty = r == ARCHIVE_EOF;
 	if (archive_read_open(t, ap, NULL, tar_read, NULL) < ARCHIVE_WARN)
 		report_fail(EINVAL, NULL, "cannot read the tar: %s", archive_error_string(t));

@@ -6,11 +6,12 @@ import { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import { resolveInRoot } from './in-root.js'
+import { parseLink } from './links.js'
 import { commandOf, mergeConfig } from './merge-config.js'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mount-spec.js'
 import { generateName } from './names.js'
-import { sharedWith, wantedEndpoints } from './network.js'
-import type { ContainerRecord } from './record.js'
+import { isUserDefined, wantedEndpoints } from './network.js'
+import { type ContainerRecord, sharedWith } from './record.js'
 import { parseSecurity } from './security.js'
 import type { ContainerConfig, CreateContainerBody, HostConfig } from './types.js'
 import { UndoList } from './undo.js'
@@ -49,6 +50,7 @@ export async function createContainer(
   if (path === undefined) throw invalid('noCommand', 'No command specified', { image: reference })
   nameHost(config, host, id)
   const endpoints = wantedEndpoints(ctx, id, config, host, NetworkingConfig)
+  if (isUserDefined(host.NetworkMode!)) host.Links = null
   checkJoined(ctx, host)
   const wanted = wantedMounts(config, host, mountsOfOthers(ctx, host))
 
@@ -154,7 +156,7 @@ export function checkJoined(ctx: EngineContext, host: HostConfig): void {
     host[field] = `container:${named(() => ctx.registry.find(reference)).id}`
   }
   for (const link of host.Links ?? []) {
-    const [reference = ''] = link.split(':')
+    const { reference } = parseLink(link)
     const other = named(() => ctx.registry.find(reference), `could not get container for ${reference}: `)
     if (other.record.networkMode === 'host') throw invalid('linkToHost', HOST_NETWORK_AND_LINKS, { link })
   }
@@ -179,6 +181,7 @@ export function mountsOfOthers(ctx: EngineContext, host: HostConfig): WantedMoun
         (m): WantedMount => ({
           type: m.type,
           source: m.type === 'volume' ? m.name : m.source,
+          isAnonymous: m.isAnonymous,
           destination: m.destination,
           rw: rw === null ? m.rw : rw && m.rw,
           mode: m.mode,

@@ -8,13 +8,8 @@ export function parseDetachKeys(text: string): Uint8Array {
   return Uint8Array.from(
     keys.map((key) => {
       if (key.length === 1) return key.charCodeAt(0)
-      const m = /^ctrl-([a-z@[\]\\^_])$/.exec(key.toLowerCase())
-      if (!m)
-        throw invalid(
-          'invalidDetachKeys',
-          `Invalid escape keys (${text}) provided: unknown key '${key}'; give letters and ctrl- combinations, as in ctrl-p,ctrl-q`,
-          { keys: text },
-        )
+      const m = /^ctrl-([a-z@[\]\\^_])$/.exec(key)
+      if (!m) throw invalid('invalidDetachKeys', `Invalid detach keys (${text}) provided`, { keys: text })
       return m[1]!.toUpperCase().charCodeAt(0) - 64
     }),
   )

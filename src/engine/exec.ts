@@ -185,7 +185,7 @@ export const hasEnded = (caught: unknown): boolean =>
 export function whileRunning<T>(container: Container, asked: Promise<T>): Promise<T> {
   return asked.catch((caught: unknown) => {
     if (!hasEnded(caught)) throw caught
-    throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id }, { cause: caught })
+    throw conflict('notRunning', `Container ${container.id} is not running`, { id: container.id }, { cause: caught })
   })
 }
 
@@ -200,5 +200,5 @@ export function checkRunning(container: Container): void {
       id: container.id,
     })
   if (status !== 'running' || !container.live)
-    throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id })
+    throw conflict('notRunning', `Container ${container.id} is not running`, { id: container.id })
 }

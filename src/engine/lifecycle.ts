@@ -249,13 +249,7 @@ export async function stopContainer(
       record.hasBeenManuallyStopped = true
       await (container.isRunning ? ctx.store.putSoon(record) : Promise.resolve())
     }
-    if (record.status === 'restarting') {
-      cancelRestart(container)
-      record.status = 'exited'
-      await ctx.store.putState(record)
-      container.ended.emit({ exitCode: record.exitCode, error: record.error })
-      return true
-    }
+    if (await endRestarts(ctx, container)) return true
     if (!container.isRunning || !container.live) return false
     container.isStopWanted = true
     return null
@@ -278,6 +272,17 @@ export async function stopContainer(
       )
   }
   containerEvent(ctx, container, 'stop')
+}
+
+/** Whether it was between two runs: there is no next one. Call with the lock held. */
+async function endRestarts(ctx: EngineContext, container: Container): Promise<boolean> {
+  const { record } = container
+  if (record.status !== 'restarting') return false
+  cancelRestart(container)
+  record.status = 'exited'
+  await ctx.store.putState(record)
+  container.ended.emit({ exitCode: record.exitCode, error: record.error })
+  return true
 }
 
 async function signalLive(
@@ -305,7 +310,7 @@ async function signalLive(
 export async function killContainer(ctx: EngineContext, container: Container, signalText: string): Promise<void> {
   const signal = parseSignal(signalText || 'SIGKILL')
   const { record } = container
-  if (!container.isRunning || !container.live)
+  if (record.status !== 'restarting' && (!container.isRunning || !container.live))
     throw conflict('notRunning', `Container ${container.id} is not running`, {
       id: container.id,
     })
@@ -314,8 +319,9 @@ export async function killContainer(ctx: EngineContext, container: Container, si
     container.isStopWanted = true
     record.hasBeenManuallyStopped = true
     await ctx.store.putSoon(record)
+    if (record.status === 'restarting' && (await container.locked(() => endRestarts(ctx, container)))) return
   }
-  const ended = signal === SIGKILL ? nextEnd(ctx, container, KILL_TIMEOUT_MS) : null
+  const ended = signal === SIGKILL && container.live ? nextEnd(ctx, container, KILL_TIMEOUT_MS) : null
   await signalLive(ctx, container, signal, { thaw: isEnd })
   // As dockerd: a SIGKILL is answered when the process is gone.
   if (ended && (await ended) === null && container.isRunning)

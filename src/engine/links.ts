@@ -2,6 +2,7 @@ import { conflict, shortId } from '../common/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { ContainerView } from './contract.js'
+import { sharedWith } from './record.js'
 
 interface Link {
   readonly reference: string
@@ -12,9 +13,12 @@ interface Link {
   readonly address: string
 }
 
+/** The container with the network that `reference` is reached on, if there is one. */
 function linked(ctx: EngineContext, reference: string): Container | null {
   try {
-    return ctx.registry.find(reference)
+    const other = ctx.registry.find(reference)
+    const owner = sharedWith(other.record.networkMode)
+    return owner === null ? other : linked(ctx, owner)
   } catch {
     return null
   }
@@ -22,7 +26,7 @@ function linked(ctx: EngineContext, reference: string): Container | null {
 
 function linksOf(ctx: EngineContext, container: Container): Link[] {
   return (container.record.hostConfig.Links ?? []).map((text) => {
-    const [reference = '', alias = reference] = text.split(':')
+    const { reference, alias } = parseLink(text)
     const other = linked(ctx, reference)
     const { networkMode } = container.record
     // From the default network only what is on it can be reached.
@@ -47,21 +51,24 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
   })
 }
 
-/** "/name:/container/alias", as inspect shows it, and "name:/alias" are "name:alias". */
+/** "name:alias", "name", or as inspect shows it, "/name:/container/alias". */
+export function parseLink(link: string): { readonly reference: string; readonly alias: string } {
+  const [reference = '', alias = reference] = plainLink(link).split(':')
+  return { reference, alias }
+}
+
+/** "/name:/container/alias" and "name:/alias" are "name:alias". */
 export const plainLink = (link: string): string => link.replace(/^\//, '').replace(/:.*\//, ':')
 
-export function aliasOf(link: string): string {
-  const [reference = '', alias = reference] = link.split(':')
-  return alias
-}
+export const aliasOf = (link: string): string => parseLink(link).alias
 
 /** Links name a container: they follow it when it is renamed. */
 export async function renameInLinks(ctx: EngineContext, oldName: string, newName: string): Promise<void> {
   for (const { record } of ctx.registry.all()) {
     const links = record.hostConfig.Links
-    if (!links?.some((link) => link.split(':')[0] === oldName)) continue
+    if (!links?.some((link) => parseLink(link).reference === oldName)) continue
     record.hostConfig.Links = links.map((link) =>
-      link.split(':')[0] === oldName ? `${newName}:${aliasOf(link)}` : link,
+      parseLink(link).reference === oldName ? `${newName}:${aliasOf(link)}` : link,
     )
     await ctx.store.put(record)
   }
@@ -74,7 +81,7 @@ export function linkNames(
   const names = new Map<string, string[]>()
   for (const parent of containers)
     for (const link of parent.hostConfig.Links ?? []) {
-      const reference = link.split(':')[0]!
+      const { reference } = parseLink(link)
       const child = containers.find((c) => c.name === reference || c.id.startsWith(reference))
       if (child) names.set(child.id, [...(names.get(child.id) ?? []), `/${parent.name}/${aliasOf(link)}`])
     }
@@ -84,7 +91,7 @@ export function linkNames(
 /** HostConfig.Links as inspect shows them: "/name:/container/alias". */
 export const shownLinks = (name: string, links: readonly string[]): string[] =>
   links.map((text) => {
-    const [reference = '', alias = reference] = text.split(':')
+    const { reference, alias } = parseLink(text)
     return `/${reference}:/${name}/${alias}`
   })
 

@@ -1,5 +1,4 @@
 import type { ImageConfig } from '../runtime/index.js'
-import { mergeEnvironment } from './spec/environment.js'
 import type { ContainerConfig } from './types.js'
 
 const asList = (value: string[] | string | null | undefined): string[] | null =>
@@ -24,7 +23,7 @@ export function mergeConfig(user: ContainerConfig, image: ImageConfig['config'] 
     ...user,
     User: user.User || image.User || '',
     ExposedPorts: nonEmpty({ ...image.ExposedPorts, ...user.ExposedPorts }),
-    Env: mergeEnvironment(image.Env ?? [], user.Env ?? []),
+    Env: joinEnvironment(user.Env ?? [], image.Env ?? []),
     Entrypoint: entrypoint,
     Cmd: cmd,
     Volumes: nonEmpty({ ...image.Volumes, ...user.Volumes }),
@@ -35,6 +34,12 @@ export function mergeConfig(user: ContainerConfig, image: ImageConfig['config'] 
     OnBuild: user.OnBuild ?? null,
     Shell: user.Shell ?? (image.Shell ? [...image.Shell] : undefined),
   }
+}
+
+/** A name alone stays: it takes away what else would be set. */
+function joinEnvironment(user: readonly string[], image: readonly string[]): string[] {
+  const names = new Set(user.map((entry) => entry.split('=', 1)[0]))
+  return [...user, ...image.filter((entry) => !names.has(entry.split('=', 1)[0]))]
 }
 
 function normalizeDir(dir: string): string {

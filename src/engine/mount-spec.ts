@@ -7,6 +7,8 @@ export interface WantedMount {
   readonly type: 'bind' | 'volume' | 'tmpfs'
   /** Path on the host, or the volume's name ("" = anonymous). */
   readonly source: string
+  /** Goes with the last container that has it, when that is removed with its volumes. */
+  readonly isAnonymous: boolean
   readonly destination: string
   readonly rw: boolean
   /** As written, for inspect. */
@@ -26,11 +28,16 @@ export interface WantedMount {
 }
 
 const PROPAGATIONS = ['shared', 'rshared', 'slave', 'rslave', 'private', 'rprivate']
+const CONSISTENCIES = ['cached', 'delegated', 'consistent']
+/** Of each of these a mount has one at most. */
+const EXCLUSIVE_MODES = [['rw', 'ro'], ['z', 'Z'], PROPAGATIONS, ['nocopy'], CONSISTENCIES]
+const MODES = EXCLUSIVE_MODES.flat()
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
 
 const plain = (type: WantedMount['type'], source: string, destination: string): WantedMount => ({
   type,
   source,
+  isAnonymous: type === 'volume' && source === '',
   destination,
   rw: true,
   mode: '',
@@ -50,7 +57,9 @@ const refuse = (message: string, fields: Record<string, unknown>): never => {
 }
 
 const invalidVolumeName = (name: string): string =>
-  `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`
+  name.length === 1
+    ? `create ${name}: volume name is too short, names should be at least two alphanumeric characters`
+    : `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`
 
 function checkDestination(destination: string, whole: string): string {
   if (!destination.startsWith('/'))
@@ -68,30 +77,42 @@ function checkDestination(destination: string, whole: string): string {
   return clean
 }
 
-/** "src:dst[:options]" or "dst" of `-v`. @throws invalid `invalidMount`. */
+/** "ro,rslave": known words, of one kind one at most. */
+function isMode(text: string): boolean {
+  const words = text.split(',')
+  return (
+    words.every((w) => MODES.includes(w)) &&
+    EXCLUSIVE_MODES.every((kind) => words.filter((w) => kind.includes(w)).length <= 1)
+  )
+}
+
+/** "src:dst[:mode]" or "dst" of `-v`. @throws invalid `invalidMount`. */
 export function parseBind(text: string, volumeDriver: string): WantedMount {
+  const bad = (why: string): never => refuse(`invalid volume specification: '${text}'${why}`, { mount: text })
   const parts = text.split(':')
-  if (parts.length > 3 || parts.some((p) => p === ''))
-    refuse(`invalid volume specification: '${text}'`, { mount: text })
-  // Two parts whose second is a mode mean an anonymous volume: "/data:ro".
-  if (parts.length === 2 && !parts[1]!.startsWith('/')) parts.unshift('')
+  if (parts.length > 3 || parts.some((p) => p === '')) bad('')
+  // "/data:ro" says nothing of where it is to come from.
+  if (parts.length === 2 && isMode(parts[1]!)) bad('')
   const [source, destination, mode = ''] = parts.length === 1 ? ['', parts[0]!] : (parts as [string, string, string?])
+  if (mode && !isMode(mode)) refuse(`invalid mode: ${mode}`, { mount: text })
   const type = source.startsWith('/') ? 'bind' : 'volume'
   if (type === 'volume' && source !== '' && !NAME.test(source)) refuse(invalidVolumeName(source), { mount: text })
-  const mount = {
-    ...plain(type, source, checkDestination(destination, text)),
+  const words = mode.split(',')
+  const propagation = words.find((w) => PROPAGATIONS.includes(w))
+  const badConfig = (field: string): never =>
+    bad(`: invalid mount config for type "${type}": field ${field} must not be specified`)
+  if (propagation && type === 'volume') badConfig('BindOptions')
+  if (words.includes('nocopy') && type === 'bind') badConfig('VolumeOptions')
+  const mount = plain(type, source, checkDestination(destination, text))
+  return {
+    ...mount,
+    rw: !words.includes('ro'),
+    copy: mount.copy && !words.includes('nocopy'),
+    propagation: propagation ?? mount.propagation,
     mode: mode || (type === 'volume' ? 'z' : ''),
     createSource: type === 'bind',
     driver: type === 'volume' ? volumeDriver : '',
   }
-  for (const option of mode.split(',').filter(Boolean)) {
-    if (option === 'ro') mount.rw = false
-    else if (option === 'nocopy' && type === 'volume') mount.copy = false
-    else if (PROPAGATIONS.includes(option) && type === 'bind') mount.propagation = option
-    else if (!['rw', 'z', 'Z', 'cached', 'delegated', 'consistent'].includes(option))
-      refuse(`invalid mode: ${mode}`, { mount: text })
-  }
-  return mount
 }
 
 /** One entry of HostConfig.Mounts (`--mount`). @throws invalid `invalidMount`. */

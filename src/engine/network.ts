@@ -3,15 +3,16 @@ import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
-import { linkHosts } from './links.js'
+import { linkHosts, parseLink } from './links.js'
 import { publications } from './ports.js'
+import { sharedWith } from './record.js'
 import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
 
 const PREDEFINED = new Set(['bridge', 'host', 'none'])
 
-/** "container:NAME" → the container it names, else null. */
-export const sharedWith = (networkMode: string): string | null =>
-  networkMode.startsWith('container:') ? networkMode.slice('container:'.length) : null
+/** A network with names: links are answered there, not written into /etc/hosts. */
+export const isUserDefined = (networkMode: string): boolean =>
+  !PREDEFINED.has(networkMode) && networkMode !== 'default' && sharedWith(networkMode) === null
 
 /** A name for `--hostname`'s place when the user gave none. */
 export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
@@ -86,6 +87,9 @@ function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig
 function endpointSettings(id: string, network: NetworkRecord, settings: EndpointSettings | null): EndpointSettings {
   const isPredefined = PREDEFINED.has(network.name)
   checkAddress(network, settings?.IPAMConfig)
+  const links: unknown = settings?.Links ?? []
+  if (!Array.isArray(links) || !links.every((l) => typeof l === 'string' && /^[^:]+(:[^:]+)?$/.test(l)))
+    throw invalid('badLink', `bad format for links: ${JSON.stringify(links)}`)
   if (isPredefined && settings?.Aliases?.length)
     throw invalid('networkAlias', 'network-scoped alias is supported only for containers in user defined networks')
   return {
@@ -98,6 +102,11 @@ function endpointSettings(id: string, network: NetworkRecord, settings: Endpoint
   }
 }
 
+function endpointLink(text: string): [alias: string, name: string] {
+  const { reference, alias } = parseLink(text)
+  return [alias, reference]
+}
+
 function joinRequest(container: Container, networkName: string, settings: EndpointSettings): JoinRequest {
   return {
     ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
@@ -106,6 +115,7 @@ function joinRequest(container: Container, networkName: string, settings: Endpoi
     aliases: PREDEFINED.has(networkName)
       ? []
       : [...new Set([...(settings.Aliases ?? []), ...(settings.DNSNames ?? []), shortId(container.id)])],
+    ...(settings.Links?.length ? { links: Object.fromEntries(settings.Links.map(endpointLink)) } : {}),
     ...(settings.DriverOpts ? { driverOptions: settings.DriverOpts } : {}),
     ...(settings.GwPriority ? { gatewayPriority: settings.GwPriority } : {}),
   }
@@ -122,7 +132,7 @@ function sandboxSpec(ctx: EngineContext, container: Container): SandboxSpec {
     domainname: config.Domainname ?? '',
     mode:
       share !== null
-        ? { shareWith: runningContainer(ctx, share, 'network').id }
+        ? { shareWith: networkOwner(ctx, container, share).id }
         : networkMode === 'host' || networkMode === 'none'
           ? networkMode
           : 'private',
@@ -143,6 +153,11 @@ const netSysctls = (host: HostConfig): Record<string, string> => ({
   'net.ipv4.ping_group_range': '0 2147483647',
   ...Object.fromEntries(Object.entries(host.Sysctls ?? {}).filter(([name]) => name.startsWith('net.'))),
 })
+
+function networkOwner(ctx: EngineContext, container: Container, reference: string): Container {
+  if (ctx.registry.find(reference) === container) throw conflict('ownNetwork', 'cannot join own network')
+  return runningContainer(ctx, reference, 'network')
+}
 
 /** @throws conflict when it does not run: its namespaces are needed. */
 export function runningContainer(ctx: EngineContext, reference: string, what: string): Container {

@@ -53,6 +53,10 @@ export interface ContainerRecord {
  * The containers' records: one key each, in one database. Measured here: a synced put costs one fdatasync (0.7 ms), a
  * file per container with its rename and directory sync three times that.
  */
+/** "container:NAME" → the container it names, else null. */
+export const sharedWith = (networkMode: string): string | null =>
+  networkMode.startsWith('container:') ? networkMode.slice('container:'.length) : null
+
 export class RecordStore {
   readonly #db: RecordDatabase<ContainerRecord>
 

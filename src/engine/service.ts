@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { conflict, notFound, unimplemented } from '../common/index.js'
+import { conflict, notFound, ShoalError, unimplemented } from '../common/index.js'
 import type { Digest } from '../runtime/index.js'
 import { changesOf, exportTree, getArchive, putArchive, sizeOf, statPath } from './archive.js'
 import { makeAttachment } from './attachment.js'
@@ -96,13 +96,13 @@ export class Containers implements ContainerService {
 
   async rename(reference: string, name: string): Promise<void> {
     const container = this.#find(reference)
-    const newName = checkName(name)
+    const newName = allocated(() => checkName(name))
     await container.locked(async () => {
       const { record } = container
       const oldName = record.name
       if (newName === oldName)
         throw conflict('sameName', 'Renaming a container with the same name as its current name', { name })
-      this.ctx.registry.reserve(newName, container.id)
+      allocated(() => this.ctx.registry.reserve(newName, container.id))
       try {
         record.name = newName
         if (container.isRunning) await this.ctx.networks.rename(container.id, newName)
@@ -240,7 +240,7 @@ export class Containers implements ContainerService {
 
   async resize(reference: string, width: number, height: number): Promise<void> {
     const container = this.#find(reference)
-    if (!container.live) throw conflict('notRunning', `container ${container.id} is not running`, { id: container.id })
+    if (!container.live) throw conflict('notRunning', `Container ${container.id} is not running`, { id: container.id })
     // Without a terminal there is nothing to resize, and dockerd takes it all the same.
     if (container.record.config.Tty) await container.live.resize(width, height)
     containerEvent(this.ctx, container, 'resize', { height: String(height), width: String(width) })
@@ -325,5 +325,15 @@ export class Containers implements ContainerService {
 
   async commit(reference: string, options: Parameters<ContainerService['commit']>[1]): Promise<Digest> {
     return commitContainer(this.ctx, this.#find(reference), options)
+  }
+}
+
+/** Docker's sentence around what is wrong with a container's new name. */
+function allocated<T>(take: () => T): T {
+  try {
+    return take()
+  } catch (caught) {
+    const { kind, code, message, fields } = ShoalError.from(caught)
+    throw new ShoalError(kind, code, `Error when allocating new name: ${message}`, fields, { cause: caught })
   }
 }

@@ -1,4 +1,4 @@
-import { conflict, invalid } from '../common/index.js'
+import { conflict } from '../common/index.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
@@ -38,10 +38,7 @@ export async function updateContainer(
   return container.locked(async () => {
     const { record } = container
     if (record.status === 'removing' || record.status === 'dead')
-      throw conflict(
-        'removing',
-        `Cannot update container ${container.id}: container is marked for removal and cannot be "update"`,
-      )
+      throw cannotUpdate(container, 'container is marked for removal and cannot be "update"')
     const wanted: Record<string, unknown> = {}
     for (const field of RESOURCE_FIELDS) {
       const value = changes[field]
@@ -52,14 +49,14 @@ export async function updateContainer(
     if (changes.PidsLimit != null) wanted.PidsLimit = Math.max(0, changes.PidsLimit)
     const merged: HostConfig = { ...record.hostConfig, ...wanted }
     if (wanted.NanoCpus && (record.hostConfig.CpuQuota || record.hostConfig.CpuPeriod))
-      throw invalid(
-        'conflictingCpu',
-        'Conflicting options: Nano CPUs cannot be updated as CPU Quota/Period has already been set',
+      throw cannotUpdate(
+        container,
+        `Conflicting options: Nano CPUs cannot be updated as CPU ${record.hostConfig.CpuPeriod ? 'Period' : 'Quota'} has already been set`,
       )
     if ((wanted.CpuQuota || wanted.CpuPeriod) && record.hostConfig.NanoCpus)
-      throw invalid(
-        'conflictingCpu',
-        'Conflicting options: CPU Quota/Period cannot be updated as NanoCPUs has already been set',
+      throw cannotUpdate(
+        container,
+        `Conflicting options: CPU ${wanted.CpuPeriod ? 'Period' : 'Quota'} cannot be updated as NanoCPUs has already been set`,
       )
     const memory = wanted.Memory as number | undefined
     if (
@@ -69,8 +66,8 @@ export async function updateContainer(
       record.hostConfig.MemorySwap > 0 &&
       memory > record.hostConfig.MemorySwap
     )
-      throw invalid(
-        'memorySwap',
+      throw cannotUpdate(
+        container,
         'Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time',
       )
     if (changes.RestartPolicy?.Name) {
@@ -79,7 +76,10 @@ export async function updateContainer(
         MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0,
       }
       if (merged.AutoRemove && merged.RestartPolicy.Name !== 'no')
-        throw invalid('autoRemove', 'Restart policy cannot be updated because AutoRemove is enabled for the container')
+        throw cannotUpdate(
+          container,
+          'Restart policy cannot be updated because AutoRemove is enabled for the container',
+        )
       checkRestartPolicy(merged)
     }
     const warnings = checkResources(merged)
@@ -97,6 +97,9 @@ export async function updateContainer(
 
 /** A limit that is taken away must be written too: -1 is how the runtime is told so. */
 const pidsOf = (wanted: HostConfig): HostConfig => (wanted.PidsLimit === 0 ? { PidsLimit: -1 } : {})
+
+const cannotUpdate = (container: Container, reason: string): Error =>
+  conflict('cannotUpdate', `Cannot update container ${container.id}: ${reason}`, { id: container.id })
 
 /** The kernel of cgroup v1 refuses a memory limit above the sum: both are always written together. */
 const swapWith = (wanted: Record<string, unknown>, merged: HostConfig): HostConfig =>

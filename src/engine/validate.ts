@@ -70,7 +70,7 @@ export function checkResources(host: HostConfig): string[] {
   if (host.CpuQuota && host.CpuQuota > 0 && host.CpuQuota < 1000)
     refuse('CPU cfs quota can not be less than 1ms (i.e. 1000)')
   if (host.CpuShares && host.CpuShares < 0)
-    refuse(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
+    refuse(`CPU shares: invalid argument (${host.CpuShares}): value must be a positive integer`)
   if (host.CpuShares === 1) refuse('the minimum allowed cpu-shares is 2')
   if (host.CpuShares && host.CpuShares > MAX_CPU_SHARES) refuse(`the maximum allowed cpu-shares is ${MAX_CPU_SHARES}`)
   if (host.BlkioWeight && (host.BlkioWeight < 10 || host.BlkioWeight > 1000))

@@ -32,7 +32,7 @@ export async function resolveMounts(
       recursive: want.recursive,
       subpath: want.subpath,
       options: want.options,
-      isAnonymous: false,
+      isAnonymous: want.isAnonymous,
     }
     if (want.type === 'tmpfs') mounts.push({ ...base, type: 'tmpfs', name: '', source: '', driver: '' })
     else if (want.type === 'bind') {
@@ -47,7 +47,6 @@ export async function resolveMounts(
         name: volume.name,
         source: volume.mountpoint,
         driver: volume.driver,
-        isAnonymous: want.source === '',
       }
       mounts.push(mount)
       if (want.copy) toPopulate.push(mount)
@@ -79,16 +78,15 @@ async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList)
     labels: want.labels,
     options: want.driverOptions,
   })
-  if (!existed) {
-    undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
-    ctx.hub.publish({
-      type: 'volume',
-      action: 'create',
-      actorId: volume.name,
-      attributes: { driver: volume.driver },
-      scope: 'local',
-    })
-  }
+  if (!existed) undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
+  // As docker: also of one that there was.
+  ctx.hub.publish({
+    type: 'volume',
+    action: 'create',
+    actorId: volume.name,
+    attributes: { driver: volume.driver },
+    scope: 'local',
+  })
   return volume
 }
 

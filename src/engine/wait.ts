@@ -3,7 +3,7 @@ import type { WaitCondition } from './contract.js'
 
 /**
  * Registered when this returns. `removed` of a container that is removed answers at its removal; `not-running` at once
- * when it does not run.
+ * when it does not run, else at the next end, though the restart policy may go on.
  */
 export function waitFor(container: Container, condition: WaitCondition, signal: AbortSignal): Promise<Ending> {
   const { record } = container
@@ -19,12 +19,7 @@ export function waitFor(container: Container, condition: WaitCondition, signal: 
       reject(signal.reason)
     }
     const offs = [
-      condition === 'removed'
-        ? container.removed.on(done)
-        : container.ended.on((ending) => {
-            // The end of one run is not the end of running while the restart policy goes on.
-            if (condition === 'next-exit' || record.status !== 'restarting') done(ending)
-          }),
+      condition === 'removed' ? container.removed.on(done) : container.ended.on(done),
       // Removed without ever running again: whoever waits must not hang.
       condition === 'removed' ? () => {} : container.removed.on(done),
     ]

@@ -63,6 +63,8 @@ export interface JoinRequest {
   readonly ipv6Address?: string
   readonly macAddress?: string
   readonly aliases?: readonly string[]
+  /** Names that only this sandbox has for others of the network, who need not be there: alias to name. */
+  readonly links?: Readonly<Record<string, string>>
   readonly driverOptions?: Readonly<Record<string, string>>
   /** Decides the default route: higher wins; equal: bridge-like external networks by name. */
   readonly gatewayPriority?: number

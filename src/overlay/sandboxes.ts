@@ -353,6 +353,7 @@ export class Sandboxes {
       driver: network.driver,
       hostLink: driver && network.driver !== 'macvlan' ? `veth${endpointId.slice(0, 10)}` : '',
       gatewayPriority: request.gatewayPriority ?? 0,
+      ...(request.links ? { links: lowerCased(request.links) } : {}),
       hidden,
       record: {
         networkId: network.id,
@@ -625,3 +626,6 @@ export class Sandboxes {
     }
   }
 }
+
+const lowerCased = (links: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(links).map((pair) => pair.map((name) => name.toLowerCase())))

@@ -166,15 +166,15 @@ export interface ImageService {
   lineageOf(referenceOrId: string): readonly Digest[]
   tag(source: string, target: string): Promise<void>
   /**
-   * `inUse(id)` names the container that uses it, or null; a plain name counts as stopped. A running one holds the image even
-   * against `force`. conflict code `imageInUse` when refused.
+   * `inUse(id)` names a container that uses it, a running one first, or null. A running one holds the image even against
+   * `force`. conflict code `imageInUse` when refused.
    */
   remove(
     reference: string,
     options: {
       readonly force: boolean
       readonly prune: boolean
-      readonly inUse: (id: Digest) => string | { readonly container: string; readonly running: boolean } | null
+      readonly inUse: (id: Digest) => { readonly container: string; readonly running: boolean } | null
     },
   ): Promise<readonly ImageDeletion[]>
   /** New image: the container's writable layer on top of its image. */

@@ -185,6 +185,7 @@ run('names are unique, ids may be cut short, and a removed one is unknown', asyn
     message: `Conflict. The container name "/unique-name" is already in use by container "${id}". You have to remove (or rename) that container to be able to reuse that name.`,
   })
   t.is((await lab.call('get', id.slice(0, 12))).id, id)
+  t.regex((await t.throwsAsync(lab.call('rename', id, 'a b')))!.message, /^Error when allocating new name: Invalid/)
   await lab.call('rename', id, 'other-name')
   t.is((await lab.call('get', '/other-name')).id, id)
   await rm(id)
@@ -223,6 +224,26 @@ run('a restart policy starts again until its count is used up', async (t) => {
   t.like(await lab.call('get', id), { restartCount: 2, state: { status: 'exited', exitCode: 3 } })
   await rm(id)
   await lab.call('waited', w)
+})
+
+run('the end of a run is told though the policy starts it again, and a kill in between is the last', async (t) => {
+  const { id } = await lab.call('create', sh('exit 3', { HostConfig: { RestartPolicy: { Name: 'always' } } }), {
+    name: '',
+  })
+  const w = await lab.call('waitBegin', id, 'next-exit')
+  await lab.call('start', id)
+  const atEnd = await lab.call('waitBegin', id, 'not-running')
+  t.is((await lab.call('waited', w)).exitCode, 3)
+  t.is((await lab.call('waited', atEnd)).exitCode, 3)
+  // From the third on the pause is long enough to be met.
+  const isPausing = async (): Promise<boolean> => {
+    const { restartCount, state } = await lab.call('get', id)
+    return restartCount >= 3 && state.status === 'restarting'
+  }
+  while (!(await isPausing()));
+  await lab.call('kill', id, 'SIGKILL')
+  t.is((await lab.call('get', id)).state.status, 'exited')
+  await rm(id)
 })
 
 run('exec: output, exit code, user, terminal, and a command that is not there', async (t) => {
@@ -391,6 +412,41 @@ run('containers of one network find each other by name; connect and disconnect w
   await rm(other)
 })
 
+run(
+  'a link on a network of its own is a name there, may come before its container, and is of that network alone',
+  async (t) => {
+    for (const name of ['linkone', 'linktwo']) await lab.call('createNetwork', name)
+    const first = await started(sh('sleep 60', { HostConfig: { NetworkMode: 'linkone' } }), 'first')
+    const EndpointsConfig = { linkone: { Links: ['first:Alpha', 'third:later'] } }
+    const body = sh('sleep 60', {
+      HostConfig: { NetworkMode: 'linkone', Links: ['first:Alpha', 'third:later'] },
+      NetworkingConfig: { EndpointsConfig },
+    })
+    const second = await started(body, 'second')
+    const resolves = async (name: string): Promise<boolean> => {
+      const cmd = ['ping', '-c1', '-W2', name]
+      const exec = await lab.call('exec', second, { cmd }, { tty: false, detachKeys: '' })
+      await lab.call('output', exec.attachment)
+      return (await lab.call('execInspect', exec.id)).exitCode === 0
+    }
+    t.true(await resolves('alpha'))
+    t.false(await resolves('later'))
+    const third = await started(sh('sleep 60', { HostConfig: { NetworkMode: 'linkone' } }), 'third')
+    t.true(await resolves('later'))
+    await lab.call('connect', first, 'linktwo', null)
+    await lab.call('connect', second, 'linktwo', { Links: ['first:beta'] })
+    await lab.call('disconnect', first, 'linkone', false)
+    t.true(await resolves('beta'))
+    t.false(await resolves('alpha'))
+    const bad = {
+      HostConfig: { NetworkMode: 'linkone' },
+      NetworkingConfig: { EndpointsConfig: { linkone: { Links: 'x' } } },
+    }
+    t.regex((await t.throwsAsync(lab.call('create', sh('true', bad), { name: '' })))!.message, /^bad format for links/)
+    for (const id of [first, second, third]) await rm(id)
+  },
+)
+
 run('files go in and out of running and stopped containers', async (t) => {
   const id = await started(sh('mkdir /made; echo x > /made/file; ln -s /made/file /link; sleep 60'))
   for (;;)
@@ -512,9 +568,28 @@ run('a volume is in use as long as a container mounts it, running or not', async
     kind: 'conflict',
     message: `remove kept: volume is in use - [${id}]`,
   })
+  const ofVolume = (e: { type: string; actorId: string }): boolean => e.type === 'volume' && e.actorId === 'kept'
+  t.deepEqual(
+    (await lab.call('events')).filter(ofVolume).map((e: { action: string }) => e.action),
+    ['create'],
+  )
   await rm(id)
+  const again = await lab.call('create', sh('true', { HostConfig: { Binds: ['kept:/data'] } }), { name: '' })
+  t.is((await lab.call('events')).filter(ofVolume).at(-1).action, 'create')
+  t.is((await lab.call('events')).filter(ofVolume).length, 2)
+  await rm(again.id)
   await lab.call('removeVolume', 'kept')
   t.false((await lab.call('volumes')).some((v: { name: string }) => v.name === 'kept'))
+})
+
+run('an anonymous volume goes with the last container that has it', async (t) => {
+  const before = (await lab.call('volumes')).length
+  const first = await lab.call('create', sh('true', { Volumes: { '/data': {} } }), { name: '' })
+  const second = await lab.call('create', sh('true', { HostConfig: { VolumesFrom: [first.id] } }), { name: '' })
+  await rm(first.id)
+  t.is((await lab.call('volumes')).length, before + 1)
+  await rm(second.id)
+  t.is((await lab.call('volumes')).length, before)
 })
 
 run('many at once: forty containers run, print and go', async (t) => {

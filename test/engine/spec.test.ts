@@ -6,7 +6,7 @@ import {
   effectiveCapabilities,
   parseCapabilityMask,
 } from '../../src/engine/spec/capabilities.js'
-import { mergeEnvironment, processEnvironment } from '../../src/engine/spec/environment.js'
+import { DEFAULT_PATH, mergeEnvironment, processEnvironment } from '../../src/engine/spec/environment.js'
 import { generateSpec, type SpecInput } from '../../src/engine/spec/index.js'
 import { limits } from '../../src/engine/spec/resources.js'
 import { resolveUser } from '../../src/engine/spec/user.js'
@@ -171,6 +171,8 @@ test('environment: later entries win in place, an entry without = unsets', (t) =
   const links = ['DB_NAME=/h/db', 'DB_PORT=tcp://1.2.3.4:5']
   const env = processEnvironment({ hostname: 'h', tty: true, links, env: ['PATH=/x', 'DB_PORT=own'], home: '/root' })
   t.deepEqual(env, ['PATH=/x', 'HOSTNAME=h', 'TERM=xterm', 'DB_NAME=/h/db', 'DB_PORT=own', 'HOME=/root'])
+  const bare = processEnvironment({ hostname: 'h', tty: false, links: [], env: ['HOSTNAME', 'HOME='], home: '/h' })
+  t.deepEqual(bare, [`PATH=${DEFAULT_PATH}`, 'HOME=/h'])
 })
 
 test('users by name and number, their groups, and groups named with them', (t) => {
@@ -181,7 +183,10 @@ test('users by name and number, their groups, and groups named with them', (t) =
   t.deepEqual(of('33'), of('web'))
   t.deepEqual(of('web:logs'), { uid: 33, gid: 50, additionalGids: [50], home: '/var/www' })
   t.deepEqual(of('1000:2000', ['logs', '9']), { uid: 1000, gid: 2000, additionalGids: [2000, 50, 9], home: '/' })
+  t.deepEqual(of('33:50:9'), of('33:50'))
   t.deepEqual(of(''), { uid: 0, gid: 0, additionalGids: [0], home: '/root' })
+  for (const bad of ['2147483648', '-1', '-1:nogroup', '1:-1'])
+    t.throws(() => of(bad), { message: 'uids and gids must be in range 0-2147483647' })
   t.throws(() => of('nobody'), { message: 'unable to find user nobody: no matching entries in passwd file' })
   t.throws(() => of('0:nope'), { message: 'unable to find group nope: no matching entries in group file' })
   t.is(resolveUser({ user: '7', groupAdd: [], passwd: null, group: null }).uid, 7)

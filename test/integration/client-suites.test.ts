@@ -63,9 +63,11 @@ test.serial('a container may be made before the one whose network it is to join'
   const made = await call<{ HostConfig: { NetworkMode: string } }>(m1.socket, 'GET', '/containers/joins/json')
   t.is(made.HostConfig.NetworkMode, 'container:later')
   await answered(t, ['POST', '/containers/joins/start'], 404, 'No such container: later')
+  await answered(t, create({ HostConfig: { NetworkMode: 'container:self' } }, 'self'), 201)
+  await answered(t, ['POST', '/containers/self/start'], 409, 'cannot join own network')
   await ok(m1, 'run', '-d', '--name', 'later', image, 'sleep', '60')
   await answered(t, ['POST', '/containers/joins/start'], 204)
-  await ok(m1, 'rm', '-f', 'joins', 'later')
+  await ok(m1, 'rm', '-f', 'joins', 'later', 'self')
 })
 
 test.serial('the working directory is there before the first start, and cannot be a file', async (t) => {
@@ -335,7 +337,29 @@ test.serial('a link is a name of its container, follows its renaming, and can be
   await answered(t, ['DELETE', '/containers/parent?link=1'], 409, /^Conflict, cannot remove the default link name/)
   await answered(t, ['DELETE', '/containers/parent/child?link=1'], 204)
   t.is(await links(), null)
-  await ok(m1, 'rm', '-f', 'parent', 'kid')
+  await ok(m1, 'run', '-d', '--name', 'sharer', '--net', 'container:kid', image, 'sleep', '60')
+  const hosts = await ok(m1, 'run', '--rm', '--link', 'sharer:side', image, 'cat', '/etc/hosts')
+  t.regex(hosts, /^\S+\tside( |$)/m, 'one that shares a network is reached on that')
+  await ok(m1, 'rm', '-f', 'parent', 'kid', 'sharer')
+})
+
+test.serial('images and volumes: what is not asked rightly is refused before anything is looked for', async (t) => {
+  await answered(t, ['DELETE', '/images/%20'], 400, 'image name cannot be blank')
+  const search = (filter: string) => ['GET', `/images/search?term=x&filters=${filter}`] as const
+  await answered(t, search('{"is-official":["a"]}'), 400, /^Invalid filter 'is-official=/)
+  await answered(t, search('{"is-automated":["a"]}'), 400, /^Invalid filter 'is-automated=/)
+  await answered(t, ['GET', '/volumes?filters={"dangling":["a"]}'], 400, /^Invalid filter 'dangling=/)
+  await ok(m1, 'volume', 'create', 'shelf1')
+  t.is(await ok(m1, 'volume', 'ls', '-q', '--filter', 'name=^shelf.$'), 'shelf1')
+  await ok(m1, 'volume', 'rm', 'shelf1')
+})
+
+test.serial('an image is held by a container that runs, though another one has ended', async (t) => {
+  await ok(m1, 'run', '--name', 'held-ended', image, 'true')
+  await ok(m1, 'run', '-d', '--name', 'held-runs', image, 'sleep', '60')
+  const { Id } = await call<{ Id: string }>(m1.socket, 'GET', `/images/${image}/json`)
+  await answered(t, ['DELETE', `/images/${Id}?force=1`], 409, /\(cannot be forced\) - image is being used by running/)
+  await ok(m1, 'rm', '-f', 'held-ended', 'held-runs')
 })
 
 test.serial('an update that cannot hold is refused', async (t) => {
@@ -343,8 +367,8 @@ test.serial('an update that cannot hold is refused', async (t) => {
   await answered(
     t,
     ['POST', '/containers/brief/update', { RestartPolicy: { Name: 'always' } }],
-    400,
-    'Restart policy cannot be updated because AutoRemove is enabled for the container',
+    409,
+    /^Cannot update container \w+: Restart policy cannot be updated because AutoRemove is enabled for the container$/,
   )
   const pids = async (PidsLimit: number, version = ''): Promise<number | null> => {
     await answered(t, ['POST', `${version}/containers/brief/update`, { PidsLimit }], 200)
@@ -359,6 +383,10 @@ test.serial('an update that cannot hold is refused', async (t) => {
   t.is(await pids(30, '/v1.39'), 20, 'not before 1.40')
   t.is(await pids(-2), 0)
   await ok(m1, 'rm', '-f', 'brief')
+  await ok(m1, 'create', '--cpus', '0.5', '--name', 'half', image, 'true')
+  const quota = ['POST', '/containers/half/update', { CpuQuota: 80_000 }] as const
+  await answered(t, quota, 409, /CPU Quota cannot be updated as NanoCPUs has already been set$/)
+  await ok(m1, 'rm', 'half')
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '1.2.3' } } }
   await answered(t, create({ NetworkingConfig: { EndpointsConfig } }), 400, 'invalid IPv4 address: 1.2.3')
 })

@@ -53,6 +53,15 @@ run(
     await h.service.deleteSandbox(c.id)
     await h.service.removeNetwork(shown.id)
 
+    const next = ports[3]!.hostPort + 1
+    const inTurn = await h.service.publish(b.id, [
+      { containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 0 },
+      { containerPort: 81, protocol: 'tcp', hostIp: '', hostPort: next },
+    ])
+    t.true(inTurn[0]!.hostPort > next, 'a port that was asked for is not given to who takes any')
+    t.is(inTurn[1]!.hostPort, next)
+    await h.service.publish(b.id, [])
+
     const taken = await t.throwsAsync(
       h.service.publish(b.id, [{ containerPort: 80, protocol: 'tcp', hostIp: '', hostPort: 8080 }]),
     )

@@ -34,14 +34,20 @@ run('on a user-defined network names, aliases and short ids resolve; other quest
   t.deepEqual((await lab.dns(b.netns, 'somewhere.test')).answers, ['192.0.2.7'])
   t.is(
     readFileSync(join(b.files, 'resolv.conf'), 'utf8'),
-    'nameserver 127.0.0.11\nsearch example.test\noptions ndots:0\n',
+    'search example.test\nnameserver 127.0.0.11\noptions ndots:0\n',
   )
   const bridge = await h.service.findNetwork('bridge')
   t.regex(readFileSync(join(a.files, 'hosts'), 'utf8'), new RegExp(`^${bridge.ipam.pools[0]!.gateway}\tgate$`, 'm'))
   t.is(readFileSync(join(a.files, 'hostname'), 'utf8'), 'a\n')
 
   const plain = await h.container('plain', bridge.id)
-  t.is(readFileSync(join(plain.files, 'resolv.conf'), 'utf8'), 'nameserver 10.88.0.100\nsearch example.test\n')
+  t.is(readFileSync(join(plain.files, 'resolv.conf'), 'utf8'), 'search example.test\nnameserver 10.88.0.100\n')
+  const loopback = { servers: ['127.0.0.1'], search: ['.'], options: [] }
+  const asked = await h.container('asked', bridge.id, { spec: { dns: loopback } })
+  t.is(readFileSync(join(asked.files, 'resolv.conf'), 'utf8'), 'nameserver 127.0.0.1\n')
+  writeFileSync(conf, 'nameserver 10.88.0.101\n')
+  const later = await h.container('later', bridge.id)
+  t.is(readFileSync(join(later.files, 'resolv.conf'), 'utf8'), 'nameserver 10.88.0.101\n')
   await h.service.rename(a.id, 'a2')
   t.deepEqual((await lab.dns(b.netns, 'a2')).answers, [a.endpoint.ipv4Address])
   await h.service.leave(a.id, net.id)

@@ -69,7 +69,15 @@ test('images saved and loaded elsewhere have the same ids, names and manifest di
     const image = await b.images.get(name)
     t.is(image.id, id)
     t.is(image.manifest?.digest, (await a.images.get(name)).manifest?.digest)
+    t.is(image.lastTaggedMs, 0, 'it was loaded, not tagged')
   }
+  t.is((await b.images.get(made)).parent, base)
+  t.is((await b.images.get(base)).parent, null)
+  const manifest = JSON.parse(tar.toString('latin1').match(/\[\{"Config".*?\}\]/)![0]) as { Config: string }[]
+  t.deepEqual(
+    manifest.map((m) => m.Config),
+    [base, made].map((id) => `${id.slice(7)}.json`),
+  )
   t.deepEqual(await collect(await b.images.save(['base', 'localhost:5000/other/base:v1', 'made:1'])), tar)
   const plan = await b.snapshots.prepare('x', made)
   t.is(Buffer.from((await b.snapshots.readFile(plan, 'd/b', 10))!).toString(), 'bb')
@@ -99,7 +107,13 @@ test('the archives of older dockers load: plain layers, links between layers, se
     },
   ])
   const host = await newHost(t)
-  t.deepEqual(await host.images.load(streamOf(archive), {}), ['x:1', 'me/y:2'])
+  const other = await importTar(host, tarOf([{ name: 'g', data: 'g' }]), 'me/y:2')
+  const { messages, onProgress } = recorder()
+  t.deepEqual(await host.images.load(streamOf(archive), { onProgress }), ['x:1', 'me/y:2'])
+  t.deepEqual(
+    messages.filter((m) => /already exists/.test(m.stream ?? '')).map((m) => m.stream),
+    [`The image me/y:2 already exists, renaming the old one with ID ${other.id} to empty string\n`],
+  )
   t.is((await host.images.get('me/y:2')).id, image.id)
   t.is((await host.images.get('x:1')).manifest?.digest, image.manifest?.digest)
 })
@@ -251,8 +265,8 @@ test("an image in use is kept, with docker's reasons, and its layers outlive a f
   const id = 'c0ffee'.repeat(10)
   await host.snapshots.prepare(id, image.id)
   const by = (running: boolean, force: boolean) => ({ force, prune: true, inUse: () => ({ container: id, running }) })
-  await t.throwsAsync(host.images.remove('x', { ...unused, inUse: () => id }), {
-    message: `conflict: unable to remove repository reference "x:latest" (must force) - container ${id.slice(0, 12)} is using its referenced image ${short}`,
+  await t.throwsAsync(host.images.remove('x', by(false, false)), {
+    message: `conflict: unable to remove repository reference "x" (must force) - container ${id.slice(0, 12)} is using its referenced image ${short}`,
   })
   await t.throwsAsync(host.images.remove(image.id, by(false, false)), {
     message: `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${id.slice(0, 12)}`,
@@ -264,6 +278,7 @@ test("an image in use is kept, with docker's reasons, and its layers outlive a f
   t.is((await host.images.list()).length, 1)
   await host.images.tag(image.id, 'a/b')
   await host.images.tag(image.id, 'c/d')
+  await t.throwsAsync(host.images.remove(short, by(true, false)), { message: /cannot be forced/ })
   await t.throwsAsync(host.images.remove(short, unused), {
     message: `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
   })

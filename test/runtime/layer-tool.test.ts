@@ -346,6 +346,7 @@ test('damaged streams are refused with the reason', async (t) => {
     instanceOf: ShoalError,
     message: /truncated|cannot read/i,
   })
+  await t.throwsAsync(apply(t, gzipSync(packed)), { message: /compressed twice/ })
   const flipped = Buffer.from(packed)
   flipped[packed.length >> 1]! ^= 0x40
   await t.throwsAsync(

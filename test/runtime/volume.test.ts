@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { nullLogger, ShoalError, systemClock, systemRng } from '../../src/common/index.js'
@@ -44,6 +44,9 @@ test('a volume is made once, survives a restart, tells its size, and goes with i
   await t.throwsAsync(later.get('data'), { message: 'get data: no such volume' })
   await t.throwsAsync(later.remove('data', { force: false }), { message: 'get data: no such volume' })
   await later.remove('data', { force: true })
+  rmSync(join(root, 'volumes', anonymous.name), { recursive: true })
+  await later.remove(anonymous.name, { force: false })
+  t.deepEqual(await later.list(), [])
 })
 
 test('a volume in use is kept until its last user goes', async (t) => {
@@ -65,7 +68,7 @@ test("bad names, drivers and options are refused with docker's words", async (t)
   const rows: [Parameters<VolumeService['create']>[0], RegExp][] = [
     [{ name: '../x' }, /includes invalid characters for a local volume name/],
     [{ name: 'a/b' }, /If you intended to pass a host directory, use absolute path/],
-    [{ name: 'x' }, /includes invalid characters/],
+    [{ name: 'x' }, /volume name is too short/],
     [{ name: '.tmp-x' }, /includes invalid characters/],
     [{ name: 'a'.repeat(256) }, /at most 255/],
     [{ name: 'ok', driver: 'rexray' }, /error looking up volume plugin rexray: plugin "rexray" not found/],

@@ -110,11 +110,13 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const stars = filters.values('stars').map(Number)
     if (stars.some((n) => !Number.isInteger(n)))
       throw invalid('badFilter', `Invalid filter 'stars=${filters.values('stars')[0]}'`)
+    const official = filters.has('is-official') ? filters.bool('is-official', false) : null
+    const automated = filters.bool('is-automated', false)
     const found = await images.search(text(q, 'term'), { limit, auth: registryAuth(request) })
     return found
       .filter((r) => stars.every((n) => r.stars >= n))
-      .filter((r) => !filters.has('is-official') || r.isOfficial === filters.bool('is-official', false))
-      .filter(() => !filters.bool('is-automated', false))
+      .filter((r) => official === null || r.isOfficial === official)
+      .filter(() => !automated)
       .map((r) => ({
         name: r.name,
         description: r.description,
@@ -175,7 +177,9 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
 
   app.delete<{ Params: { '*': string } }>('/images/*', async (request) => {
     const q = request.query as Query
-    return images.remove(request.params['*'], { force: bool(q, 'force'), prune: !bool(q, 'noprune'), inUse: users(m) })
+    const name = request.params['*']
+    if (name.trim() === '') throw invalid('noImage', 'image name cannot be blank')
+    return images.remove(name, { force: bool(q, 'force'), prune: !bool(q, 'noprune'), inUse: users(m) })
   })
 
   app.get<{ Params: { '*': string } }>('/distribution/*', async (request) => {
@@ -208,9 +212,11 @@ function referenceMatches(pattern: string, name: string): boolean {
 
 const users =
   (m: ApiModules) =>
-  (id: Digest): string | null => {
-    const c = m.engine.containers.list().find((x) => x.image === id)
-    return c ? c.id.slice(0, 12) : null
+  (id: Digest): { container: string; running: boolean } | null => {
+    const using = m.engine.containers.list().filter((c) => c.image === id)
+    const running = using.find((c) => ['running', 'paused', 'restarting'].includes(c.state.status))
+    const c = running ?? using[0]
+    return c ? { container: c.id, running: c === running } : null
   }
 
 function split(path: string, verbs: readonly string[]): { name: string; verb: string } {

@@ -10,13 +10,14 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
 
   app.get('/volumes', async (request) => {
     const f = Filters.parse(request.query as Query, ['dangling', 'driver', 'label', 'name'])
+    const dangling = f.has('dangling') ? f.bool('dangling', false) : null
     const warnings: string[] = []
     const all = (await volumes.list((w) => warnings.push(w))).filter(
       (v) =>
-        f.contains('name', v.name) &&
+        f.name('name', v.name) &&
         f.exact('driver', v.driver) &&
         f.labels('label', v.labels) &&
-        (!f.has('dangling') || f.bool('dangling', false) === (volumes.users(v.name).length === 0)),
+        (dangling === null || dangling === (volumes.users(v.name).length === 0)),
     )
     return { Volumes: all.map(volumeJson), Warnings: warnings.length > 0 ? warnings : null }
   })
@@ -28,21 +29,19 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
       DriverOpts?: Record<string, string> | null
       Labels?: Record<string, string> | null
     }>(request.body ?? {}, { Name: 'string', Driver: 'string', DriverOpts: 'map', Labels: 'map' }, 'volume')
-    const known = b.Name ? await volumes.has(b.Name) : false
     const v = await volumes.create({
       name: b.Name || undefined,
       driver: b.Driver || undefined,
       options: b.DriverOpts ?? {},
       labels: b.Labels ?? {},
     })
-    if (!known)
-      events.publish({
-        type: 'volume',
-        action: 'create',
-        actorId: v.name,
-        attributes: { driver: v.driver },
-        scope: 'local',
-      })
+    events.publish({
+      type: 'volume',
+      action: 'create',
+      actorId: v.name,
+      attributes: { driver: v.driver },
+      scope: 'local',
+    })
     reply.code(201)
     return volumeJson(v)
   })

@@ -27,6 +27,5 @@ export function processEnvironment(options: {
   const base = [`PATH=${DEFAULT_PATH}`, `HOSTNAME=${options.hostname}`]
   if (options.tty) base.push('TERM=xterm')
   const env = mergeEnvironment([...base, ...options.links], options.env)
-  if (!env.some((e) => e.startsWith('HOME='))) env.push(`HOME=${options.home}`)
-  return env
+  return env.some((e) => /^HOME=./.test(e)) ? env : mergeEnvironment(env, [`HOME=${options.home}`])
 }

@@ -39,7 +39,11 @@ function parseGroup(text: string): GroupEntry[] {
 }
 
 const MAX_ID = 0x7fff_ffff
-const asNumber = (text: string): number | null => (/^\d+$/.test(text) && Number(text) <= MAX_ID ? Number(text) : null)
+const asNumber = (text: string): number | null => (/^-?\d+$/.test(text) ? Number(text) : null)
+function inRange(id: number): number {
+  if (id < 0 || id > MAX_ID) throw invalid('idRange', `uids and gids must be in range 0-${MAX_ID}`, { id })
+  return id
+}
 
 /**
  * "", "user", "uid", "user:group", "uid:gid" against the container's own /etc/passwd and /etc/group (null = absent).
@@ -51,7 +55,7 @@ export function resolveUser(options: {
   readonly passwd: string | null
   readonly group: string | null
 }): ResolvedUser {
-  const [wantedUser = '', wantedGroup] = splitUser(options.user)
+  const [wantedUser = '', wantedGroup] = options.user.split(':')
   const users = parsePasswd(options.passwd ?? '')
   const groups = parseGroup(options.group ?? '')
 
@@ -62,6 +66,7 @@ export function resolveUser(options: {
       user: wantedUser,
     })
 
+  const ownUid = entry?.uid ?? inRange(uid ?? 0)
   let gid = entry?.gid ?? 0
   const additional: number[] = []
   if (wantedGroup !== undefined && wantedGroup !== '') gid = findGroup(groups, wantedGroup)
@@ -69,16 +74,11 @@ export function resolveUser(options: {
   for (const name of options.groupAdd) additional.push(findGroup(groups, name))
 
   return {
-    uid: entry?.uid ?? uid ?? 0,
+    uid: ownUid,
     gid,
     additionalGids: [...new Set([gid, ...additional])],
     home: entry?.home || '/',
   }
-}
-
-function splitUser(text: string): string[] {
-  const at = text.indexOf(':')
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)]
 }
 
 function findGroup(groups: readonly GroupEntry[], wanted: string): number {
@@ -87,5 +87,5 @@ function findGroup(groups: readonly GroupEntry[], wanted: string): number {
     throw invalid('unknownGroup', `unable to find group ${wanted}: no matching entries in group file`, {
       group: wanted,
     })
-  return gid
+  return inRange(gid)
 }

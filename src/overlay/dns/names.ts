@@ -8,6 +8,8 @@ export interface NameTable {
   readonly addresses: ReadonlyMap<string, readonly string[]>
   /** Address to the name that PTR questions get. */
   readonly names: ReadonlyMap<string, string>
+  /** What the asking sandbox alone calls some of them: its name to theirs. */
+  readonly links?: Readonly<Record<string, string>>
 }
 
 /** Collects a NameTable. */
@@ -73,9 +75,8 @@ export function answerLocally(tables: readonly NameTable[], q: Question, ttl: nu
   }
   for (const t of tables) {
     const suffix = `.${t.network.toLowerCase()}`
-    const list =
-      t.addresses.get(q.name) ??
-      (q.name.endsWith(suffix) ? t.addresses.get(q.name.slice(0, -suffix.length)) : undefined)
+    const of = (name: string) => t.addresses.get(t.links && Object.hasOwn(t.links, name) ? t.links[name]! : name)
+    const list = of(q.name) ?? (q.name.endsWith(suffix) ? of(q.name.slice(0, -suffix.length)) : undefined)
     if (!list) continue
     // A name of ours has no other records: an empty answer keeps the client from asking the outside.
     if (q.type !== TYPE.A && q.type !== TYPE.ANY) return { rcode: RCODE.ok, answers: [] }

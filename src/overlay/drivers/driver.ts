@@ -7,6 +7,8 @@ export interface Attachment {
   /** Name of the outer link; "" where there is none. */
   readonly hostLink: string
   readonly gatewayPriority: number
+  /** Names that this sandbox alone has for others of the network, in lower case. */
+  readonly links?: Readonly<Record<string, string>>
   /** The way out of a sandbox that is only on cluster networks: not shown to users. */
   readonly hidden: boolean
 }

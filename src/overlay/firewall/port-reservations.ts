@@ -28,16 +28,16 @@ export class PortReservations {
 
   /** All or none. Resolves with the ports as bound; `hostIp` "" becomes "0.0.0.0". Errors: portInUse, invalid. */
   async reserve(owner: string, ports: readonly PortPublication[]): Promise<PortPublication[]> {
-    const done: PortPublication[] = []
+    const done = new Map<PortPublication, PortPublication>()
     try {
-      for (const p of ports) {
+      for (const p of ports.toSorted((a, b) => choices(a) - choices(b))) {
         const hostIp = normalAddress(p)
         const hostPort = await this.#one(owner, p, hostIp)
-        done.push({ containerPort: p.containerPort, protocol: p.protocol, hostIp, hostPort })
+        done.set(p, { containerPort: p.containerPort, protocol: p.protocol, hostIp, hostPort })
       }
-      return done
+      return ports.map((p) => done.get(p)!)
     } catch (e) {
-      this.release(done)
+      this.release([...done.values()])
       throw e
     }
   }
@@ -113,6 +113,10 @@ export class PortReservations {
     }
   }
 }
+
+/** How many ports would do. Who has the fewest is served first, so that nobody takes the one port of another. */
+const choices = (p: PortPublication): number =>
+  p.hostPort === 0 ? Number.MAX_SAFE_INTEGER : (p.hostPortEnd ?? p.hostPort) - p.hostPort
 
 const keyOf = (protocol: string, hostIp: string, port: number): string => `${protocol}/${hostIp}/${port}`
 

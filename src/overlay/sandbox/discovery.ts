@@ -89,7 +89,13 @@ export class Discovery {
 
   async #openResolver(s: Live): Promise<void> {
     const resolver = new SandboxResolver(this.ctx, {
-      tables: () => s.attachments.filter((a) => !a.hidden).map((a) => this.#nameTable(a.record.networkId)),
+      tables: () =>
+        s.attachments
+          .filter((a) => !a.hidden)
+          .map(({ record, links }) => {
+            const table = this.#nameTable(record.networkId)
+            return links ? { ...table, links } : table
+          }),
       servers: () => this.m.files.upstreams(s.spec),
     })
     await resolver.open(s.netns!)

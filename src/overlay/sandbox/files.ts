@@ -23,8 +23,8 @@ export function parseResolvConf(text: string): ResolvConf {
 }
 
 export function renderResolvConf(c: ResolvConf): string {
-  const lines = c.servers.map((s) => `nameserver ${s}`)
-  if (c.search.length > 0) lines.push(`search ${c.search.join(' ')}`)
+  const lines = c.search.length > 0 ? [`search ${c.search.join(' ')}`] : []
+  lines.push(...c.servers.map((s) => `nameserver ${s}`))
   if (c.options.length > 0) lines.push(`options ${c.options.join(' ')}`)
   return `${lines.join('\n')}\n`
 }

@@ -55,35 +55,42 @@ export class SandboxFiles {
 
   /** `withNames`: the container asks our name server; else it is pointed straight at the upstream ones. */
   async writeResolvConf(spec: SandboxSpec, withNames: boolean): Promise<void> {
-    const host = await this.#hostConf()
+    const host = await this.#readHostConf()
+    this.#conf = { readAt: this.ctx.clock.monotonic(), value: Promise.resolve(host) }
     const pick = (own: readonly string[], daemon: readonly string[], last: readonly string[]): readonly string[] =>
       own.length > 0 ? own : daemon.length > 0 ? daemon : last
     const { dns } = this.ctx.options
     const search = pick(spec.dns.search, dns.search, host.search).filter((s) => s !== '.')
     const options = pick(spec.dns.options, dns.options, host.options)
-    const servers = pick(spec.dns.servers, dns.servers, host.servers)
-    const usable = spec.mode === 'host' ? servers : servers.filter((s) => !isLoopback(s))
+    const reachable = spec.mode === 'host' ? host.servers : host.servers.filter((s) => !isLoopback(s))
     const text = withNames
       ? renderResolvConf({
           servers: [DNS_ADDRESS],
           search,
           options: options.some((o) => o.startsWith('ndots:')) ? options : [...options, 'ndots:0'],
         })
-      : renderResolvConf({ servers: usable, search, options })
+      : renderResolvConf({ servers: pick(spec.dns.servers, dns.servers, reachable), search, options })
     await writeFile(this.#path(spec, 'resolv.conf'), text)
   }
 
   /** Servers that questions about the outside go to. */
   async upstreams(spec: SandboxSpec): Promise<readonly string[]> {
-    if (spec.dns.servers.length > 0) return spec.dns.servers
-    if (this.ctx.options.dns.servers.length > 0) return this.ctx.options.dns.servers
-    return (await this.#hostConf()).servers
+    const named = this.#namedServers(spec)
+    return named.length > 0 ? named : (await this.#hostConf()).servers
   }
 
-  /** A host whose only servers are on its loopback: containers reach those through our name server. */
+  /**
+   * A host whose only servers are on its loopback: containers reach those through our name server. A loopback address that
+   * was asked for is the container's own.
+   */
   async needsForwarder(spec: SandboxSpec): Promise<boolean> {
-    const servers = await this.upstreams(spec)
+    if (this.#namedServers(spec).length > 0) return false
+    const { servers } = await this.#hostConf()
     return servers.length > 0 && servers.every(isLoopback)
+  }
+
+  #namedServers(spec: SandboxSpec): readonly string[] {
+    return spec.dns.servers.length > 0 ? spec.dns.servers : this.ctx.options.dns.servers
   }
 
   async editHosts(spec: SandboxSpec, remove: readonly string[], add: readonly string[]): Promise<void> {

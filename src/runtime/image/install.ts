@@ -15,6 +15,8 @@ export interface InstallOptions {
   readonly hasNewBlobs?: boolean
   readonly onPlaced?: (index: number) => void
   readonly parent?: Digest | null
+  /** Its names are given here, not brought along. */
+  readonly isTagged?: boolean
   /** Names and other records that become durable with the image. */
   readonly changes: (nowMs: number) => readonly Change[]
 }
@@ -71,7 +73,7 @@ export async function installImage(store: ImageStore, lease: Lease, o: InstallOp
           layers: chain,
           blobs: o.blobs,
           parent: o.parent ?? before?.parent ?? null,
-          lastTaggedMs: now,
+          lastTaggedMs: o.isTagged ? now : (before?.lastTaggedMs ?? 0),
         },
       },
       ...o.changes(now),

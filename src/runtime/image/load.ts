@@ -13,7 +13,13 @@ import {
   mediaTypeOf,
   parseManifest,
 } from '../registry/media-types.js'
-import { familiarString, parseReference, type Reference, withDefaultTag } from '../registry/reference.js'
+import {
+  canonicalString,
+  familiarString,
+  parseReference,
+  type Reference,
+  withDefaultTag,
+} from '../registry/reference.js'
 import { chainIds, type UnpackedLayer } from '../snapshot/layer-store.js'
 import type { LayerResult } from '../snapshot/layer-tool.js'
 import { encodeJson, parseConfig } from './config.js'
@@ -91,15 +97,30 @@ export async function loadImages(store: ImageStore, tar: Readable, o: LoadOption
       })
       .consume(tar)
     const archive = new Archive(await realpath(root))
-    if (await archive.has('oci-layout')) return await loadLayout(store, archive, o)
-    if (await archive.has('manifest.json')) return await loadDocker(store, archive, o)
-    if (await archive.has('repositories')) return await loadLegacy(store, archive, o)
-    throw invalid(
-      'badArchive',
-      'the archive holds no image: none of oci-layout, manifest.json and repositories is in it',
-    )
+    const isLayout = await archive.has('oci-layout')
+    const isDocker = await archive.has('manifest.json')
+    if (!isLayout && !isDocker && (await archive.has('repositories'))) return await loadLegacy(store, archive, o)
+    if (!isLayout && !isDocker)
+      throw invalid(
+        'badArchive',
+        'the archive holds no image: none of oci-layout, manifest.json and repositories is in it',
+      )
+    const loaded = isLayout ? await loadLayout(store, archive, o) : await loadDocker(store, archive, o)
+    await linkParents(store, archive)
+    return loaded
   } finally {
     await store.tool.run('remove', ['--root', root])
+  }
+}
+
+/** Names that another image has until now. */
+function tellMoved(store: ImageStore, o: LoadOptions, id: Digest, names: readonly Reference[]): void {
+  for (const n of names) {
+    const before = store.db.references.get(canonicalString(n))?.image
+    if (before && before !== id)
+      o.onProgress?.({
+        stream: `The image ${familiarString(n)} already exists, renaming the old one with ID ${before} to empty string\n`,
+      })
   }
 }
 
@@ -109,6 +130,33 @@ async function report(store: ImageStore, o: LoadOptions, id: Digest, names: read
     o.onProgress?.({ stream: names.length > 0 ? `Loaded image: ${s}\n` : `Loaded image ID: ${s}\n` })
   await store.emit('load', id, id)
   return shown
+}
+
+/** Images that were saved together know their parents again. One whose history does not begin with the other's has none. */
+async function linkParents(store: ImageStore, archive: Archive): Promise<void> {
+  if (!(await archive.has('manifest.json'))) return
+  const manifests = dockerManifests(await archive.json('manifest.json'))
+  if (!manifests.some((m) => m.Parent)) return
+  const ids = new Map<string, Digest>()
+  for (const m of manifests) ids.set(m.Config, digestOf(await archive.document(m.Config)))
+  const saved = new Set(ids.values())
+  for (const m of manifests) {
+    const id = ids.get(m.Config)!
+    const parent = m.Parent as Digest | undefined
+    if (!parent || !saved.has(parent)) continue
+    await store.exclusive(async () => {
+      const record = store.db.images.get(id)
+      if (!record || !store.db.images.has(parent) || !(await isParent(store, parent, id))) return
+      await store.db.commit([{ put: 'image', record: { ...record, parent } }])
+    })
+  }
+}
+
+async function isParent(store: ImageStore, parent: Digest, id: Digest): Promise<boolean> {
+  const history = async (of: Digest): Promise<readonly unknown[]> => (await store.config(of)).config.history ?? []
+  const older = await history(parent)
+  const own = await history(id)
+  return own.length === older.length + 1 && JSON.stringify(own.slice(0, -1)) === JSON.stringify(older)
 }
 
 // ---------------------------------------------------------------------------------------------- OCI image layout
@@ -198,6 +246,7 @@ async function loadManifest(
   await lease.pin(id, descriptor.digest, ...chain, ...manifest.layers.map((l) => l.digest))
   await store.blobs.put(rawConfig, id)
   await store.blobs.put(data, descriptor.digest)
+  tellMoved(store, o, id, names)
   // Chains that are here already may have been packed otherwise: their blobs are wanted for push and save.
   let hasNewBlobs = false
   for (const [i, l] of manifest.layers.entries())
@@ -275,6 +324,7 @@ interface DockerManifest {
   readonly Config: string
   readonly RepoTags?: readonly string[] | null
   readonly Layers: readonly string[]
+  readonly Parent?: string
 }
 
 function dockerManifests(doc: unknown): DockerManifest[] {
@@ -287,6 +337,7 @@ function dockerManifests(doc: unknown): DockerManifest[] {
       !isText(m.Config) ||
       !Array.isArray(m.Layers) ||
       !m.Layers.every(isText) ||
+      !(m.Parent === undefined || isText(m.Parent)) ||
       !(m.RepoTags === undefined || m.RepoTags === null || (Array.isArray(m.RepoTags) && m.RepoTags.every(isText)))
     )
       throw invalid('badArchive', 'an entry of manifest.json lacks Config or Layers, or has others than strings there')
@@ -346,8 +397,10 @@ async function installLayers(
       diffIds.push(layer.unpacked.result.diffId)
       blobs.push(layer.blob)
     }
+    const described = describe(diffIds)
+    tellMoved(store, o, digestOf(described.rawConfig ?? encodeJson(described.config)), names)
     const id = await installMade(store, lease, {
-      ...describe(diffIds),
+      ...described,
       blobs,
       names,
       unpack: async (i) => {

@@ -79,6 +79,7 @@ export async function installMade(
     readonly unpack: (index: number) => Promise<UnpackedLayer>
     readonly names: readonly Reference[]
     readonly parent?: Digest | null
+    readonly isTagged?: boolean
   },
 ): Promise<Digest> {
   const raw = o.rawConfig ?? encodeJson(o.config)
@@ -94,6 +95,7 @@ export async function installMade(
     blobs: o.blobs,
     unpack: o.unpack,
     parent: o.parent ?? null,
+    isTagged: o.isTagged ?? false,
     changes: () => o.names.map((n): Change => store.nameImage(n, id, null)),
   })
   return id
@@ -132,6 +134,7 @@ export async function importImage(store: ImageStore, tar: Readable, o: ImportOpt
           return layer.unpacked
         },
         names,
+        isTagged: names.length > 0,
       })
       await store.emit('import', id, names[0] ? familiarString(names[0]) : id)
       return await store.image(id)
@@ -195,6 +198,7 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
       blobs: isEmpty ? base.blobs : [...base.blobs, blob],
       unpack: (i) => unpackBlob(store, i < base.blobs.length ? base.blobs[i]! : blob),
       names,
+      isTagged: names.length > 0,
       parent: base.id,
     })
     for (const n of names) await store.emit('tag', id, familiarString(n))

@@ -20,18 +20,12 @@ function refuse(id: Digest, hard: boolean, reason: string, container: string | n
   )
 }
 
-type User = { readonly container: string; readonly running: boolean }
-
-function userOf(o: RemoveOptions, id: Digest): User | null {
-  const user = o.inUse(id)
-  return typeof user === 'string' ? { container: user, running: false } : user
-}
-
-function checkDeletable(store: ImageStore, record: ImageRecord, o: RemoveOptions): void {
+function checkDeletable(store: ImageStore, record: ImageRecord, repositories: number, o: RemoveOptions): void {
   if (childrenOf(store, record.id).length > 0) throw refuse(record.id, true, 'image has dependent child images', null)
-  const user = userOf(o, record.id)
+  const user = o.inUse(record.id)
   if (user?.running)
     throw refuse(record.id, true, `image is being used by running container ${shortId(user.container)}`, user.container)
+  if (repositories > 1 && !o.force) throw refuse(record.id, false, 'image is referenced in multiple repositories', null)
   if (user && !o.force)
     throw refuse(
       record.id,
@@ -72,24 +66,22 @@ export async function removeImage(
           : []
       remaining = remaining.filter((r) => !doomed.includes(r))
       if (remaining.length === 0) {
-        const user = userOf(o, record.id)
+        const user = o.inUse(record.id)
         if (user && !o.force)
           throw conflict(
             'imageInUse',
-            `conflict: unable to remove repository reference "${shown(named)}" (must force) - container ${shortId(user.container)} is using its referenced image ${shortId(record.id)}`,
+            `conflict: unable to remove repository reference "${reference}" (must force) - container ${shortId(user.container)} is using its referenced image ${shortId(record.id)}`,
             { image: record.id, container: user.container },
           )
       }
       untag(named)
       doomed.forEach(untag)
       // Forced while a container runs on it, or while images stand on it: only the name goes.
-      if (remaining.length === 0 && (userOf(o, record.id)?.running || childrenOf(store, record.id).length > 0))
+      if (remaining.length === 0 && (o.inUse(record.id)?.running || childrenOf(store, record.id).length > 0))
         return finish(store, record, changes, report, [])
     } else {
       const repositories = new Set(all.map((r) => repositoryOf(parseReference(r.name))))
-      if (repositories.size > 1 && !o.force)
-        throw refuse(record.id, false, 'image is referenced in multiple repositories', null)
-      checkDeletable(store, record, o)
+      checkDeletable(store, record, repositories.size, o)
       all.forEach(untag)
       remaining = []
     }

@@ -44,7 +44,7 @@ function choose(store: ImageStore, references: readonly string[]): Chosen[] {
 }
 
 /** One entry's header in the ustar format (POSIX.1-2001 pax, ustar Interchange Format). Names here are short. */
-export function tarHeader(name: string, size: number, isDirectory: boolean): Buffer {
+export function tarHeader(name: string, size: number, isDirectory: boolean, seconds = 0): Buffer {
   const h = Buffer.alloc(512)
   h.write(name, 0, 100, 'ascii')
   h.write(isDirectory ? '0000755' : '0000644', 100, 'ascii')
@@ -56,7 +56,7 @@ export function tarHeader(name: string, size: number, isDirectory: boolean): Buf
     h.writeBigUInt64BE(BigInt(size), 128)
     h[124] = 0x80
   }
-  h.write('00000000000', 136, 'ascii')
+  h.write(seconds.toString(8).padStart(11, '0'), 136, 'ascii')
   h.write(isDirectory ? '5' : '0', 156, 'ascii')
   h.write('ustar\x0000', 257, 'latin1')
   h.fill(' ', 148, 156)
@@ -69,7 +69,8 @@ const padding = (size: number): Buffer => Buffer.alloc((512 - (size % 512)) % 51
 
 /**
  * One tar that is an OCI image layout and, through manifest.json and repositories, a docker archive too. Manifests and blobs
- * are the very bytes in the store, so a load gives the same digests; times are zero, so the same images give the same tar.
+ * are the very bytes in the store, so a load gives the same digests; times are zero or the image's own, so the same images give
+ * the same tar. A config is there twice, the second time where programs that know docker's archives alone look for it.
  * A blob that is damaged on disk makes the stream fail.
  */
 export async function saveImages(store: ImageStore, references: readonly string[]): Promise<Readable> {
@@ -85,7 +86,7 @@ async function* write(store: ImageStore, chosen: readonly Chosen[]): AsyncGenera
       await lease.pin(record.id, record.manifest.digest, ...record.blobs.map((b) => b.digest))
     yield tarHeader('blobs/', 0, true)
     yield tarHeader('blobs/sha256/', 0, true)
-    const documents = new Documents()
+    const documents = new Documents(new Set(chosen.map((c) => c.record.id)))
     const written = new Set<Digest>()
     for (const c of chosen) {
       const data = await store.blobs.read(c.record.manifest.digest)
@@ -98,7 +99,11 @@ async function* write(store: ImageStore, chosen: readonly Chosen[]): AsyncGenera
         yield* store.blobs.stream(d.digest)
         yield padding(d.size)
       }
-      documents.add(c, manifest, (await store.config(c.record.id)).config)
+      const { config, raw } = await store.config(c.record.id)
+      documents.add(c, manifest, config)
+      yield tarHeader(configName(c.record.id), raw.length, false, createdSeconds(config))
+      yield raw
+      yield padding(raw.length)
     }
     for (const [name, data] of documents.files()) {
       yield tarHeader(name, data.length, false)
@@ -118,6 +123,8 @@ class Documents {
   readonly #manifests: object[] = []
   readonly #repositories: Record<string, Record<string, string>> = {}
 
+  constructor(private readonly saved: ReadonlySet<Digest>) {}
+
   add({ record, names }: Chosen, manifest: Manifest, config: ImageConfig): void {
     const { mediaType, digest, size } = record.manifest
     const { architecture, os, variant } = config
@@ -129,9 +136,10 @@ class Documents {
         annotations: { [NAME_ANNOTATION]: `${repositoryOf(n)}:${n.tag}`, [TAG_ANNOTATION]: n.tag! },
       })
     this.#manifests.push({
-      Config: blobPath(record.id),
+      Config: configName(record.id),
       RepoTags: names.length > 0 ? names.map(familiarString) : null,
       Layers: manifest.layers.map((l) => blobPath(l.digest)),
+      ...(record.parent && this.saved.has(record.parent) ? { Parent: record.parent } : {}),
     })
     for (const n of names) {
       const key = familiarString({ ...n, tag: null })
@@ -149,6 +157,13 @@ class Documents {
         : []),
     ]
   }
+}
+
+const configName = (id: Digest): string => `${id.slice(7)}.json`
+
+function createdSeconds(config: ImageConfig): number {
+  const ms = Date.parse(config.created ?? '')
+  return ms > 0 ? Math.floor(ms / 1000) : 0
 }
 
 const blobPath = (digest: Digest): string => `blobs/sha256/${digest.slice(7)}`

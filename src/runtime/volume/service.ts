@@ -156,6 +156,12 @@ class Volumes implements VolumeService {
     const anonymous = !spec.name
     const name = spec.name || newHexId()
     if (driver === 'local' && !this.#records.has(name)) {
+      if (name.length === 1)
+        throw invalid(
+          'badVolumeName',
+          `create ${name}: volume name is too short, names should be at least two alphanumeric characters`,
+          { name },
+        )
       if (!NAME.test(name))
         throw invalid(
           'badVolumeName',
@@ -345,7 +351,9 @@ class Volumes implements VolumeService {
   /** Its directory, and what it holds, go. */
   async #forget(name: string): Promise<void> {
     const doomed = join(this.#root, `.tmp-${randomBytes(12).toString('hex')}`)
-    await rename(this.#directory(name), doomed)
+    await rename(this.#directory(name), doomed).catch((caught) => {
+      if (caught.code !== 'ENOENT') throw caught // somebody took it away by hand
+    })
     await syncDirectory(this.#root)
     this.#records.delete(name)
     this.#users.delete(name)

@@ -119,6 +119,18 @@ test('names are answered by the first network that knows them; others are not ou
   t.is(ask('web.front.example'), null)
   t.is(ask('2.0.0.10.in-addr.arpa', TYPE.PTR)?.answers.length, 1)
   t.is(ask('9.9.9.9.in-addr.arpa', TYPE.PTR), null)
+  const linked = answerLocally(
+    [
+      { ...front.build(), links: { store: 'db' } },
+      { ...back.build(), links: { store: 'db', web: 'nobody' } },
+    ],
+    { name: 'store', type: TYPE.A, class: 1 },
+    2,
+    rng,
+  )
+  t.is(linked?.answers.length, 1, 'a name that the asker alone has, on the second network')
+  const only = [{ ...back.build(), links: { web: 'nobody' } }]
+  t.is(answerLocally(only, { name: 'web', type: TYPE.A, class: 1 }, 2, rng), null)
   const first = new Set(Array.from({ length: 50 }, () => [...ask('web')!.answers[0]!.data].join('.')))
   t.is(first.size, 2, 'the order changes')
 })

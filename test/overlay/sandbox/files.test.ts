@@ -15,7 +15,7 @@ test('resolv.conf is read with its comments left out and written back', (t) => {
     '# x\nnameserver 10.0.0.1 ; y\nnameserver\t::1\ndomain a.b\nsearch c.d e.f\noptions ndots:2\noptions edns0\n',
   )
   t.deepEqual(conf, { servers: ['10.0.0.1', '::1'], search: ['c.d', 'e.f'], options: ['ndots:2', 'edns0'] })
-  t.is(renderResolvConf(conf), 'nameserver 10.0.0.1\nnameserver ::1\nsearch c.d e.f\noptions ndots:2 edns0\n')
+  t.is(renderResolvConf(conf), 'search c.d e.f\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:2 edns0\n')
 })
 
 test('hosts keeps what others wrote', (t) => {
