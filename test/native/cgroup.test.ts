@@ -248,6 +248,11 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   const { pid } = JSON.parse((await call('state', 'one')).stdout) as { pid: number }
   t.is(await look('cgroup.procs'), String(pid))
   t.regex(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), new RegExp(`^0::/${name}/one$`, 'm'))
+  // The first process goes into a group below and hands controllers down: nobody can join the container's own group any more.
+  const below = `mkdir ${group}/sub; echo ${pid} > ${group}/sub/cgroup.procs; for c in $(cat ${group}/cgroup.controllers); do echo +$c > ${group}/cgroup.subtree_control; done`
+  t.is((await alone('sh', '-c', below)).stderr, '')
+  t.regex((await call('exec', 'one', '/bin/cat', '/proc/self/cgroup')).stdout, /^0::\/sub$/m)
+  t.regex((await call('exec', '--cgroup', '/', 'one', '/bin/true')).stderr, /Resource busy/)
   t.is((await call('pause', 'one')).code, 0)
   t.is(await look('cgroup.freeze'), '1')
   t.regex((await call('exec', 'one', '/bin/true')).stderr, /is paused/)

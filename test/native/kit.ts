@@ -338,15 +338,21 @@ export class TestContainer {
 
 /** Where this host keeps a controller: the hierarchy's mount point. */
 export function controllerMount(name: string): { path: string; v2: boolean } {
+  let v2: string | undefined
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [left, right] = line.split(' - ')
     if (!right) continue
     const path = left!.split(' ')[4]!
     const [type, , options] = right.split(' ')
     if (type === 'cgroup' && options!.split(',').includes(name)) return { path, v2: false }
-    if (type === 'cgroup2' && readFileSync(join(path, 'cgroup.controllers'), 'utf8').split(/\s/).includes(name))
-      return { path, v2: true }
+    // The v2 tree has a freezer without listing it; a v1 one goes before.
+    if (
+      type === 'cgroup2' &&
+      (name === 'freezer' || readFileSync(join(path, 'cgroup.controllers'), 'utf8').split(/\s/).includes(name))
+    )
+      v2 = path
   }
+  if (v2) return { path: v2, v2: true }
   throw new Error(`no ${name} controller`)
 }
 
