@@ -131,6 +131,8 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
     if (wait_for(sync, SYNC_HOOKS, e) < 0) return -1;
   }
   if (hooks_any(c->config, "createContainer")) {
+    // As with crun and runc they find the container's root file system where they stand.
+    if (fchdir(m->rootfd) < 0) return fail(e, 0, "fchdir", "/", "cannot enter the new root: %s", strerror(errno));
     autobuf state = {0};
     oci_state(&state, c->config, c->id, "created", getpid(), c->bundle);
     if (hooks_run(c->config, "createContainer", state.p, e) < 0) return -1;

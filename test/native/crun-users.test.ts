@@ -201,7 +201,7 @@ run("hooks: the runtime's environment unless they have one, /dev/stdin, and file
       c['annotations'] = { 'run.oci.hooks.stdout': file('out'), 'run.oci.hooks.stderr': file('err') }
       c['hooks'] = {
         prestart: [shell('echo "out $MARK"'), shell('echo err >&2'), { ...shell('echo "own $MARK$A"'), env: ['A=1'] }],
-        createContainer: [shell('cat /dev/stdin')],
+        createContainer: [shell('cat /dev/stdin; [ -e ./bin/busybox ] || exit 4')],
         startContainer: [{ path: '/bin/sh', args: ['sh', '-c', 'cat /dev/stdin > /dev/null || exit 3'] }],
       }
     }),
