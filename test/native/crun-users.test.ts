@@ -26,6 +26,7 @@ import {
   makeImage,
   type Output,
   removeDir,
+  seccompAgent,
 } from './kit.js'
 
 const run = canRun ? test.serial : test.skip
@@ -315,36 +316,21 @@ print(data.decode(), [l for l in open(f'/proc/self/fdinfo/{fds[0]}') if l.starts
 })
 
 run('the receiver of a seccomp listener is told the pid by which the runtime knows the process', async (t) => {
-  const path = join(base, 'seccomp.sock')
-  const receiver = spawn('python3', [
-    '-c',
-    `import socket
-s = socket.socket(socket.AF_UNIX); s.bind(${JSON.stringify(path)}); s.listen(1); print('ready', flush=True)
-data, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
-print(data.decode(), flush=True)
-data, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
-print(data.decode(), flush=True); input()`,
-  ])
-  let said = ''
-  receiver.stdout.on('data', (d) => {
-    said += d
-  })
-  await eventually(() => said.includes('ready'), 'the receiver listens')
+  const listenerPath = join(base, 'seccomp.sock')
+  const agent = await seccompAgent(listenerPath)
+  t.teardown(agent.stop)
   const id = await started((c) => {
-    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath: path, listenerMetadata: 'mine' }
+    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath, listenerMetadata: 'mine' }
   })
-  await eventually(() => said.split('\n').length === 3, 'the receiver has the descriptor')
+  t.teardown(() => call('delete', '--force', id))
   const pid = JSON.parse((await call('state', id)).stdout)['pid'] as number
-  const message = JSON.parse(said.split('\n')[1]!) as Json
-  t.like(message, { ociVersion: '0.2.0', fds: ['seccompFd'], pid, metadata: 'mine' })
-  t.like(message['state'], { id, pid, status: 'creating' })
   t.is((await quietly('exec', '--detach', id, '/bin/sleep', '1000')).code, 0)
-  await eventually(() => said.split('\n').length === 4, 'the receiver has the descriptor of the exec process')
-  const second = JSON.parse(said.split('\n')[2]!) as Json
+  await eventually(() => agent.told.length === 2, 'both descriptors')
+  const [first, second] = agent.told as [Json, Json]
+  t.like(first, { ociVersion: '0.2.0', fds: ['seccompFd'], pid, metadata: 'mine' })
+  t.like(first['state'], { id, pid, status: 'creating' })
   t.like(second['state'], { id, pid, status: 'running' })
   t.is(readFileSync(`/proc/${second['pid']}/cmdline`, 'utf8'), '/bin/sleep\x001000\x00')
-  receiver.stdin.end()
-  await call('delete', '--force', id)
 })
 
 run('SCHED_DEADLINE: what is wrong with its three times is said', async (t) => {

@@ -439,3 +439,25 @@ export async function eventually(condition: () => boolean, what: string, ms = 10
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }
+
+/** A seccomp agent, in Python as Node receives no descriptors: what it was told, once for each process. */
+export async function seccompAgent(path: string): Promise<{ told: Json[]; stop: () => void }> {
+  const script = `import socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9); print('{}', flush=True)
+kept = []
+while True:
+  text, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
+  kept += fds
+  print(text.decode(), flush=True)`
+  const child = spawn('python3', ['-c', script, path], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const told: Json[] = []
+  let rest = ''
+  child.stdout.on('data', (d: Buffer) => {
+    const lines = (rest + d.toString()).split('\n')
+    rest = lines.pop()!
+    told.push(...lines.map((l) => JSON.parse(l) as Json))
+  })
+  await eventually(() => told.length === 1, 'the agent listens')
+  told.pop()
+  return { told, stop: () => child.kill() }
+}
