@@ -80,3 +80,4 @@ int replace_file_at(int dirfd, const char *name, const void *data, size_t n, boo
 uint64_t proc_start_ticks(pid_t pid);  // field 22 of /proc/PID/stat, 0 when there is no such process
 char proc_state(pid_t pid);            // field 3, 0 when there is no such process
 int64_t now_ms(void);
+void mountinfo_unescape(char *s);         // in place: it writes blanks and backslashes as \ooo

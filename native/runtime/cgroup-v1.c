@@ -37,6 +37,7 @@ static int write_num(const struct cgroup_tree *t, const char *file, int64_t v, s
 
 static int memory(const struct cgroup_tree *t, const struct json *m, struct err *e) {
   int64_t limit = j_int(j_get(m, "limit"), 0), swap = j_int(j_get(m, "swap"), 0);
+  if (limit == -1 && !swap) swap = -1;  // as with crun and runc: without a limit of memory there is none of memory and swap
   // The kernel wants limit <= memsw at every moment: which of the two goes first depends on the direction.
   bool has_swap = swap != 0 && (swap != -1 || cgroup_has(t, "memory.memsw.limit_in_bytes"));
   if (limit && write_num(t, "memory.limit_in_bytes", limit, e) < 0) {
@@ -108,7 +109,7 @@ int cgroup_v1_apply(const struct cgroup *cg, const struct json *r, struct err *e
     if (!(t = v1(cg, plain[i].controller))) continue;
     if (j_str(v) ? cgroup_write(t, plain[i].file, j_str(v), e) < 0 : write_num(t, plain[i].file, j_int(v, 0), e) < 0) return -1;
   }
-  if (p && !cgroup_tree_of(cg, "pids")) return missing("pids", "pids", e);
+  if (j_int(p, 0) > 0 && !cgroup_tree_of(cg, "pids")) return missing("pids", "pids", e);
   if (p && (t = v1(cg, "pids"))) {
     int64_t n = j_int(p, 0);
     if (n > 0 ? write_num(t, "pids.max", n, e) < 0 : cgroup_write(t, "pids.max", "max", e) < 0) return -1;

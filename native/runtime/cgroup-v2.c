@@ -19,6 +19,7 @@ static int limit(const struct cgroup_tree *t, const char *file, int64_t v, struc
 
 static int memory(const struct cgroup_tree *t, const struct json *m, struct err *e) {
   int64_t max = j_int(j_get(m, "limit"), 0), swap = j_int(j_get(m, "swap"), 0), low = j_int(j_get(m, "reservation"), 0);
+  if (max == -1 && !swap) swap = -1;
   if (swap && cgroup_has(t, "memory.swap.max")) {
     // The specification counts memory and swap together, v2 counts swap alone.
     if (swap > 0 && max <= 0) return fail(e, EINVAL, "cgroup", "memory.swap.max", "memory.swap needs memory.limit on cgroup v2");
@@ -110,7 +111,13 @@ int cgroup_v2_apply(const struct cgroup *cg, const struct json *r, struct err *e
     if (!(t = cgroup_v2(cg))) return fail(e, ENODEV, "cgroup", "unified", "linux.resources.unified needs cgroup v2, which is not mounted");
     J_EACH(u, j_get(r, "unified")) {
       if (strchr(u->key, '/')) return fail(e, EINVAL, "cgroup", u->key, "'%s' in linux.resources.unified is not a file name", u->key);
-      if (j_str(u) && cgroup_write(t, u->key, j_str(u), e) < 0) return -1;
+      size_t n = strcspn(u->key, ".");
+      if (!u->key[n])
+        return fail(e, EINVAL, "cgroup", u->key, "invalid configuration of linux.resources.unified: the specified key has not the form CONTROLLER.VALUE `%s`", u->key);
+      if (!j_str(u) || cgroup_write(t, u->key, j_str(u), e) == 0) continue;
+      autofree char *controller = xasprintf("%.*s", (int)n, u->key);
+      if (e->code != ENOENT || cgroup_tree_of(cg, controller) == t) return -1;
+      return fail(e, ENOENT, "cgroup", u->key, "invalid configuration of linux.resources.unified: the requested cgroup controller `%s` is not available on cgroup v2 here", controller);
     }
   }
   return 0;

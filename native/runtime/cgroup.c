@@ -15,20 +15,6 @@ static bool listed(const char *list, const char *name) {
   return list && strstr(list, key);
 }
 
-// mountinfo writes blanks and backslashes as \ooo.
-static void unescape(char *s) {
-  char *o = s;
-  for (; *s; s++) {
-    if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-      *o++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-      s += 3;
-    } else {
-      *o++ = *s;
-    }
-  }
-  *o = 0;
-}
-
 // ",a,b," of the controllers in v1 mount options; other options of the hierarchy are left out.
 static char *v1_controllers(char *opts) {
   static const char *const other[] = {"rw", "ro", "xattr", "noprefix", "clone_children", "none", "favordynmods", "nofavordynmods"};
@@ -80,7 +66,7 @@ int cgroup_find(struct cgroup *cg, const char *path, struct err *e) {
     char *s2 = NULL, *field = strtok_r(line, " ", &s2);
     for (int i = 0; i < 4 && field; i++) field = strtok_r(NULL, " ", &s2);
     if (!field || !opts || cg->n == CGROUP_TREES) continue;
-    unescape(field);
+    mountinfo_unescape(field);
     char *controllers = v2 ? v2_controllers(field) : v1_controllers(opts + 1);
     if (known(cg, controllers, v2)) {
       free(controllers);
@@ -197,12 +183,34 @@ void cgroup_close_door(struct cgroup_door *d) {
   while (d->n > 0) cleanup_fd(&d->tasks[--d->n]);
 }
 
-int cgroup_open_door(const struct cgroup *cg, const char *below, struct cgroup_door *d, struct err *e) {
+// PATH is for every hierarchy, CONTROLLER,...:PATH for those of the controllers. Gives the path where it is for `t`, otherwise `before`; NULL: error.
+static const char *path_below(const struct cgroup *cg, const struct cgroup_tree *t, const char *entry, const char *before, struct err *e) {
+  const char *colon = strchr(entry, ':'), *path = colon ? colon + 1 : entry;
+  autofree char *names = colon ? xasprintf("%.*s", (int)(colon - entry), entry) : xstrdup("");
+  bool meant = !colon;
+  char *save = NULL;
+  for (char *name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+    const struct cgroup_tree *its = cgroup_tree_of(cg, name);
+    if (!its) return fail(e, EINVAL, "parse", entry, "cannot join the cgroup '%s': unknown controller %s", entry, name), NULL;
+    meant |= its == t;
+  }
+  autofree char *steps = xasprintf("/%s/", path);
+  if (strstr(steps, "/../")) return fail(e, EINVAL, "parse", entry, "cannot join: %s is not a sub cgroup path of the container", path), NULL;
+  return meant ? path : before;
+}
+
+int cgroup_open_door(const struct cgroup *cg, const char *const *below, struct cgroup_door *d, struct err *e) {
   STAGE("cgroup");
   *d = (struct cgroup_door){.into = -1};
   for (int i = 0; i < cg->n; i++) {
     const struct cgroup_tree *t = &cg->tree[i];
-    autofree char *p = xasprintf("%s%s%s", t->dir, below ? below : "", t->v2 ? "" : "/tasks");
+    const char *path = "";
+    for (const char *const *b = below; b && *b && path; b++) path = path_below(cg, t, *b, path, e);
+    if (!path) {
+      cgroup_close_door(d);
+      return -1;
+    }
+    autofree char *p = xasprintf("%s/%s%s", t->dir, path, t->v2 ? "" : "/tasks");
     int fd = open(p, t->v2 ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
     if (fd < 0) {
       fail(e, 0, "open", p, "cannot open the cgroup %s: %s", p, strerror(errno));
@@ -212,6 +220,23 @@ int cgroup_open_door(const struct cgroup *cg, const char *below, struct cgroup_d
     if (t->v2) d->into = fd;
     else d->tasks[d->n++] = fd;
   }
+  return 0;
+}
+
+int cgroup_follow(const struct cgroup *cg, pid_t pid, struct cgroup_door *d) {
+  const struct cgroup_tree *v2 = cgroup_v2(cg);
+  autofree char *file = xasprintf("/proc/%d/cgroup", (int)pid);
+  autobuf groups = {0};
+  if (!v2 || read_file_at(AT_FDCWD, file, &groups, 65536) < 0) return -1;
+  autofree char *own = xasprintf("0::%s/", cg->path);
+  char *save = NULL, *line = strtok_r(groups.p, "\n", &save);
+  while (line && strncmp(line, own, strlen(own))) line = strtok_r(NULL, "\n", &save);
+  if (!line) return -1;
+  autofree char *dir = xasprintf("%s%s", v2->mount, line + strlen("0::"));
+  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  cleanup_fd(&d->into);
+  d->into = fd;
   return 0;
 }
 

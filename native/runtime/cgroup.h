@@ -30,7 +30,9 @@ int cgroup_make(const struct cgroup *cg, struct err *e);
 struct cgroup_door {
   int into, tasks[CGROUP_TREES], n;
 };
-int cgroup_open_door(const struct cgroup *cg, const char *below, struct cgroup_door *d, struct err *e);  // below: "/sub" or NULL
+// below: NULL, or PATH and CONTROLLER,...:PATH below the container's groups, NULL at the end.
+int cgroup_open_door(const struct cgroup *cg, const char *const *below, struct cgroup_door *d, struct err *e);
+int cgroup_follow(const struct cgroup *cg, pid_t pid, struct cgroup_door *d);  // v2: into the group below the container's that a process has gone to
 int cgroup_enter(const struct cgroup_door *d, const struct cgroup *cg, struct err *e);                  // in the new process
 void cgroup_close_door(struct cgroup_door *d);
 int cgroup_apply(const struct cgroup *cg, const struct json *resources, struct err *e);

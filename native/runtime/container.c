@@ -61,18 +61,6 @@ void container_kill(struct container *c) {
   cleanup_fd(&c->master);
 }
 
-static int connect_listener(struct seccomp_filter *f, const struct json *seccomp, struct err *e) {
-  const char *path = j_gets(seccomp, "listenerPath");
-  if (!path || !*path) return 0;
-  struct sockaddr_un a = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof a.sun_path) return fail(e, ENAMETOOLONG, "connect", path, "the seccomp listener path %s is too long", path);
-  strcpy(a.sun_path, path);
-  f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (f->listener < 0 || RETRY(connect(f->listener, (struct sockaddr *)&a, sizeof a)) < 0)
-    return fail(e, 0, "connect", path, "cannot reach the seccomp listener %s: %s", path, strerror(errno));
-  return 0;
-}
-
 // A user namespace given by path has to be entered before the others are made, or they would belong to the host's. A helper enters
 // it and makes the container's process as its sibling (CLONE_PARENT).
 static pid_t clone_in_userns(struct container *c, struct birth *b, unsigned long flags, struct err *e) {
@@ -207,7 +195,13 @@ int container_create(struct container *c, struct err *e) {
   if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
   if (c->terminal) p.terminal = true;
   if (c->cols) p.cols = c->cols, p.rows = c->rows;
-  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || connect_listener(&c->filter, seccomp, e) < 0)) goto out;
+  if (c->filter.bytes && (seccomp_flags(&c->filter, seccomp, e) < 0 || seccomp_connect(&c->filter, seccomp, e) < 0)) goto out;
+  if (cgroup_frozen(&c->cg)) {
+    STAGE("cgroup");
+    fail(e, EBUSY, "freeze", c->cg.path, "container's cgroup unexpectedly frozen: thaw %s, or name another one", c->cg.path);
+    cgroup_free(&c->cg);  // somebody else's: nothing in it is ended or removed
+    goto out;
+  }
   if (cgroup_make(&c->cg, e) < 0 || cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
   m.cgroupns = (ns.fresh | ns.join) & CLONE_NEWCGROUP;
   m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;

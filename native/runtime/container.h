@@ -64,6 +64,7 @@ _Noreturn void child_start(struct process *p, const struct seccomp_filter *f, co
                            bool keyring, int preserve_fds, int sync, int listen_fd);
 _Noreturn void child_fail(int sync, const struct err *e);
 void child_signals(void);
+void listener_metadata(struct seccomp_filter *f, const struct json *config, const char *id, const char *bundle, const char *status, pid_t first);
 
 // exec.c: another process in a running container
 struct exec {
@@ -71,7 +72,7 @@ struct exec {
   const char *id, *bundle;
   const struct json *config, *process;
   const struct cgroup *cg;
-  const char *below;  // cgroup below the container's; NULL
+  const char *const *below;  // see cgroup_open_door
   struct seccomp_filter filter;
   int stdio[3];
   int cols, rows;

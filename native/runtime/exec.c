@@ -33,14 +33,16 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   if (process_affinity(p, "initial", &e) < 0 || cgroup_enter(door, x->cg, &e) < 0 || process_affinity(p, "final", &e) < 0) child_fail(sync, &e);
   prctl(PR_SET_NAME, "shoal:[exec]");
   child_signals();
-  int n = 0, keep[16 + 64];
+  int n = 0, keep[17 + 64];
   for (int i = 0; i < x->preserve_fds && n < 64; i++) keep[n++] = 3 + i;
   for (int i = 0; i < 3; i++)
     if (x->stdio[i] >= 0) keep[n++] = x->stdio[i];
+  if (x->filter.listener >= 0) keep[n++] = x->filter.listener;
   keep[n++] = target;
   keep[n++] = sync;
   close_all_except(keep, n);
   if (sync_recv(sync, &m, NULL) <= 0) _exit(1);
+  if (x->filter.listener >= 0) listener_metadata(&x->filter, x->config, x->id, x->bundle, "running", x->target);
   STAGE("namespace");
   if (flags && setns(target, (int)flags) < 0) {
     fail(&e, 0, "setns", "", "cannot join the container's namespaces: %s", strerror(errno));
@@ -118,6 +120,8 @@ int exec_create(struct exec *x, struct err *e) {
     }
   }
   x->pid = clone_process(0, door.into, &x->pidfd);
+  // v2: a group that hands controllers down takes no process; the container's first one has moved on to a group below.
+  if (x->pid < 0 && errno == EBUSY && !x->below && cgroup_follow(x->cg, x->target, &door) == 0) x->pid = clone_process(0, door.into, &x->pidfd);
   if (x->pid == 0) exec_child(x, &p, &door, flags & ~(unsigned long)CLONE_NEWPID, target, sv[1]);
   int clone_errno = errno;
   close(sv[1]);

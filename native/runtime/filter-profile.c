@@ -144,15 +144,15 @@ int filter_read(struct arena *arena, const struct json *p, const char *const *ca
   rq.arch = filter_arches[own].go;
   if (action(j_gets(p, "defaultAction"), j_get(p, "defaultErrnoRet"), &plan->fallback, e) < 0) return -1;
   if (arches_read(p, own, plan, e) < 0) return -1;
-  struct filter_rule **tail = &plan->rules;
+  struct filter_rule **tail = &plan->rules, **known = &plan->known;
   J_EACH(rule, j_get(p, "syscalls")) {
     if (!wanted(rule, &rq)) continue;
     struct filter_rule *r = arena_alloc(arena, sizeof *r);
     *r = (struct filter_rule){0};
     if (rule_read(rule, r, e) < 0) return -1;
-    if (r->action == plan->fallback) continue;
-    *tail = r;
-    tail = &r->next;
+    struct filter_rule ***end = r->action == plan->fallback ? &known : &tail;
+    **end = r;
+    *end = &r->next;
   }
   return 0;
 }

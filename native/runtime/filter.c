@@ -295,3 +295,51 @@ out:
   free(p);
   return r;
 }
+
+static uint32_t largest_of(const struct syscall_table *t, const char *name, uint32_t most) {
+  int index = name_index(name);
+  return index >= 0 && t->nr[index] >= 0 && (uint32_t)t->nr[index] > most ? (uint32_t)t->nr[index] : most;
+}
+
+// The largest number that a rule names; 0: none.
+static uint32_t largest(const struct filter_plan *plan, int table) {
+  const struct syscall_table *t = &syscall_tables[table];
+  const struct filter_rule *const lists[] = {plan->rules, plan->known};
+  uint32_t most = 0;
+  for (int i = 0; i < 2; i++)
+    for (const struct filter_rule *r = lists[i]; r; r = r->next) {
+      if (r->one) most = largest_of(t, r->one, most);
+      J_EACH(name, r->one ? NULL : r->names) most = largest_of(t, name->s, most);
+    }
+  return most;
+}
+
+void filter_younger(const struct filter_plan *plan, void **out, size_t *len) {
+  uint32_t action = plan->fallback & SECCOMP_RET_ACTION_FULL, enosys = SECCOMP_RET_ERRNO | ENOSYS;
+  if (action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG || action == SECCOMP_RET_TRACE || plan->fallback == enosys) return;
+  if (*len > MAX_INSNS * sizeof(struct sock_filter)) return;
+  bool has[N_TABLES] = {0};
+  for (int i = 0; i < plan->n_arches; i++)
+    if (filter_arches[plan->arches[i]].table >= 0) has[filter_arches[plan->arches[i]].table] = true;
+  struct program *p = xalloc(sizeof *p);
+  for (size_t i = 0; i < sizeof p->rets / sizeof p->rets[0]; i++) p->rets[i].at = -1;
+  p->n = (int)(*len / sizeof *p->insn);
+  for (int i = 0; i < p->n; i++) p->insn[i] = ((struct sock_filter *)*out)[p->n - 1 - i];
+  int filter = p->n - 1, next = filter;
+  // -1 is what a tracer puts in the place of a call that it has dealt with.
+  int young = jump(p, BPF_JEQ, ~0u, filter, ret(p, enosys));
+  for (int t = N_TABLES; t-- > 0;) {
+    uint32_t last = has[t] && t != TABLE_X32 ? largest(plan, t) : 0, last_x32 = has[TABLE_X32] && t == TABLE_X86_64 ? largest(plan, TABLE_X32) : 0;
+    if (!last) continue;
+    int at = jump(p, BPF_JGT, last, young, filter);
+    if (t == TABLE_X86_64) at = jump(p, BPF_JGE, X32_BIT, last_x32 ? jump(p, BPF_JGT, last_x32, young, filter) : filter, at);
+    next = jump(p, BPF_JEQ, syscall_tables[t].token, load(p, offsetof(struct seccomp_data, nr), at), next);
+  }
+  load(p, offsetof(struct seccomp_data, arch), next);
+  if (next != filter && !p->full) {  // a longer program than that the kernel would not take
+    *len = (size_t)p->n * sizeof *p->insn;
+    *out = xrealloc(*out, *len);
+    for (int i = 0; i < p->n; i++) ((struct sock_filter *)*out)[i] = p->insn[p->n - 1 - i];
+  }
+  free(p);
+}

@@ -37,6 +37,7 @@ struct filter_plan {
   int arches[FILTER_MAX_ARCHES];  // indexes into filter_arches, the machine's own first
   int n_arches;
   struct filter_rule *rules;
+  struct filter_rule *known;  // rules that name the fallback: no part of the program, but their calls are not younger than the profile
 };
 
 // caps: the capabilities ("CAP_SYS_ADMIN") that conditions of Docker's form are asked about; may be NULL. arch: in Go's ("amd64") or the
@@ -47,3 +48,6 @@ int filter_read(struct arena *a, const struct json *profile, const char *const *
 int filter_resolve(struct buf *out, const struct json *profile, const char *const *caps, size_t n_caps, struct err *e);
 // 0: *out is a malloc'ed program of *len bytes. 1: this profile needs libseccomp (docs/native.md says which do).
 int filter_compile(const struct filter_plan *plan, void **out, size_t *len);
+// What runc puts before a program: calls with a number above all those that the profile names fail with ENOSYS, so that a C library that is
+// younger than the profile falls back to what the profile knows. Nothing where the fallback lets calls through, or is ENOSYS itself.
+void filter_younger(const struct filter_plan *plan, void **out, size_t *len);

@@ -80,19 +80,19 @@ static int needs_hooks(const struct json *config) {
   return hooks_any(config, "prestart") || hooks_any(config, "createRuntime");
 }
 
-// The container process state of the specification. The child knows from /proc of the host by which pid the runtime sees it. The version
-// is the one that the receivers of this message know it by, as crun sends it.
-static void listener_metadata(struct container *c) {
+// The container process state of the specification, for the seccomp agent. The process knows from /proc of the host by which pid the runtime
+// sees it. The version is the one that the receivers of this message know it by, as crun sends it.
+void listener_metadata(struct seccomp_filter *f, const struct json *config, const char *id, const char *bundle, const char *status, pid_t first) {
   char self[24] = "";
   pid_t pid = readlink("/proc/self", self, sizeof self - 1) > 0 ? (pid_t)atoi(self) : getpid();
-  const char *metadata = j_gets(j_path(c->config, "linux.seccomp"), "listenerMetadata");
+  const char *metadata = j_gets(j_path(config, "linux.seccomp"), "listenerMetadata");
   autobuf b = {0};
   buf_fmt(&b, "{\"ociVersion\":\"0.2.0\",\"fds\":[\"seccompFd\"],\"pid\":%d,\"metadata\":", (int)pid);
   json_quote_str(&b, metadata ? metadata : "");
   buf_str(&b, ",\"state\":");
-  oci_state(&b, c->config, c->id, "creating", pid, c->bundle);
+  oci_state(&b, config, id, status, first ? first : pid, bundle);
   buf_str(&b, "}");
-  c->filter.metadata = xstrdup(b.p);
+  f->metadata = xstrdup(b.p);
 }
 
 static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int devices, int sync, struct err *e) {
@@ -114,7 +114,7 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
   if (late && unshare((int)late) < 0)
     return fail(e, 0, "unshare", late & CLONE_NEWIPC ? "ipc" : "cgroup", "cannot make a %s namespace: %s", late & CLONE_NEWIPC ? "ipc" : "cgroup", strerror(errno));
   if ((ns->fresh & CLONE_NEWNET) && loopback_up(e) < 0) return -1;
-  if (c->filter.listener >= 0) listener_metadata(c);
+  if (c->filter.listener >= 0) listener_metadata(&c->filter, c->config, c->id, c->bundle, "creating", 0);
   umask(0);
   const char *root = j_gets(j_get(c->config, "root"), "path");
   char abs[PATH_MAX];
@@ -131,6 +131,8 @@ static int set_up(struct container *c, struct process *p, struct namespaces *ns,
     if (wait_for(sync, SYNC_HOOKS, e) < 0) return -1;
   }
   if (hooks_any(c->config, "createContainer")) {
+    // As with crun and runc they find the container's root file system where they stand.
+    if (fchdir(m->rootfd) < 0) return fail(e, 0, "fchdir", "/", "cannot enter the new root: %s", strerror(errno));
     autobuf state = {0};
     oci_state(&state, c->config, c->id, "created", getpid(), c->bundle);
     if (hooks_run(c->config, "createContainer", state.p, e) < 0) return -1;
@@ -163,12 +165,14 @@ _Noreturn void child_start(struct process *p, const struct seccomp_filter *f, co
   }
   int r = sync_recv(sync, &m, NULL);
   if (r <= 0 || m.kind != SYNC_START) _exit(1);
+  if (process_become(p, f, id, keyring, preserve_fds, &e) < 0) child_fail(sync, &e);
+  // The container's own programs: they get no more rights than the one that follows.
   if (hooks_any(config, "startContainer")) {
     autobuf state = {0};
     oci_state(&state, config, id, "created", getpid(), bundle);
     if (hooks_run(config, "startContainer", state.p, &e) < 0) child_fail(sync, &e);
   }
-  process_exec(p, f, id, keyring, preserve_fds, &e);
+  process_exec(p, &e);
   child_fail(sync, &e);
 }
 

@@ -325,6 +325,23 @@ int64_t j_int(const struct json *v, int64_t fallback) {
 uint64_t j_uint(const struct json *v, uint64_t fallback) { return j_isnum(v) ? v->u : fallback; }
 struct json *j_items(const struct json *v) { return v && (v->type == J_ARR || v->type == J_OBJ) ? v->child : NULL; }
 
+void json_append(struct json *list, struct json *item) {
+  struct json **end = &list->child;
+  while (*end) end = &(*end)->next;
+  *end = item;
+  list->n++;
+}
+
+struct json *json_list(struct arena *a, struct json *o, const char *key) {
+  struct json *list = j_get(o, key);
+  if (list) return list->type == J_ARR ? list : NULL;
+  if (!o || o->type != J_OBJ) return NULL;
+  list = arena_alloc(a, sizeof *list);
+  *list = (struct json){.type = J_ARR, .key = key};
+  json_append(o, list);
+  return list;
+}
+
 char **j_strv(const struct json *v) {
   char **out = xalloc(((v && v->type == J_ARR ? v->n : 0) + 1) * sizeof *out);
   size_t n = 0;

@@ -40,6 +40,8 @@ bool j_bool(const struct json *v, bool fallback);
 bool j_isnum(const struct json *v);
 struct json *j_items(const struct json *v);  // first child of an array or object, or NULL
 char **j_strv(const struct json *v);         // NULL-terminated, the strings still belong to the arena
+struct json *json_list(struct arena *a, struct json *o, const char *key);  // the array of that name, made when missing; NULL: it is something else
+void json_append(struct json *list, struct json *item);
 #define J_EACH(var, list) for (struct json *var = j_items(list); var; var = var->next)
 
 void json_quote(struct buf *b, const char *s, size_t n);  // with the quotes; bad UTF-8 becomes U+FFFD

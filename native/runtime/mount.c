@@ -287,7 +287,7 @@ static int attach(struct mount_plan *m, int mfd, const char *dest, enum make_kin
     autofd made = make_in_root(m->rootfd, dest, kind, e);
     if (made < 0) return -1;
     target = k_openat2(m->rootfd, *rel ? rel : ".", O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
-    if (target < 0) return fail(e, 0, "openat2", dest, "%s must be an ordinary directory, not a link: %s", dest, strerror(errno));
+    if (target < 0) return fail(e, 0, "openat2", dest, "%s must be mounted on ordinary directory, not a link: %s", dest, strerror(errno));
   } else {
     target = make_in_root(m->rootfd, dest, kind, e);
     if (target < 0) return -1;

@@ -295,7 +295,7 @@ static int enter_cwd(const struct process *p, struct err *e) {
   return 0;
 }
 
-static int run_program(struct process *p, struct err *e) {
+int process_exec(struct process *p, struct err *e) {
   STAGE("exec");
   const char *file = p->args[0];
   if (!*file) return fail(e, ENOENT, "execve", file, "process.args[0] is empty");
@@ -330,7 +330,7 @@ static int run_program(struct process *p, struct err *e) {
                          : fail(e, worst, "execve", file, "exec: \"%s\": executable file not found in $PATH", file);
 }
 
-int process_exec(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e) {
+int process_become(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e) {
   STAGE("process");
   default_home(p);
   if (keyring) {
@@ -376,5 +376,5 @@ int process_exec(struct process *p, const struct seccomp_filter *f, const char *
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return fail(e, 0, "prctl", "PR_SET_NO_NEW_PRIVS", "cannot set no_new_privs: %s", strerror(errno));
     if (seccomp_load(f, e) < 0) return -1;
   }
-  return run_program(p, e);
+  return 0;
 }

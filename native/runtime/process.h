@@ -24,5 +24,6 @@ void process_free(struct process *p);
 int process_limits(const struct process *p, pid_t pid, struct err *e);
 // In an exec process, for itself; `when` is "initial" (before it enters the container's cgroup) or "final" (after that).
 int process_affinity(const struct process *p, const char *when, struct err *e);
-// In the child, inside the container: from "everything is set up" to execve. Returns only with an error.
-int process_exec(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e);
+// In the child, inside the container, once everything is set up: directory, rights, filter. Then execve, which returns only with an error.
+int process_become(struct process *p, const struct seccomp_filter *f, const char *id, bool keyring, int preserve_fds, struct err *e);
+int process_exec(struct process *p, struct err *e);

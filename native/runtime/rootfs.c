@@ -66,11 +66,39 @@ int rootfs_attach(struct mount_plan *m, int tree, const struct json *overlay, co
   return fail(e, EACCES, "open", path, "no directory can be reached to put the root file system on");
 }
 
+// Without pivot_root the host's mounts stay in the namespace, out of reach. A whole proc or sysfs among them would allow a user namespace in
+// the container to mount another one, with nothing masked: they go.
+static int hide_whole(const struct mount_plan *m, struct err *e) {
+  char link[64], root[PATH_MAX];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", m->rootfd);
+  ssize_t len = readlink(link, root, sizeof root - 1);
+  autobuf table = {0};
+  if (len < 0 || read_file_at(AT_FDCWD, "/proc/self/mountinfo", &table, 16 << 20) < 0)
+    return fail(e, 0, "open", "/proc/self/mountinfo", "cannot read the mount table: %s", strerror(errno));
+  char *save = NULL;
+  for (char *line = strtok_r(table.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    char of[PATH_MAX], at[PATH_MAX];
+    const char *dash = strstr(line, " - ");
+    if (!dash || (strncmp(dash, " - proc ", 8) && strncmp(dash, " - sysfs ", 9))) continue;
+    if (sscanf(line, "%*s %*s %*s %4095s %4095s", of, at) != 2 || strcmp(of, "/")) continue;
+    mountinfo_unescape(at);
+    if (!strncmp(at, root, (size_t)len) && (at[len] == '/' || !at[len])) continue;
+    // One that lies below another is gone with it.
+    if (k_mount(NULL, at, NULL, MS_PRIVATE | MS_REC, NULL) < 0 && errno != ENOENT && errno != EINVAL)
+      return fail(e, 0, "mount", at, "cannot make %s private: %s", at, strerror(errno));
+    if (k_umount(at, MNT_DETACH) == 0 || errno == ENOENT) continue;
+    if ((errno != EINVAL && errno != EPERM) || k_mount("tmpfs", at, "tmpfs", 0, NULL) < 0)
+      return fail(e, 0, "umount2", at, "cannot hide the host's %s: %s", at, strerror(errno));
+  }
+  return 0;
+}
+
 int rootfs_pivot(const struct mount_plan *m, bool no_pivot, struct err *e) {
   STAGE("pivot");
   autofd old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (old < 0 || fchdir(m->rootfd) < 0) return fail(e, 0, "fchdir", "/", "cannot enter the new root: %s", strerror(errno));
   if (no_pivot) {
+    if (hide_whole(m, e) < 0) return -1;
     if (k_mount(".", "/", NULL, MS_MOVE, NULL) < 0) return fail(e, 0, "mount", "/", "cannot move the new root to /: %s", strerror(errno));
     if (chroot(".") < 0) return fail(e, 0, "chroot", ".", "cannot change the root: %s", strerror(errno));
   } else {

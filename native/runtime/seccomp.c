@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "filter.h"
@@ -29,6 +30,28 @@ int seccomp_flags(struct seccomp_filter *f, const struct json *s, struct err *e)
     else if (strcmp(n, "SECCOMP_FILTER_FLAG_TSYNC"))
       return fail(e, EINVAL, "parse", "linux.seccomp.flags", "unknown seccomp flag '%s'", n);
   }
+  return 0;
+}
+
+static bool notifies(const struct seccomp_filter *f) {
+  const struct sock_filter *insn = f->bytes;
+  for (size_t i = 0; i < f->len / sizeof *insn; i++)
+    if (insn[i].code == (BPF_RET | BPF_K) && insn[i].k == SECCOMP_RET_USER_NOTIF) return true;
+  return false;
+}
+
+int seccomp_connect(struct seccomp_filter *f, const struct json *s, struct err *e) {
+  const char *path = j_gets(s, "listenerPath");
+  STAGE("seccomp");
+  if ((!path || !*path) && notifies(f))
+    return fail(e, EINVAL, "parse", "linux.seccomp", "linux.seccomp uses SCMP_ACT_NOTIFY: name the agent's socket in listenerPath");
+  if (!path || !*path) return 0;
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof a.sun_path) return fail(e, ENAMETOOLONG, "connect", path, "the seccomp listener path %s is too long", path);
+  strcpy(a.sun_path, path);
+  f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (f->listener < 0 || RETRY(connect(f->listener, (struct sockaddr *)&a, sizeof a)) < 0)
+    return fail(e, 0, "connect", path, "failed to connect with seccomp agent %s: %s", path, strerror(errno));
   return 0;
 }
 
@@ -101,6 +124,7 @@ int seccomp_compile(struct seccomp_filter *f, const char *helper, const struct j
   struct filter_plan plan;
   int r = filter_read(&a, s, NULL, 0, NULL, &plan, e);
   if (r == 0) r = filter_compile(&plan, &f->bytes, &f->len);
+  if (r == 0) filter_younger(&plan, &f->bytes, &f->len);
   arena_free(&a);
   return r > 0 ? compile_elsewhere(f, helper, s, e) : r;
 }

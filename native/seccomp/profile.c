@@ -85,6 +85,7 @@ int profile_compile(const char *text, size_t n, const char *const *caps, size_t 
   int r = !p || filter_read(&a, p, caps, n_caps, arch, &plan, e) < 0 ? -1 : 1;
   if (r > 0 && by == PROFILE_FASTEST) r = filter_compile(&plan, out, out_len);
   if (r > 0) r = with_libseccomp(&plan, by == PROFILE_FASTEST ? 2 : 1, out, out_len, e);
+  if (r == 0) filter_younger(&plan, out, out_len);
   arena_free(&a);
   return r;
 }

@@ -128,6 +128,7 @@ static int create(struct err *e) {
   shim.seccomp_file = filter ? xstrdup(filter) : NULL;
   shim.runtime = j_gets(s, "runtime") ? xstrdup(j_gets(s, "runtime")) : NULL;
   shim.stdin_once = j_bool(j_get(s, "stdinOnce"), false);
+  shim.has_agent = j_gets(j_path(config, "linux.seccomp"), "listenerPath");
   shim.has_poststop = !shim.runtime && hooks_any(config, "poststop");
   struct container *c = &shim.c;
   c->id = shim.id;

@@ -243,8 +243,9 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
   struct exec *x = &p->x;
   int stdio[3];
   bool tty = j_bool(j_get(request, "tty"), false) || j_bool(j_get(process, "terminal"), false);
+  const char *below[] = {j_gets(request, "cgroup"), NULL};
   *x = (struct exec){.target = shim.c.pid, .id = shim.id, .bundle = shim.bundle, .process = process, .cg = &shim.c.cg,
-                     .below = j_gets(request, "cgroup"), .terminal = tty, .filter = {.listener = -1},
+                     .below = *below ? below : NULL, .terminal = tty, .filter = {.listener = -1},
                      .sync = -1, .pidfd = -1, .master = -1};
   int r = proc_pipes(p, tty, j_bool(j_get(request, "stdin"), false), stdio, e);
   if (shim.runtime) {
@@ -258,6 +259,11 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
     return 0;
   }
   if (r == 0 && shim.seccomp_file) r = seccomp_read(&x->filter, shim.dir, shim.seccomp_file, e);
+  struct arena a = {0};
+  if (r == 0 && shim.has_agent && x->filter.bytes) {
+    x->config = json_load(&a, shim.dir, "config.json", 16 << 20, e);
+    r = x->config ? seccomp_connect(&x->filter, j_path(x->config, "linux.seccomp"), e) : -1;
+  }
   if (r == 0) {
     x->filter.flags = shim.c.filter.flags;
     memcpy(x->stdio, stdio, sizeof stdio);
@@ -265,6 +271,8 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
   }
   for (int i = 0; i < 3; i++) cleanup_fd(&stdio[i]);
   seccomp_free(&x->filter);
+  x->config = NULL;
+  arena_free(&a);
   if (r < 0) {
     proc_free(p);
     return -1;

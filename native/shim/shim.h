@@ -104,7 +104,7 @@ struct client {
 struct shim {
   int epoll, dir;  // run directory
   char *id, *bundle, *cgroup_path, *seccomp_file, *runtime;  // runtime NULL: the library
-  bool created, started, deleting, ending, has_poststop, oom_killed, stdin_once;
+  bool created, started, deleting, ending, has_agent, has_poststop, oom_killed, stdin_once;
   int status_fd;
   struct container c;
   struct logger log;

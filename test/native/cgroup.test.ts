@@ -91,7 +91,7 @@ test('v2: memory without swap is counted apart', async (t) => {
   })
   t.deepEqual(await of({ limit: 64 * MiB, swap: 64 * MiB }), { 'memory.max': String(64 * MiB), 'memory.swap.max': '0' })
   t.deepEqual(await of({ limit: 64 * MiB, swap: -1 }), { 'memory.max': String(64 * MiB), 'memory.swap.max': 'max' })
-  t.deepEqual(await of({ limit: -1 }), { 'memory.max': 'max' })
+  t.deepEqual(await of({ limit: -1 }), { 'memory.max': 'max', 'memory.swap.max': 'max' })
   t.deepEqual(await of({ reservation: 5 * MiB }), { 'memory.low': String(5 * MiB) })
   t.regex((await of({ limit: 64 * MiB, swap: MiB })) as string, /memory.swap is smaller than memory.limit/)
   t.regex((await of({ swap: MiB })) as string, /memory.swap needs memory.limit/)
@@ -172,6 +172,8 @@ test('v1: what goes into which file', async (t) => {
     }),
     { 'cpu.rt_period_us': '1000', 'cpu.rt_runtime_us': '900', 'cpu.idle': '1' },
   )
+  const both = ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes']
+  t.deepEqual(await v1('memory', both, { memory: { limit: -1 } }), { [both[0]!]: '-1', [both[1]!]: '-1' })
   t.deepEqual(
     await v1('memory', ['memory.kmem.tcp.limit_in_bytes', 'memory.oom_control'], {
       memory: { kernelTCP: 9000, disableOOMKiller: true },
@@ -194,6 +196,12 @@ test('a limit without its controller is an error that names both', async (t) => 
     [{ network: { priorities: [{ name: 'eth0', priority: 1 }] } }, /'net_prio'/],
   ] as const)
     t.regex((await v2('none', [], resources)) as string, message)
+  for (const limit of [0, -1]) t.deepEqual(await v2('none', [], { pids: { limit } }), {})
+  for (const [key, message] of [
+    ['NO-VALUE', /not the form CONTROLLER.VALUE `NO-VALUE`/],
+    ['foo.bar', /controller `foo` is not available/],
+  ] as const)
+    t.regex((await v2('none', [], { unified: { [key]: '1' } })) as string, message)
 })
 
 // --- a host with v2 alone ---------------------------------------------------------------------------------------------------
@@ -248,6 +256,11 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   const { pid } = JSON.parse((await call('state', 'one')).stdout) as { pid: number }
   t.is(await look('cgroup.procs'), String(pid))
   t.regex(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), new RegExp(`^0::/${name}/one$`, 'm'))
+  // The first process goes into a group below and hands controllers down: nobody can join the container's own group any more.
+  const below = `mkdir ${group}/sub; echo ${pid} > ${group}/sub/cgroup.procs; for c in $(cat ${group}/cgroup.controllers); do echo +$c > ${group}/cgroup.subtree_control; done`
+  t.is((await alone('sh', '-c', below)).stderr, '')
+  t.regex((await call('exec', 'one', '/bin/cat', '/proc/self/cgroup')).stdout, /^0::\/sub$/m)
+  t.regex((await call('exec', '--cgroup', '/', 'one', '/bin/true')).stderr, /Resource busy/)
   t.is((await call('pause', 'one')).code, 0)
   t.is(await look('cgroup.freeze'), '1')
   t.regex((await call('exec', 'one', '/bin/true')).stderr, /is paused/)

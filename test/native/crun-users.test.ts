@@ -16,6 +16,7 @@ import test from 'ava'
 import {
   bin,
   canRun,
+  controllerMount,
   eventually,
   exec,
   execDetached,
@@ -25,6 +26,7 @@ import {
   makeImage,
   type Output,
   removeDir,
+  seccompAgent,
 } from './kit.js'
 
 const run = canRun ? test.serial : test.skip
@@ -200,7 +202,7 @@ run("hooks: the runtime's environment unless they have one, /dev/stdin, and file
       c['annotations'] = { 'run.oci.hooks.stdout': file('out'), 'run.oci.hooks.stderr': file('err') }
       c['hooks'] = {
         prestart: [shell('echo "out $MARK"'), shell('echo err >&2'), { ...shell('echo "own $MARK$A"'), env: ['A=1'] }],
-        createContainer: [shell('cat /dev/stdin')],
+        createContainer: [shell('cat /dev/stdin; [ -e ./bin/busybox ] || exit 4')],
         startContainer: [{ path: '/bin/sh', args: ['sh', '-c', 'cat /dev/stdin > /dev/null || exit 3'] }],
       }
     }),
@@ -314,29 +316,21 @@ print(data.decode(), [l for l in open(f'/proc/self/fdinfo/{fds[0]}') if l.starts
 })
 
 run('the receiver of a seccomp listener is told the pid by which the runtime knows the process', async (t) => {
-  const path = join(base, 'seccomp.sock')
-  const receiver = spawn('python3', [
-    '-c',
-    `import socket
-s = socket.socket(socket.AF_UNIX); s.bind(${JSON.stringify(path)}); s.listen(1); print('ready', flush=True)
-data, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
-print(data.decode(), flush=True); input()`,
-  ])
-  let said = ''
-  receiver.stdout.on('data', (d) => {
-    said += d
-  })
-  await eventually(() => said.includes('ready'), 'the receiver listens')
+  const listenerPath = join(base, 'seccomp.sock')
+  const agent = await seccompAgent(listenerPath)
+  t.teardown(agent.stop)
   const id = await started((c) => {
-    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath: path, listenerMetadata: 'mine' }
+    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath, listenerMetadata: 'mine' }
   })
-  await eventually(() => said.split('\n').length === 3, 'the receiver has the descriptor')
+  t.teardown(() => call('delete', '--force', id))
   const pid = JSON.parse((await call('state', id)).stdout)['pid'] as number
-  const message = JSON.parse(said.split('\n')[1]!) as Json
-  t.like(message, { ociVersion: '0.2.0', fds: ['seccompFd'], pid, metadata: 'mine' })
-  t.like(message['state'], { id, pid, status: 'creating' })
-  receiver.stdin.end()
-  await call('delete', '--force', id)
+  t.is((await quietly('exec', '--detach', id, '/bin/sleep', '1000')).code, 0)
+  await eventually(() => agent.told.length === 2, 'both descriptors')
+  const [first, second] = agent.told as [Json, Json]
+  t.like(first, { ociVersion: '0.2.0', fds: ['seccompFd'], pid, metadata: 'mine' })
+  t.like(first['state'], { id, pid, status: 'creating' })
+  t.like(second['state'], { id, pid, status: 'running' })
+  t.is(readFileSync(`/proc/${second['pid']}/cmdline`, 'utf8'), '/bin/sleep\x001000\x00')
 })
 
 run('SCHED_DEADLINE: what is wrong with its three times is said', async (t) => {
@@ -517,3 +511,90 @@ run(
     t.is((await call('mounts', 'move', 'x', list)).code, 1)
   },
 )
+
+run('SCMP_ACT_NOTIFY without an agent to ask is refused', async (t) => {
+  const r = await output('true', (c) => {
+    c['linux'].seccomp = {
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }],
+    }
+  })
+  t.regex(r.stderr, /name the agent's socket in listenerPath/)
+})
+
+run("startContainer hooks have the program's rights: its user and its filter", async (t) => {
+  const r = await output('true', (c) => {
+    c['process'].user = { uid: 1000, gid: 1000 }
+    // Docker's profile has clone3 fail like this.
+    const deny = (name: string, errnoRet: number): Json => ({ names: [name], action: 'SCMP_ACT_ERRNO', errnoRet })
+    c['linux'].seccomp = { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [deny('mkdir', 100), deny('clone3', 38)] }
+    c['hooks'] = { startContainer: [{ path: '/bin/sh', args: ['sh', '-c', 'id -u; mkdir /dev/shm/x'] }] }
+  })
+  t.is(r.stdout, '1000\n')
+  t.regex(r.stderr, /Network is down\n.*startContainer hook failed/)
+})
+
+run('--no-pivot leaves no whole proc behind that would allow another one with nothing masked', async (t) => {
+  const b = bundle(sh('unshare -mrpf sh -c "mount -t proc none /proc && echo mounted"'))
+  const r = await call('run', '--no-pivot', '--bundle', b.dir, b.id)
+  t.is(r.stdout, '')
+  t.regex(r.stderr, /permission denied/)
+})
+
+run('a frozen cgroup is refused and left as it is, one with other processes is warned of', async (t) => {
+  const b = bundle(sh('true'))
+  const { path, v2 } = controllerMount('freezer')
+  const group = join(path, `native-cu-${b.id}`)
+  mkdirSync(group)
+  writeFileSync(join(group, v2 ? 'cgroup.freeze' : 'freezer.state'), v2 ? '1' : 'FROZEN')
+  t.regex((await call('run', '--bundle', b.dir, b.id)).stderr, /cgroup unexpectedly frozen/)
+  t.true(existsSync(group))
+  rmdirSync(group)
+  const first = await started()
+  const second = bundle(sh('true', (c) => delete c['linux'].resources))
+  const config = JSON.parse(readFileSync(join(second.dir, 'config.json'), 'utf8')) as Json
+  config['linux'].cgroupsPath = `/native-cu-${first}`
+  writeFileSync(join(second.dir, 'config.json'), JSON.stringify(config))
+  t.regex((await call('run', '--bundle', second.dir, second.id)).stderr, /cgroup is not empty: 1 process/)
+  await call('delete', '--force', first)
+})
+
+run('a service manager is told when the container is ready, and which process it then has to watch', async (t) => {
+  const say =
+    'import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\nfor m in sys.argv[2:]: s.sendto(m.encode(), sys.argv[1])'
+  for (const detach of [[], ['--detach']]) {
+    const manager = join(base, `manager${detach.length}`)
+    const listener = spawn('python3', [
+      '-c',
+      `import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(${JSON.stringify(manager)}); print('ready', flush=True)
+while True: print(s.recv(1000).decode(), flush=True)`,
+    ])
+    t.teardown(() => listener.kill())
+    let said = ''
+    listener.stdout.on('data', (d) => {
+      said += d
+    })
+    await eventually(() => said !== '', 'the manager listens')
+    const b = bundle(sh('sleep 1000'))
+    const args = ['--root', join(base, 'state'), 'run', ...detach, '--bundle', b.dir, b.id]
+    const child = spawn(runtime, args, { stdio: 'ignore', env: { ...process.env, NOTIFY_SOCKET: manager } })
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    const state = join(base, 'state', b.id)
+    await eventually(() => existsSync(join(state, 'config.json')), 'the container')
+    const seen = await call('exec', b.id, '/bin/sh', '-c', 'test -S "$NOTIFY_SOCKET" && echo "$NOTIFY_SOCKET"')
+    t.is(seen.stdout, `${manager}/notify\n`, seen.stderr)
+    t.is(
+      (await exec('python3', ['-c', say, join(state, 'notify/notify'), 'STATUS=wait', 'MAINPID=1\nREADY=1'])).code,
+      0,
+    )
+    const { pid } = JSON.parse((await call('state', b.id)).stdout) as Json
+    const expected = detach.length ? `ready\nREADY=1\nMAINPID=${pid}\n` : 'ready\nREADY=1\n'
+    await eventually(() => said.length >= expected.length, 'the message')
+    if (detach.length) t.is(await ended, 0)
+    t.is(said, expected)
+    t.is((await call('delete', '--force', b.id)).code, 0)
+    await ended
+    t.false(existsSync(state))
+  }
+})

@@ -188,3 +188,23 @@ test('what only libseccomp covers goes to it', async (t) => {
   t.is((await native().seccompCompile(big, [], 's390x')).length % 8, 0)
   t.deepEqual([at(1n), at(2n), at(3n)], [0x5000b, 0x50016, 0x7fff0000])
 })
+
+test('a call that is younger than all that the profile names does not exist, where the default refuses', async (t) => {
+  const rule = (action: string, ...names: string[]): object => ({ names, action })
+  const decide = async (defaultAction: string, nr: number, arch = token['x86_64']!): Promise<number> => {
+    const syscalls = [rule('SCMP_ACT_ALLOW', 'read', 'statx'), rule(defaultAction, 'clone3')]
+    const architectures = ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32']
+    const profile = JSON.stringify({ defaultAction, architectures, syscalls })
+    const program = decode(await native().seccompCompile(profile, [], 'x86_64'))
+    return run(program, { arch, nr, args: [0n, 0n, 0n, 0n, 0n, 0n] }).action
+  }
+  const enosys = 0x50026
+  const x32 = 0x40000000
+  // clone3 is 435 everywhere.
+  const numbers = [0, 100, 435, 436, 1000, x32 + 435, x32 + 436, 0xffffffff]
+  const refused = await Promise.all(numbers.map((nr) => decide('SCMP_ACT_ERRNO', nr)))
+  t.deepEqual(refused, [0x7fff0000, 0x50001, 0x50001, enosys, enosys, 0x50001, enosys, 0x50001])
+  t.is(await decide('SCMP_ACT_KILL_PROCESS', 436), enosys)
+  t.is(await decide('SCMP_ACT_ERRNO', 436, token['x86']!), enosys)
+  t.is(await decide('SCMP_ACT_LOG', 436), 0x7ffc0000)
+})

@@ -338,15 +338,21 @@ export class TestContainer {
 
 /** Where this host keeps a controller: the hierarchy's mount point. */
 export function controllerMount(name: string): { path: string; v2: boolean } {
+  let v2: string | undefined
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [left, right] = line.split(' - ')
     if (!right) continue
     const path = left!.split(' ')[4]!
     const [type, , options] = right.split(' ')
     if (type === 'cgroup' && options!.split(',').includes(name)) return { path, v2: false }
-    if (type === 'cgroup2' && readFileSync(join(path, 'cgroup.controllers'), 'utf8').split(/\s/).includes(name))
-      return { path, v2: true }
+    // The v2 tree has a freezer without listing it; a v1 one goes before.
+    if (
+      type === 'cgroup2' &&
+      (name === 'freezer' || readFileSync(join(path, 'cgroup.controllers'), 'utf8').split(/\s/).includes(name))
+    )
+      v2 = path
   }
+  if (v2) return { path: v2, v2: true }
   throw new Error(`no ${name} controller`)
 }
 
@@ -432,4 +438,26 @@ export async function eventually(condition: () => boolean, what: string, ms = 10
     if (Date.now() > end) throw new Error(`${what} did not happen within ${ms} ms`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
+}
+
+/** A seccomp agent, in Python as Node receives no descriptors: what it was told, once for each process. */
+export async function seccompAgent(path: string): Promise<{ told: Json[]; stop: () => void }> {
+  const script = `import socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9); print('{}', flush=True)
+kept = []
+while True:
+  text, fds, _, _ = socket.recv_fds(s.accept()[0], 4000, 4)
+  kept += fds
+  print(text.decode(), flush=True)`
+  const child = spawn('python3', ['-c', script, path], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const told: Json[] = []
+  let rest = ''
+  child.stdout.on('data', (d: Buffer) => {
+    const lines = (rest + d.toString()).split('\n')
+    rest = lines.pop()!
+    told.push(...lines.map((l) => JSON.parse(l) as Json))
+  })
+  await eventually(() => told.length === 1, 'the agent listens')
+  told.pop()
+  return { told, stop: () => child.kill() }
 }

@@ -101,7 +101,7 @@ run('create, state, start, exec, ps, update, pause, resume, kill, delete', async
     'echo $A; pwd; id -u; hostname; exit 6',
   )
   t.deepEqual([e.code, e.stdout], [6, 'b\n/tmp\n1000\nbox\n'], e.stderr)
-  t.is((await call('exec', b.id, 'nothing')).code, 127)
+  t.is((await call('exec', b.id, 'nothing')).code, 255)
   const document = join(b.dir, 'process.json')
   writeFileSync(document, JSON.stringify({ ...makeConfig(['/bin/echo', 'from file'])['process'] }))
   t.is((await call('exec', '--process', document, b.id)).stdout, 'from file\n')

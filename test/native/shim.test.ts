@@ -27,6 +27,7 @@ import {
   makeDir,
   makeImage,
   removeDir,
+  seccompAgent,
   TestContainer,
   traces,
 } from './kit.js'
@@ -581,6 +582,27 @@ run('the default filter is enforced, also on exec', async (t) => {
   await s.ask({ op: 'execStart', exec: 'x' })
   await s.event('eof')
   t.is(s.stdout, 'Seccomp:\t2\n')
+  await s.ask({ op: 'delete', force: true })
+  await c.ended()
+})
+
+run('exec processes have a descriptor of their own at the seccomp agent', async (t) => {
+  const listenerPath = join(base, 'agent.sock')
+  const agent = await seccompAgent(listenerPath)
+  t.teardown(agent.stop)
+  const profile = { defaultAction: 'SCMP_ACT_ALLOW', listenerPath }
+  const config = sh('sleep 1000', (c) => {
+    c['linux'].seccomp = profile
+  })
+  const c = container(config, { seccomp: 'seccomp.bpf' })
+  writeFileSync(join(c.dir, 'seccomp.bpf'), await native().seccompCompile(JSON.stringify(profile), []))
+  await c.start()
+  const s = await c.connect()
+  const { pid } = await s.ask({ op: 'exec', exec: 'x', process: makeConfig(['/bin/sleep', '1000'])['process'] })
+  await s.ask({ op: 'execStart', exec: 'x' })
+  await eventually(() => agent.told.length === 2, 'both descriptors')
+  t.is(agent.told[1]!['pid'], pid)
+  t.is(agent.told[1]!['state'].status, 'running')
   await s.ask({ op: 'delete', force: true })
   await c.ended()
 })

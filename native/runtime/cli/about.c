@@ -5,6 +5,9 @@
 #include "../kernel.h"
 #include "cli.h"
 
+// On v1 a container sees the host's groups, as those of crun's and runc's `spec` do: its own are mounted.
+static bool unified(void) { return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0; }
+
 int cmd_spec(int argc, char **argv) {
   static const struct option opts[] = {{"bundle", 1, 0, 'b'}, {"rootless", 0, 0, 'r'}, {"file", 1, 0, 'f'}, {0}};
   const char *bundle = ".", *name = NULL;
@@ -42,8 +45,8 @@ int cmd_spec(int argc, char **argv) {
     buf_fmt(&b, "    \"uidMappings\": [{\"containerID\": 0, \"hostID\": %u, \"size\": 1}],\n    \"gidMappings\": [{\"containerID\": 0, \"hostID\": %u, \"size\": 1}],\n",
             getuid(), getgid());
   else buf_str(&b, "    \"resources\": {\"devices\": [{\"allow\": false, \"access\": \"rwm\"}]},\n");
-  buf_fmt(&b, "    \"namespaces\": [{\"type\": \"pid\"}, {\"type\": \"network\"}, {\"type\": \"ipc\"}, {\"type\": \"uts\"}, {\"type\": \"mount\"}, {\"type\": \"cgroup\"}%s],\n",
-          rootless ? ", {\"type\": \"user\"}" : "");
+  buf_fmt(&b, "    \"namespaces\": [{\"type\": \"pid\"}, {\"type\": \"network\"}, {\"type\": \"ipc\"}, {\"type\": \"uts\"}, {\"type\": \"mount\"}%s%s],\n",
+          unified() ? ", {\"type\": \"cgroup\"}" : "", rootless ? ", {\"type\": \"user\"}" : "");
   buf_str(&b,
           "    \"maskedPaths\": [\"/proc/acpi\", \"/proc/asound\", \"/proc/kcore\", \"/proc/keys\", \"/proc/latency_stats\", \"/proc/timer_list\", \"/proc/timer_stats\", \"/proc/sched_debug\", \"/sys/firmware\", \"/proc/scsi\"],\n"
           "    \"readonlyPaths\": [\"/proc/bus\", \"/proc/fs\", \"/proc/irq\", \"/proc/sys\", \"/proc/sysrq-trigger\"]\n  }\n}\n");

@@ -30,6 +30,11 @@ int valid_id(const char *id, struct err *e);
 int signal_number(const char *name);
 int write_pid_file(const char *path, pid_t pid, struct err *e);
 int send_console(const char *socket_path, int master, struct err *e);
+void pass_on(struct arena *a, struct json *config, const char *key, const char *value);  // in the container's environment
+int notify_prepare(struct arena *a, struct json *config, int dir, struct err *e);
+int notify_listen(int dir, int *out, struct err *e);
+bool notify_forward(int fd, pid_t leave);
+void notify_wait(int fd, pid_t pid, int pidfd);
 int cmd_create(int argc, char **argv, bool run);
 int cmd_start(int argc, char **argv);
 int cmd_state(int argc, char **argv);

@@ -42,17 +42,16 @@ static int number(const char *text, long least, long most, const char *what, int
 }
 
 // Puts "KEY=VALUE" into the document's environment, instead of what it may have under that name.
-static void pass_on(struct arena *a, const struct json *config, const char *key, const char *value) {
-  struct json *env = j_get(j_get(config, "process"), "env");
+void pass_on(struct arena *a, struct json *config, const char *key, const char *value) {
+  struct json *env = json_list(a, j_get(config, "process"), "env"), *at = NULL;
   size_t n = strlen(key);
-  if (!env || env->type != J_ARR) return;
-  struct json *at = NULL, **end = &env->child;
-  for (; *end; end = &(*end)->next)
-    if (j_str(*end) && !strncmp((*end)->s, key, n) && (*end)->s[n] == '=') at = *end;
+  if (!env) return;
+  J_EACH(v, env)
+    if (j_str(v) && !strncmp(v->s, key, n) && v->s[n] == '=') at = v;
   if (!at) {
-    *end = at = arena_alloc(a, sizeof *at);
+    at = arena_alloc(a, sizeof *at);
     *at = (struct json){.type = J_STR};
-    env->n++;
+    json_append(env, at);
   }
   size_t size = n + strlen(value) + 2;
   char *text = arena_alloc(a, size);
@@ -76,8 +75,9 @@ struct create_options {
   bool no_pivot, no_new_keyring, detach, keep;
 };
 
-// The foreground of run and exec: signals and the terminal's bytes go to the process until it ends. Gives its exit status.
-static int foreground(pid_t pid, int pidfd, int master) {
+// The foreground of run and exec: signals and the terminal's bytes go to the process until it ends, and its readiness to the service manager.
+// Gives its exit status.
+static int foreground(pid_t pid, int pidfd, int master, int notify) {
   sigset_t set, old;
   sigfillset(&set);
   sigdelset(&set, SIGSEGV);
@@ -96,8 +96,9 @@ static int foreground(pid_t pid, int pidfd, int master) {
   int status = 0;
   char b[16384];
   while (!ended) {
-    struct pollfd fds[4] = {{sig, POLLIN, 0}, {pidfd, POLLIN, 0}, {master, POLLIN, 0}, {in_open ? 0 : -1, POLLIN, 0}};
-    if (RETRY(poll(fds, 4, -1)) < 0) break;
+    struct pollfd fds[5] = {{sig, POLLIN, 0}, {pidfd, POLLIN, 0}, {master, POLLIN, 0}, {in_open ? 0 : -1, POLLIN, 0}, {notify, POLLIN, 0}};
+    if (RETRY(poll(fds, 5, -1)) < 0) break;
+    if (fds[4].revents && notify_forward(notify, 0)) notify = -1;
     if (fds[0].revents) {
       struct signalfd_siginfo si;
       while (RETRY(read(sig, &si, sizeof si)) == (ssize_t)sizeof si) {
@@ -163,6 +164,9 @@ static int send_pidfd(const struct container *c, struct err *e) {
 static int create(struct container *c, int dir, const struct create_options *o, const char *cgroup, struct err *e) {
   const struct json *seccomp = j_path(c->config, "linux.seccomp");
   if (cgroup_find(&c->cg, cgroup, e) < 0) return -1;
+  autofree pid_t *others = NULL;
+  int n = cgroup_pids(&c->cg, &others);
+  if (n > 0) fprintf(stderr, "warning: the container's cgroup is not empty: %d process(es) in %s, which end with the container\n", n, cgroup);
   // On disk before anything exists, so that delete --force finds a cgroup that a killed create has made.
   if (state_write(dir, c->id, c->bundle, cgroup, 0, c->config, e) < 0) return -1;
   if (seccomp) {
@@ -213,14 +217,15 @@ int cmd_create(int argc, char **argv, bool run) {
   container_init(&c);
   c.id = id;
   c.bundle = bundle;
-  c.config = json_load(&arena, AT_FDCWD, file, 16 << 20, &e);
-  if (!c.config) return cli_fail(&e);
+  struct json *config = json_load(&arena, AT_FDCWD, file, 16 << 20, &e);
+  if (!config) return cli_fail(&e);
+  c.config = config;
   const char *version = j_gets(c.config, "ociVersion");
   if (!version || strncmp(version, "1.", 2))
     return fail(&e, EINVAL, "parse", "ociVersion", "%s has ociVersion '%s': this runtime takes 1.0 to 1.2", file, version ? version : ""), cli_fail(&e);
   if (listen > 0) {
-    pass_on(&arena, c.config, "LISTEN_FDS", getenv("LISTEN_FDS"));
-    pass_on(&arena, c.config, "LISTEN_PID", "1");
+    pass_on(&arena, config, "LISTEN_FDS", getenv("LISTEN_FDS"));
+    pass_on(&arena, config, "LISTEN_PID", "1");
   }
   bool tty = j_bool(j_path(c.config, "process.terminal"), false), fg = run && !o.detach;
   if (tty && !o.console && !fg) return fail(&e, EINVAL, "parse", "process.terminal", "a terminal without a foreground: use --console-socket, or run without --detach"), cli_fail(&e);
@@ -236,6 +241,9 @@ int cmd_create(int argc, char **argv, bool run) {
   struct saved s = {.id = id, .dir = openat(root, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .config = c.config, .bundle = bundle};
   int r = s.dir < 0 ? fail(&e, 0, "open", id, "cannot open the state directory: %s", strerror(errno)) : 0;
   if (r == 0 && !run && (c.listen_fd = listen_in(s.dir, &e)) < 0) r = -1;
+  if (r == 0) r = notify_prepare(&arena, config, s.dir, &e);
+  autofd notify = -1;
+  if (r == 0 && run) r = notify_listen(s.dir, &notify, &e);
   if (fg) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   if (r == 0) r = create(&c, s.dir, &o, cgroup, &e);
   if (r == 0 && run) r = container_start(&c, &e);
@@ -250,8 +258,9 @@ int cmd_create(int argc, char **argv, bool run) {
   s.pid = c.pid;
   s.ticks = proc_start_ticks(c.pid);
   if (run && poststart(&s, &c.cg, &e) < 0) return cli_fail(&e);
+  if (!fg && notify >= 0) notify_wait(notify, c.pid, c.pidfd);
   if (!fg) return 0;
-  int code = foreground(c.pid, c.pidfd, o.console ? -1 : c.master);
+  int code = foreground(c.pid, c.pidfd, o.console ? -1 : c.master, notify);
   if (!o.keep) {
     if (cgroup_remove(&c.cg, &e) < 0) cli_fail(&e);
     undo_hooks(&s);
@@ -275,20 +284,25 @@ int cmd_start(int argc, char **argv) {
   c.sync = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (c.sync < 0 || RETRY(connect(c.sync, (struct sockaddr *)&a, sizeof a)) < 0)
     return fail(&e, 0, "connect", s.id, "cannot reach the created process of '%s': %s", s.id, strerror(errno)), cli_fail(&e);
-  int r = container_start(&c, &e);
+  autofd notify = -1, pidfd = k_pidfd_open(s.pid);
+  int r = notify_listen(s.dir, &notify, &e);
+  if (r == 0) r = container_start(&c, &e);
   if (unlinkat(s.dir, "start.sock", 0) < 0 && r == 0) r = fail(&e, 0, "unlinkat", "start.sock", "cannot remove the start socket: %s", strerror(errno));
   if (r < 0) return cli_fail(&e);
   struct cgroup cg = {0};
-  return cgroup_find(&cg, s.cgroup, &e) < 0 || poststart(&s, &cg, &e) < 0 ? cli_fail(&e) : 0;
+  if (cgroup_find(&cg, s.cgroup, &e) < 0 || poststart(&s, &cg, &e) < 0) return cli_fail(&e);
+  if (notify >= 0 && pidfd >= 0) notify_wait(notify, s.pid, pidfd);
+  return 0;
 }
 
 // The exec process when no document is given: the container's own with what the flags change.
 struct exec_options {
-  const char *process, *console, *pid_file, *cwd, *user, *cgroup, *apparmor, *selinux;
+  const char *process, *console, *pid_file, *cwd, *user, *apparmor, *selinux;
   char *env[256], *caps[64];
+  const char *below[CGROUP_TREES + 1];
   uid_t uid, gid;  // of `user`
-  int n_env, n_caps, preserve_fds;
-  bool tty, detach, no_new_privs;
+  int gids[64], n_env, n_caps, n_gids, n_below, preserve_fds;
+  bool tty, detach, no_new_privs, ignore_paused;
 };
 
 static int user_of(struct exec_options *o, struct err *e) {
@@ -307,6 +321,24 @@ static bool named_by_flag(const struct exec_options *o, int from, const char *va
   for (int i = from; i < o->n_env; i++)
     if (strcspn(o->env[i], "=") == n && !strncmp(o->env[i], variable, n)) return true;
   return false;
+}
+
+// --user takes the place of ids and groups, --additional-gids adds to the groups.
+static void exec_user(struct buf *b, const struct json *base, const struct exec_options *o) {
+  if (!o->user && !o->n_gids) return json_write(b, base);
+  buf_fmt(b, "{\"uid\":%lu,\"gid\":%lu,", (unsigned long)(o->user ? o->uid : j_uint(j_get(base, "uid"), 0)),
+          (unsigned long)(o->user ? o->gid : j_uint(j_get(base, "gid"), 0)));
+  if (j_isnum(j_get(base, "umask"))) buf_fmt(b, "\"umask\":%lu,", (unsigned long)j_uint(j_get(base, "umask"), 0));
+  buf_str(b, "\"additionalGids\":[");
+  const char *comma = "";
+  if (!o->user)
+    J_EACH(gid, j_get(base, "additionalGids")) {
+      buf_str(b, comma);
+      json_write(b, gid);
+      comma = ",";
+    }
+  for (int i = 0; i < o->n_gids; i++, comma = ",") buf_fmt(b, "%s%d", comma, o->gids[i]);
+  buf_str(b, "]}");
 }
 
 static void exec_document(struct buf *b, const struct json *base, const struct exec_options *o, char **args) {
@@ -334,11 +366,7 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
     json_quote_str(b, o->env[i]);
   }
   buf_str(b, "],\"user\":");
-  if (o->user) {
-    buf_fmt(b, "{\"uid\":%lu,\"gid\":%lu}", (unsigned long)o->uid, (unsigned long)o->gid);
-  } else {
-    json_write(b, j_get(base, "user"));
-  }
+  exec_user(b, j_get(base, "user"), o);
   const struct json *caps = j_get(base, "capabilities");
   if (caps || o->n_caps) {
     buf_str(b, ",\"capabilities\":{");
@@ -373,16 +401,25 @@ static void exec_document(struct buf *b, const struct json *base, const struct e
   buf_str(b, "}");
 }
 
+// The status of exec when it fails itself, as with runc: no program's own.
+enum { EXEC_FAILED = 255 };
+
+static int exec_fail(const struct err *e) {
+  (void)cli_fail(e);
+  return EXEC_FAILED;
+}
+
 int cmd_exec(int argc, char **argv) {
   static const struct option opts[] = {{"process", 1, 0, 'p'}, {"console-socket", 1, 0, 's'}, {"pid-file", 1, 0, 'P'}, {"cwd", 1, 0, 'w'},
                                        {"env", 1, 0, 'e'}, {"user", 1, 0, 'u'}, {"cap", 1, 0, 'c'}, {"tty", 2, 0, 't'},
-                                       {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'g'},
-                                       {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'}, {0}};
+                                       {"detach", 0, 0, 'd'}, {"no-new-privs", 0, 0, 'n'}, {"preserve-fds", 1, 0, 'F'}, {"cgroup", 1, 0, 'C'},
+                                       {"apparmor", 1, 0, 'a'}, {"process-label", 1, 0, 'l'}, {"no-subreaper", 0, 0, 'S'},
+                                       {"ignore-paused", 0, 0, 'i'}, {"additional-gids", 1, 0, 'g'}, {0}};
   struct exec_options o = {0};
   struct err e = {0};
   STAGE("request");
   int ch;
-  while ((ch = getopt_long(argc, argv, "+p:e:u:t::dc:", opts, NULL)) != -1) {
+  while ((ch = getopt_long(argc, argv, "+p:e:u:t::dc:g:", opts, NULL)) != -1) {
     if (ch == 'p') o.process = optarg;
     else if (ch == 's') o.console = optarg;
     else if (ch == 'P') o.pid_file = optarg;
@@ -395,49 +432,51 @@ int cmd_exec(int argc, char **argv) {
     else if (ch == 'a') o.apparmor = optarg;
     else if (ch == 'l') o.selinux = optarg;
     else if (ch == 'n') o.no_new_privs = true;
+    else if (ch == 'i') o.ignore_paused = true;
+    else if (ch == 'g' && o.n_gids < 64 && number(optarg, 0, INT_MAX, "--additional-gids", &o.gids[o.n_gids++], &e) == 0) continue;
     else if (ch == 'F' && number(optarg, 0, 64, "--preserve-fds", &o.preserve_fds, &e) == 0) continue;
-    else if (ch == 'g') o.cgroup = optarg;
-    else if (ch == 'e' || ch == 'c') return fail(&e, E2BIG, "parse", optarg, "too many of --env (256) or --cap (64)"), cli_fail(&e);
-    else if (ch == 'F') return cli_fail(&e);
-    else if (ch != 'S') return 1;
+    else if (ch == 'C' && o.n_below < CGROUP_TREES) o.below[o.n_below++] = optarg;
+    else if (e.code) return exec_fail(&e);
+    else if (strchr("ecgC", ch)) return fail(&e, E2BIG, "parse", optarg, "too many of --env (256), --cap (64), --additional-gids (64) or --cgroup (24)"), exec_fail(&e);
+    else if (ch != 'S') return EXEC_FAILED;
   }
-  if (optind >= argc) return fprintf(stderr, "shoal-runtime exec: which container?\n"), 1;
+  if (optind >= argc) return fprintf(stderr, "shoal-runtime exec: which container?\n"), EXEC_FAILED;
   struct saved s;
   struct cgroup cg;
-  if (state_open(&s, argv[optind], &e) < 0 || cgroup_find(&cg, s.cgroup, &e) < 0) return cli_fail(&e);
+  if (state_open(&s, argv[optind], &e) < 0 || cgroup_find(&cg, s.cgroup, &e) < 0) return exec_fail(&e);
   const char *status = state_status(&s, &cg);
   STAGE("request");
-  if (strcmp(status, "running") && strcmp(status, "created"))
-    return fail(&e, EINVAL, "exec", s.id, "container '%s' is %s, not running", s.id, status), cli_fail(&e);
+  bool paused = !strcmp(status, "paused");
+  if (paused && !o.ignore_paused)
+    return fail(&e, EBUSY, "exec", s.id, "cannot exec in a paused container: '%s' is paused, use --ignore-paused to wait until it is not", s.id), exec_fail(&e);
+  if (!paused && strcmp(status, "running") && strcmp(status, "created"))
+    return fail(&e, EINVAL, "exec", s.id, "container '%s' is %s, not running", s.id, status), exec_fail(&e);
   const struct json *process;
   autobuf doc = {0};
-  if (o.user && user_of(&o, &e) < 0) return cli_fail(&e);
+  if (o.user && user_of(&o, &e) < 0) return exec_fail(&e);
   if (o.process) {
     process = json_load(&s.arena, AT_FDCWD, o.process, 16 << 20, &e);
   } else {
     exec_document(&doc, j_get(s.config, "process"), &o, argv + optind + 1);
     process = json_parse(&s.arena, doc.p, doc.len, "process", &e);
   }
-  if (!process) return cli_fail(&e);
+  if (!process) return exec_fail(&e);
   bool tty = j_bool(j_get(process, "terminal"), false);
-  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground: use --console-socket, or exec without --detach"), cli_fail(&e);
-  struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.cgroup,
+  if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground: use --console-socket, or exec without --detach"), exec_fail(&e);
+  struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.n_below ? o.below : NULL,
                    .filter = {.listener = -1}, .stdio = {-1, -1, -1}, .terminal = tty, .preserve_fds = o.preserve_fds};
   const struct json *seccomp = j_path(s.config, "linux.seccomp");
   if (seccomp) {
     autofree char *helper = helper_path();
-    if (seccomp_compile(&x.filter, helper, seccomp, &e) < 0 || seccomp_flags(&x.filter, seccomp, &e) < 0) return cli_fail(&e);
+    if (seccomp_compile(&x.filter, helper, seccomp, &e) < 0 || seccomp_flags(&x.filter, seccomp, &e) < 0 || seccomp_connect(&x.filter, seccomp, &e) < 0) return exec_fail(&e);
   }
-  if (exec_create(&x, &e) < 0) return cli_fail(&e);
+  if (exec_create(&x, &e) < 0) return exec_fail(&e);
   int r = write_pid_file(o.pid_file, x.pid, &e);
   if (r == 0 && o.console && x.master >= 0) r = send_console(o.console, x.master, &e);
   if (r < 0) {
     (void)kill(x.pid, SIGKILL);
-    return cli_fail(&e);
+    return exec_fail(&e);
   }
-  if (exec_start(&x, &e) < 0) {
-    cli_fail(&e);
-    return e.code == ENOENT ? 127 : e.code == EACCES ? 126 : 1;
-  }
-  return o.detach ? 0 : foreground(x.pid, x.pidfd, o.console ? -1 : x.master);
+  if (exec_start(&x, &e) < 0) return exec_fail(&e);
+  return o.detach ? 0 : foreground(x.pid, x.pidfd, o.console ? -1 : x.master, -1);
 }

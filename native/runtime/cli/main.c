@@ -72,7 +72,8 @@ static int usage(FILE *to) {
       "  kill     [--all] [--regex] ID [SIGNAL]\n"
       "  delete   [--force] [--regex] ID\n"
       "  exec     [--process FILE] [--console-socket S] [--pid-file F] [--cwd D] [--env K=V] [--user UID[:GID]] [--cap CAP]\n"
-      "           [--tty] [--detach] [--no-new-privs] [--preserve-fds N] [--cgroup PATH] [--apparmor PROFILE] [--process-label LABEL]\n"
+      "           [--tty] [--detach] [--no-new-privs] [--preserve-fds N] [--cgroup [CONTROLLER,..:]PATH] [--additional-gids GID]\n"
+      "           [--ignore-paused] [--apparmor PROFILE] [--process-label LABEL]\n"
       "           ID [COMMAND [ARGS]]\n"
       "  pause    ID\n"
       "  resume   ID\n"
@@ -80,7 +81,7 @@ static int usage(FILE *to) {
       "           [--cpu-period N] [--cpuset-cpus L] [--cpuset-mems L] [--pids-limit N] [--blkio-weight N] ID\n"
       "  ps       [--format table|json] ID\n"
       "  mounts   add|remove ID FILE\n"
-      "  events   [--stats] [--interval SECONDS] ID\n"
+      "  events   [--stats] [--interval DURATION] ID\n"
       "  list     [--quiet] [--format table|json]\n"
       "  spec     [--rootless] [--bundle DIR | --file FILE]\n"
       "  features\n",

@@ -18,6 +18,20 @@ static int read_stdin(struct buf *b) {
   return n < 0 ? -1 : 0;
 }
 
+// Of memory there may be so many K, M, G or T, with or without a B.
+static int whole_number(const char *text, bool memory, long long *out) {
+  static const char units[] = "kmgt";
+  char *end;
+  errno = 0;
+  *out = strtoll(text, &end, 10);
+  if (errno || end == text) return -1;
+  const char *unit = memory && *end ? strchr(units, *end | 0x20) : NULL;
+  if (unit && __builtin_mul_overflow(*out, 1LL << (10 * (unit - units + 1)), out)) return -1;
+  if (unit) end++;
+  if (memory && (*end | 0x20) == 'b') end++;
+  return *end ? -1 : 0;
+}
+
 int cmd_update(int argc, char **argv) {
   static const struct option opts[] = {{"resources", 1, 0, 'r'}, {"memory", 1, 0, 1}, {"memory-swap", 1, 0, 2}, {"memory-reservation", 1, 0, 3},
                                        {"cpu-share", 1, 0, 4}, {"cpu-quota", 1, 0, 5}, {"cpu-period", 1, 0, 6}, {"cpuset-cpus", 1, 0, 7},
@@ -55,11 +69,9 @@ int cmd_update(int argc, char **argv) {
         first = false;
         if (i == 7 || i == 8) json_quote_str(&b, values[i]);
         else {
-          char *end;
-          errno = 0;
-          long long n = strtoll(values[i], &end, 10);
-          if (errno || *end || !*values[i])
-            return fail(&e, EINVAL, "parse", opts[i].name, "--%s is '%s': it must be a whole number", opts[i].name, values[i]), cli_fail(&e);
+          long long n;
+          if (whole_number(values[i], g == 0, &n) < 0)
+            return fail(&e, EINVAL, "parse", opts[i].name, "--%s is '%s': it must be a whole number%s", opts[i].name, values[i], g ? "" : ", of bytes or with K, M, G or T behind it"), cli_fail(&e);
           buf_fmt(&b, "%lld", n);
         }
       }
@@ -129,20 +141,35 @@ static void stats(struct buf *b, const struct cgroup *cg) {
   buf_fmt(b, "\"oomKills\":%lld}", (long long)cgroup_oom_kills(cg));
 }
 
+// "100ms", "5s", "1m", "1h"; a number alone counts seconds. -1: none of these.
+static int64_t duration_ms(const char *text) {
+  static const struct {
+    const char *name;
+    int ms;
+  } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+  char *end;
+  long n = strtol(text, &end, 10);
+  for (size_t i = 0; end != text && n < 1000000 && i < sizeof units / sizeof units[0]; i++)
+    if (!strcmp(end, units[i].name)) return (int64_t)n * units[i].ms;
+  return -1;
+}
+
 int cmd_events(int argc, char **argv) {
   static const struct option opts[] = {{"stats", 0, 0, 's'}, {"interval", 1, 0, 'i'}, {0}};
   bool once = false;
-  int seconds = 5, c;
+  int64_t interval = 5000;
+  int c;
   while ((c = getopt_long(argc, argv, "si:", opts, NULL)) != -1) {
     if (c == 's') once = true;
-    else if (c == 'i') seconds = atoi(optarg);
+    else if (c == 'i') interval = duration_ms(optarg);
     else return 1;
   }
   if (optind >= argc) return fprintf(stderr, "shoal-runtime events: which container?\n"), 1;
-  if (seconds < 1) seconds = 1;
   struct saved s;
   struct cgroup cg;
   struct err e = {0};
+  STAGE("request");
+  if (interval <= 0) return fail(&e, EINVAL, "parse", "--interval", "--interval must be a duration above zero such as 500ms, 5s, 1m or 5 (seconds)"), cli_fail(&e);
   if (open_both(&s, &cg, argv[optind], &e) < 0) return cli_fail(&e);
   if (!once && !strcmp(state_status(&s, &cg), "stopped")) return fail(&e, ESRCH, "events", s.id, "container '%s' is not running", s.id), cli_fail(&e);
   autofd oom = once ? -1 : cgroup_oom_watch(&cg);
@@ -170,6 +197,6 @@ int cmd_events(int argc, char **argv) {
     buf_str(&b, "}\n");
     if (fputs(b.p, stdout) < 0 || fflush(stdout)) return 1;
     if (once) return 0;
-    next = now_ms() + (int64_t)seconds * 1000;
+    next = now_ms() + interval;
   }
 }

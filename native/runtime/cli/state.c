@@ -123,6 +123,8 @@ int state_remove(const struct saved *s, struct err *e) {
     return fail(e, 0, "open", s->id, "cannot read the state directory of '%s': %s", s->id, strerror(errno));
   }
   int r = 0;
+  (void)unlinkat(s->dir, "notify/notify", 0);
+  (void)unlinkat(s->dir, "notify", AT_REMOVEDIR);
   for (struct dirent *f; r == 0 && (f = readdir(d));) {
     if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, "..")) continue;
     if (unlinkat(s->dir, f->d_name, 0) < 0 && errno != ENOENT) r = fail(e, 0, "unlinkat", f->d_name, "cannot remove %s: %s", f->d_name, strerror(errno));
@@ -140,7 +142,7 @@ int signal_number(const char *name) {
                                       "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"};
   char *end;
   long n = strtol(name, &end, 10);
-  if (*name && !*end) return n > 0 && n < 65 ? (int)n : -1;
+  if (*name && !*end) return n >= 0 && n < 65 ? (int)n : -1;
   if (!strncasecmp(name, "SIG", 3)) name += 3;
   for (int i = 1; i < 32; i++)
     if (!strcasecmp(name, names[i])) return i;
@@ -198,6 +200,34 @@ static const char *owner_of(const struct saved *s) {
   return who ? who->pw_name : "";
 }
 
+static void member(struct buf *b, bool pretty, const char *name, const char *value) {
+  buf_fmt(b, pretty ? "%s\n  \"%s\": " : "%s\"%s\":", b->p[b->len - 1] == '{' ? "" : ",", name);
+  if (value) json_quote_str(b, value);
+}
+
+// What state says of a container.
+static void say(struct buf *b, const struct saved *s, const struct cgroup *cg, bool pretty) {
+  const char *status = state_status(s, cg), *root = j_gets(j_get(s->config, "root"), "path");
+  autofree char *full = root && root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", s->bundle, root ? root : "");
+  char when[48];
+  created_at(s, when);
+  buf_str(b, "{");
+  member(b, pretty, "ociVersion", "1.0.2");
+  member(b, pretty, "id", s->id);
+  member(b, pretty, "pid", NULL);
+  buf_fmt(b, "%d", strcmp(status, "stopped") ? (int)s->pid : 0);
+  member(b, pretty, "status", status);
+  member(b, pretty, "bundle", s->bundle);
+  member(b, pretty, "rootfs", full);
+  member(b, pretty, "created", when);
+  member(b, pretty, "owner", owner_of(s));
+  if (j_items(j_get(s->config, "annotations"))) {
+    member(b, pretty, "annotations", NULL);
+    json_write(b, j_get(s->config, "annotations"));
+  }
+  buf_str(b, pretty ? "\n}" : "}");
+}
+
 int cmd_state(int argc, char **argv) {
   struct saved s;
   struct cgroup cg;
@@ -206,27 +236,12 @@ int cmd_state(int argc, char **argv) {
   NEED_ID("state")
   if (open_with_cgroup(&s, &cg, argv[optind], &e) < 0) return cli_fail(&e);
   autobuf b = {0};
-  const char *status = state_status(&s, &cg);
-  bool stopped = !strcmp(status, "stopped");
-  buf_str(&b, "{\n  \"ociVersion\": \"1.0.2\",\n  \"id\": ");
-  json_quote_str(&b, s.id);
-  buf_fmt(&b, ",\n  \"pid\": %d,\n  \"status\": \"%s\",\n  \"bundle\": ", stopped ? 0 : (int)s.pid, status);
-  json_quote_str(&b, s.bundle);
-  buf_str(&b, ",\n  \"rootfs\": ");
-  const char *root = j_gets(j_get(s.config, "root"), "path");
-  autofree char *full = root && root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", s.bundle, root ? root : "");
-  json_quote_str(&b, full);
-  char when[48];
-  created_at(&s, when);
-  buf_fmt(&b, ",\n  \"created\": \"%s\",\n  \"owner\": ", when);
-  json_quote_str(&b, owner_of(&s));
-  if (j_items(j_get(s.config, "annotations"))) {
-    buf_str(&b, ",\n  \"annotations\": ");
-    json_write(&b, j_get(s.config, "annotations"));
-  }
-  buf_str(&b, "\n}\n");
+  say(&b, &s, &cg, true);
+  buf_str(&b, "\n");
   return fputs(b.p, stdout) < 0;
 }
+
+static int shown(const struct dirent *f) { return f->d_name[0] != '.'; }
 
 int cmd_list(int argc, char **argv) {
   static const struct option opts[] = {{"quiet", 0, 0, 'q'}, {"format", 1, 0, 'f'}, {0}};
@@ -238,44 +253,39 @@ int cmd_list(int argc, char **argv) {
     else return 1;
   }
   struct err e = {0};
-  int root = state_root(&e);
-  DIR *d = root < 0 ? NULL : fdopendir(root);
-  if (!d) return cli_fail(&e);
+  struct dirent **names = NULL;
+  autofd root = state_root(&e);
+  if (root < 0) return cli_fail(&e);
+  int n = scandir(globals.root, &names, shown, alphasort);
+  if (n < 0) return fail(&e, 0, "scandir", globals.root, "cannot read the state directory %s: %s", globals.root, strerror(errno)), cli_fail(&e);
   autobuf b = {0};
   if (json) buf_str(&b, "[");
-  else if (!quiet) buf_fmt(&b, "%-24s %-8s %-9s %-40s %-24s %s\n", "NAME", "PID", "STATUS", "BUNDLE PATH", "CREATED", "OWNER");
+  else if (!quiet) buf_fmt(&b, "%-24s %-8s %-9s %-40s %-24s %s\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER");
   bool first = true;
-  struct dirent *de;
-  while ((de = readdir(d))) {
-    if (de->d_name[0] == '.') continue;
+  for (int i = 0; i < n; i++) {
     struct saved s;
     struct cgroup cg;
     struct err one = {0};
-    if (open_with_cgroup(&s, &cg, de->d_name, &one) == 0) {
+    if (open_with_cgroup(&s, &cg, names[i]->d_name, &one) == 0) {
       const char *st = state_status(&s, &cg);
-      int pid = !strcmp(st, "stopped") ? 0 : (int)s.pid;
       char when[48];
       created_at(&s, when);
       if (json) {
-        buf_fmt(&b, "%s\n  {\"id\":", first ? "" : ",");
-        json_quote_str(&b, s.id);
-        buf_fmt(&b, ",\"pid\":%d,\"status\":\"%s\",\"bundle\":", pid, st);
-        json_quote_str(&b, s.bundle);
-        buf_fmt(&b, ",\"created\":\"%s\",\"owner\":", when);
-        json_quote_str(&b, owner_of(&s));
-        buf_str(&b, "}");
+        if (!first) buf_str(&b, ",");
+        say(&b, &s, &cg, false);
       } else if (quiet) {
         buf_fmt(&b, "%s\n", s.id);
       } else {
-        buf_fmt(&b, "%-24s %-8d %-9s %-40s %-24s %s\n", s.id, pid, st, s.bundle, when, owner_of(&s));
+        buf_fmt(&b, "%-24s %-8d %-9s %-40s %-24s %s\n", s.id, strcmp(st, "stopped") ? (int)s.pid : 0, st, s.bundle, when, owner_of(&s));
       }
       first = false;
     }
     cgroup_free(&cg);
     state_close(&s);
+    free(names[i]);
   }
-  closedir(d);
-  if (json) buf_str(&b, "\n]\n");
+  free(names);
+  if (json) buf_str(&b, "]\n");
   return b.p && fputs(b.p, stdout) < 0;
 }
 
