@@ -1,10 +1,18 @@
+import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, type SystemFacts } from '../api/index.js'
 import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { RootLogger } from '../common/log.js'
-import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
+import {
+  type ContainerDefaults,
+  createEngine,
+  createPlugins,
+  type Engine,
+  type EngineOptions,
+  type PluginService,
+} from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
 import {
@@ -62,8 +70,7 @@ export class Daemon {
       {
         root: join(o.dataRoot, 'image'),
         scratchDir: o.execRoot,
-        insecureRegistries: o.insecureRegistries,
-        mirrors: o.registryMirrors,
+        ...imageSettings(o),
         layerTool: join(nativeDir, 'shoal-layer'),
       },
       modules('image'),
@@ -85,6 +92,15 @@ export class Daemon {
         root: join(o.dataRoot, 'network'),
         runDir: join(o.execRoot, 'network'),
         bip: o.bip || null,
+        bridge: o.bridge,
+        fixedCidr: o.fixedCidr || null,
+        defaultGateway: o.defaultGateway || null,
+        icc: o.icc,
+        masquerade: o.ipMasquerade,
+        publishAddress: o.publishAddress === '0.0.0.0' ? '' : o.publishAddress,
+        forwarding: o.ipForward,
+        packetRules: o.iptables,
+        hostGateway: o.hostGatewayIp || null,
         defaultAddressPools: pools,
         ...(o.mtu > 0 ? { mtu: o.mtu } : {}),
         dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
@@ -114,6 +130,7 @@ export class Daemon {
       logOptions: o.logOptions,
       defaultUlimits: o.defaultUlimits,
       init: o.init,
+      defaults: containerDefaults(o),
       shutdownTimeoutSeconds: o.shutdownTimeoutSeconds,
       liveRestore: o.liveRestore,
       dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
@@ -200,6 +217,7 @@ export class Daemon {
       shutdownTimeoutSeconds: options.shutdownTimeoutSeconds,
       runtimes: options.runtimes,
       defaultRuntime: options.defaultRuntime,
+      defaults: containerDefaults(options),
     })
     Object.assign(running.facts, {
       labels: options.labels,
@@ -211,7 +229,7 @@ export class Daemon {
       defaultRuntime: options.defaultRuntime,
     })
     running.executorOptions.labels = labelMap(options.labels)
-    this.images.reconfigure({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors })
+    this.images.reconfigure(imageSettings(options))
     running.logger.info('the configuration is reloaded', { changed })
     if (needRestart.length > 0)
       running.logger.warn('settings have changed that only a restart takes over', { settings: needRestart })
@@ -250,6 +268,28 @@ interface Running {
   readonly engineOptions: Mutable<EngineOptions>
   readonly executorOptions: { labels: Readonly<Record<string, string>> }
   readonly stopping: AbortController
+}
+
+const imageSettings = (o: DaemonOptions) => ({
+  insecureRegistries: o.insecureRegistries,
+  mirrors: o.registryMirrors,
+  downloadsMax: o.maxConcurrentDownloads,
+  uploadsMax: o.maxConcurrentUploads,
+  attemptsMax: o.maxDownloadAttempts,
+})
+
+const containerDefaults = (o: DaemonOptions): ContainerDefaults => ({
+  shmBytes: o.defaultShmBytes,
+  ipcMode: o.defaultIpcMode,
+  cgroupnsMode: o.defaultCgroupnsMode,
+  noNewPrivileges: o.noNewPrivileges,
+  seccomp: seccompOf(o.seccompProfile),
+  network: o.bridge === 'none' ? 'none' : 'bridge',
+})
+
+function seccompOf(setting: string): ContainerDefaults['seccomp'] {
+  if (setting === '') return 'default'
+  return setting === 'unconfined' ? setting : (JSON.parse(readFileSync(setting, 'utf8')) as object)
 }
 
 const labelMap = (labels: readonly string[]): Record<string, string> =>

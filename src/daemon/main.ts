@@ -1,12 +1,13 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { isatty } from 'node:tty'
 import { fileURLToPath } from 'node:url'
 import { CommanderError } from 'commander'
 import { conflict, ShoalError } from '../common/index.js'
-import { createLogger } from '../common/log.js'
+import { createLogger, type LogFormat } from '../common/log.js'
 import { Daemon } from './daemon.js'
 import { buildFacts } from './facts.js'
-import { parseOptions } from './options.js'
+import { type DaemonOptions, parseOptions } from './options.js'
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '../../..')
 
@@ -24,9 +25,12 @@ async function main(): Promise<void> {
       'needRoot',
       'shoald must run as root: it makes namespaces, mounts and network interfaces',
     )
-  const logger = createLogger(options.logLevel)
+  const logger = createLogger(options.logLevel, logFormat(options))
   for (const w of options.warnings) logger.warn(w)
+  // Options of log drivers may hold tokens.
+  logger.debug('settings', { ...options, logOptions: Object.keys(options.logOptions) })
   claimPidfile(options.pidfile)
+  if (options.oomScoreAdjust !== 0) writeFileSync('/proc/self/oom_score_adj', String(options.oomScoreAdjust))
   // A broken invariant or a forgotten rejection leaves unknown state behind: end, and let the supervisor start us clean.
   const fatal = (what: string) => (e: unknown) => {
     logger.error(what, { error: (e as Error)?.stack ?? String(e) })
@@ -45,7 +49,7 @@ async function main(): Promise<void> {
       daemon.reload(parseOptions(argv, version).options)
     } catch (caught) {
       logger.error('the configuration is not reloaded: the running one stays', {
-        error: ShoalError.from(caught).message,
+        error: `file configuration validation failed: ${ShoalError.from(caught).message}`,
       })
     }
   })
@@ -68,6 +72,9 @@ async function main(): Promise<void> {
     })
   }
 }
+
+const logFormat = (o: DaemonOptions): LogFormat =>
+  o.logFormat === 'text' && !o.rawLogs && isatty(2) ? 'colour' : o.logFormat
 
 /** One daemon for one pidfile; one that is left by a dead process is taken over. */
 function claimPidfile(path: string): void {
@@ -97,7 +104,7 @@ function isShoald(pid: number): boolean {
 main().catch((e: unknown) => {
   if (e instanceof CommanderError) process.exit(e.exitCode)
   const error = ShoalError.from(e)
-  process.stderr.write(`shoald: ${error.message}\n`)
+  process.stderr.write(`failed to start daemon: ${error.message}\n`)
   if (error.kind === 'internal' && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`)
   process.exit(1)
 })

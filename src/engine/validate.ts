@@ -5,6 +5,7 @@ import { invalid } from '../common/index.js'
 import type { EngineOptions } from './contract.js'
 import { deviceNumber } from './host.js'
 import { checkLogDriver } from './logs/drivers.js'
+import { checkRuntime } from './other-runtime.js'
 import { parsePortKey, publications } from './ports.js'
 import { parseSignal } from './signals.js'
 import { normalizeCapability } from './spec/capabilities.js'
@@ -189,14 +190,7 @@ export function checkConfig(
   // Only what the container asks for itself: the daemon's own was checked when it started.
   if (host.LogConfig?.Type || Object.keys(host.LogConfig?.Config ?? {}).length > 0)
     checkLogDriver(host.LogConfig?.Type || options.logDriver, host.LogConfig?.Config ?? {})
-  const runtime = host.Runtime || options.defaultRuntime
-  if (
-    !(runtime in options.runtimes) &&
-    runtime !== options.defaultRuntime &&
-    runtime !== 'runc' &&
-    runtime !== 'io.containerd.runc.v2'
-  )
-    refuse(`Unknown runtime specified ${runtime}`)
+  checkRuntime(host.Runtime || options.defaultRuntime, options)
   for (const [target] of Object.entries(host.Tmpfs ?? {}))
     if (!target.startsWith('/')) refuse(`invalid mount path: '${target}' mount path must be absolute`)
   if (host.Links?.length && (host.NetworkMode === 'host' || host.NetworkMode?.startsWith('container:')))
@@ -245,9 +239,12 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
 /** The host configuration with everything that inspect shows filled in. */
 export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVersion: 1 | 2): HostConfig {
   const privileged = host.Privileged === true
+  const { defaults = {} } = options
   return {
     ...host,
-    NetworkMode: !host.NetworkMode || host.NetworkMode === 'default' ? 'bridge' : host.NetworkMode,
+    NetworkMode: ['', 'default', 'bridge'].includes(host.NetworkMode ?? '')
+      ? (defaults.network ?? 'bridge')
+      : host.NetworkMode!,
     RestartPolicy: {
       Name: host.RestartPolicy?.Name || 'no',
       MaximumRetryCount: host.RestartPolicy?.MaximumRetryCount ?? 0,
@@ -259,9 +256,13 @@ export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVer
         ...host.LogConfig?.Config,
       },
     },
-    IpcMode: host.IpcMode || 'private',
-    CgroupnsMode: host.CgroupnsMode || (cgroupVersion === 2 && !privileged ? 'private' : 'host'),
-    ShmSize: host.ShmSize || DEFAULT_SHM_BYTES,
+    IpcMode: host.IpcMode || defaults.ipcMode || 'private',
+    CgroupnsMode:
+      host.CgroupnsMode ||
+      (privileged && cgroupVersion === 1
+        ? 'host'
+        : defaults.cgroupnsMode || (cgroupVersion === 2 ? 'private' : 'host')),
+    ShmSize: host.ShmSize || defaults.shmBytes || DEFAULT_SHM_BYTES,
     // -1 is how clients say "the kernel's own".
     MemorySwappiness: host.MemorySwappiness === -1 ? null : (host.MemorySwappiness ?? null),
     MemorySwap: host.Memory && !host.MemorySwap ? host.Memory * 2 : (host.MemorySwap ?? 0),

@@ -1,4 +1,5 @@
 // The engine's decisions, without any container.
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,13 +14,15 @@ import type { EngineOptions } from '../../src/engine/index.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
 import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
+import { runtimeProgram } from '../../src/engine/other-runtime.js'
 import { publications } from '../../src/engine/ports.js'
 import { parseMounts } from '../../src/engine/propagation.js'
 import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
+import { parseSecurity } from '../../src/engine/security.js'
 import { parseSignal } from '../../src/engine/signals.js'
 import { parseBlkio, parseIoStat, parseProcStat } from '../../src/engine/stats/parse.js'
 import { parseProcessTable } from '../../src/engine/top.js'
-import { checkConfig, checkName } from '../../src/engine/validate.js'
+import { checkConfig, checkName, withDefaults } from '../../src/engine/validate.js'
 
 test('an own entrypoint drops the image command, an own command keeps the image entrypoint', (t) => {
   const image = { Entrypoint: ['/entry'], Cmd: ['a'], Env: ['A=1', 'B=2'], Labels: { x: '1' }, WorkingDir: '/w/' }
@@ -153,6 +156,47 @@ test('health: failures count after the start period, a success ends it', (t) => 
   t.like(state, { status: 'unhealthy', failingStreak: 2 })
   for (let i = 0; i < 9; i++) state = afterProbe(state, bad, plan, 5000)
   t.is(state.log.length, 5)
+})
+
+test("what a container does not say comes from the daemon's settings", (t) => {
+  const defaults = { shmBytes: 5, ipcMode: 'shareable', cgroupnsMode: 'host', network: 'none' }
+  const with_ = (host: object, version: 1 | 2 = 2): object =>
+    withDefaults(host, { ...options, logDriver: 'none', logOptions: {}, defaults }, version)
+  t.like(with_({}), { ShmSize: 5, IpcMode: 'shareable', CgroupnsMode: 'host', NetworkMode: 'none' })
+  t.like(with_({ NetworkMode: 'bridge' }), { NetworkMode: 'none' }, 'there is no bridge')
+  t.like(with_({ ShmSize: 6, IpcMode: 'private', CgroupnsMode: 'private', NetworkMode: 'x' }), {
+    ShmSize: 6,
+    IpcMode: 'private',
+    CgroupnsMode: 'private',
+    NetworkMode: 'x',
+  })
+  const plain = (host: object, version: 1 | 2): object =>
+    withDefaults(host, { ...options, logDriver: 'none', logOptions: {} }, version)
+  t.like(plain({}, 1), { CgroupnsMode: 'host', ShmSize: 64 << 20, NetworkMode: 'bridge' })
+  t.like(plain({ Privileged: true }, 2), { CgroupnsMode: 'private' })
+  t.true(parseSecurity({}, { noNewPrivileges: true }).noNewPrivileges)
+  t.false(parseSecurity({ SecurityOpt: ['no-new-privileges=false'] }, { noNewPrivileges: true }).noNewPrivileges)
+  t.is(parseSecurity({}, { seccomp: 'unconfined' }).seccomp, 'unconfined')
+  t.is(parseSecurity({ SecurityOpt: ['seccomp=builtin'] }, { seccomp: 'unconfined' }).seccomp, 'default')
+})
+
+test('a runtime is found at each start, with its arguments, or refused', async (t) => {
+  const execRoot = mkdtempSync(join(tmpdir(), 'shoal-runtimes-'))
+  t.teardown(() => rmSync(execRoot, { recursive: true }))
+  const o = {
+    ...options,
+    execRoot,
+    runtimes: {
+      sh: { path: 'sh' },
+      args: { path: '/bin/echo', runtimeArgs: ["it's", '--debug'] },
+      gone: { path: '/gone' },
+    },
+  }
+  t.is(await runtimeProgram('runc', o), null)
+  t.regex((await runtimeProgram('sh', o))!, /^\/.*\/sh$/)
+  t.is(execFileSync((await runtimeProgram('args', o))!, ['x'], { encoding: 'utf8' }), "it's --debug x\n")
+  await t.throwsAsync(runtimeProgram('gone', o), { message: /\/gone: no such file or directory/ })
+  await t.throwsAsync(runtimeProgram('unknown', o), { message: 'Unknown runtime specified unknown' })
 })
 
 const options = { defaultRuntime: 'shoal', runtimes: {} } as unknown as EngineOptions

@@ -100,9 +100,9 @@ test.serial(
       Action: 'reload',
       Actor: { Attributes: { name: 'm1', labels: '["zone=a"]', 'live-restore': 'true', 'shutdown-timeout': '3' } },
     })
-    t.regex(readFileSync(h.log, 'utf8'), /"settings":\["mtu"\].*only a restart takes over/)
+    t.regex(readFileSync(h.log, 'utf8'), /only a restart takes over.* settings="\[\\"mtu\\"\]"/)
     await docker(h, ['inspect', 'nothing'])
-    t.regex(readFileSync(h.log, 'utf8'), /"level":20.*request refused/, 'debug lines are written from now on')
+    t.regex(readFileSync(h.log, 'utf8'), /level=debug msg="request refused"/, 'debug lines are written from now on')
     writeFileSync(config, '{"labels": "zone=b"}')
     process.kill(l.daemonPid(h), 'SIGHUP')
     await until('the mistake is logged', 10, async () =>

@@ -255,7 +255,7 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     Labels: f.labels,
     ExperimentalBuild: f.experimental,
     ServerVersion: f.version,
-    Runtimes: Object.fromEntries(Object.entries(f.runtimes).map(([k, path]) => [k, { path }])),
+    Runtimes: f.runtimes,
     DefaultRuntime: f.defaultRuntime,
     Swarm: await swarmInfo(m),
     LiveRestoreEnabled: f.liveRestore,
