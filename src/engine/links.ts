@@ -28,6 +28,15 @@ function linksOf(ctx: EngineContext, container: Container): Link[] {
   })
 }
 
+/** The containers that one is linked to or shares a namespace with: it cannot start before they run. */
+export function neededBy(ctx: EngineContext, { record }: Container): Container[] {
+  const { Links, PidMode = '', IpcMode = '' } = record.hostConfig
+  const shared = [record.networkMode, PidMode, IpcMode].flatMap((mode) => /^container:(.*)$/.exec(mode)?.[1] ?? [])
+  return [...(Links ?? []).map((link) => link.split(':')[0]!), ...shared].flatMap(
+    (reference) => linked(ctx, reference) ?? [],
+  )
+}
+
 /** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
 export function linkHosts(ctx: EngineContext, container: Container): string[] {
   return linksOf(ctx, container).flatMap(({ reference, alias, other, address }) => {

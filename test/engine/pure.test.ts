@@ -7,7 +7,7 @@ import test from 'ava'
 import { parseTimestamp } from '../../src/api/query.js'
 import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
-import { shutdownSeconds } from '../../src/engine/engine.js'
+import { neededFirst, shutdownSeconds } from '../../src/engine/engine.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
 import { resolveInRoot } from '../../src/engine/in-root.js'
 import type { EngineOptions } from '../../src/engine/index.js'
@@ -31,6 +31,13 @@ test('an own entrypoint drops the image command, an own command keeps the image 
   t.like(mergeConfig({}, image), { Entrypoint: ['/entry'], Cmd: ['a'], WorkingDir: '/w' })
   t.deepEqual(mergeConfig({ Env: ['B=3', 'C=4'] }, image).Env, ['A=1', 'B=3', 'C=4'])
   t.deepEqual(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, [])
+})
+
+test('what others need starts first, and a ring does not stop it', (t) => {
+  const needs: Record<string, string[]> = { web: ['db', 'cache'], db: ['disk'], a: ['b'], b: ['a'], cache: [] }
+  const order = neededFirst(['web', 'cache', 'a', 'b', 'db'], (one) => needs[one] ?? [])
+  t.deepEqual([...order].sort(), ['a', 'b', 'cache', 'db', 'web'])
+  t.true(order.indexOf('db') < order.indexOf('web') && order.indexOf('cache') < order.indexOf('web'))
 })
 
 test('restarts back off from 100 ms to a minute, and begin anew after ten good seconds', (t) => {
