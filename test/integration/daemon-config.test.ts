@@ -136,6 +136,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
     config,
     '--cgroup-parent',
     `${h.cgroup}/second`,
+    '--api-cors-header',
+    'http://page.test',
     '-H',
     host,
   ]
@@ -162,7 +164,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
   await until('it is ready', 20, async () => said.includes('Shoal is ready'))
   const answer = await fetch(`http://127.0.0.1:${port}/_ping`)
   t.is(await answer.text(), 'OK')
-  t.regex(said, /"address":"fd 3".*without TLS/)
+  t.is(answer.headers.get('access-control-allow-origin'), 'http://page.test')
+  t.regex(said, /without TLS.* address="fd 3"/)
   p.kill('SIGTERM')
   await until('it ends', 20, async () => p.exitCode !== null)
   t.is(p.exitCode, 0, said)
