@@ -89,6 +89,9 @@ export interface SystemFacts {
   readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[]
   readonly initBinary: string
   readonly startedMs: number
+  /** builtin, unconfined, or the file. */
+  readonly seccompProfile: string
+  readonly noNewPrivileges: boolean
   /** Origin that browsers may call from; "": none. */
   readonly corsHeader: string
   /** Missing kernel features and insecure settings. */

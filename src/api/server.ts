@@ -208,7 +208,7 @@ function stamp(modules: ApiModules, reply: FastifyReply): void {
   reply.header('Api-Version', API_VERSION)
   reply.header('Docker-Experimental', String(modules.facts.experimental))
   reply.header('Ostype', 'linux')
-  if (modules.facts.corsHeader !== '') {
+  if (modules.facts.corsHeader) {
     reply.header('Access-Control-Allow-Origin', modules.facts.corsHeader)
     reply.header(
       'Access-Control-Allow-Headers',

@@ -37,6 +37,9 @@ export function parseHost(text: string, tls: boolean): ListenAddress {
   }
 }
 
+/** Without a host TLS is for all, plain HTTP for this machine only. */
+export const listenHost = (host: string, tls: boolean): string => host || (tls ? '0.0.0.0' : '127.0.0.1')
+
 const CIDR4 = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/
 
 /** Everything that is wrong with settings whose types are right; pure but for the files that they name. */

@@ -171,6 +171,9 @@ const REFUSED: Readonly<Record<string, string>> = {
   ipv6: 'networks have no IPv6 addresses',
   'selinux-enabled': 'containers get no labels',
   rootless: 'shoald runs as root',
+  'cluster-store': 'Swarm classic is gone; use docker swarm init',
+  'cluster-advertise': 'Swarm classic is gone; use docker swarm init',
+  'cluster-store-opts': 'Swarm classic is gone; use docker swarm init',
   'storage-opts': 'overlay2 has no options here',
 }
 
@@ -184,7 +187,7 @@ function resolve(values: ReadonlyMap<string, unknown>, warnings: string[], tlsVe
     dataRoot: text('data-root'),
     execRoot: text('exec-root'),
     pidfile: text('pidfile'),
-    hosts: list('hosts').length > 0 ? list('hosts') : ['unix:///var/run/shoal/shoal.sock'],
+    hosts: list('hosts').length > 0 ? [...new Set(list('hosts'))] : ['unix:///var/run/shoal/shoal.sock'],
     group: text('group'),
     corsHeader: text('api-cors-header'),
     tls: is('tls') || tlsVerifyGiven,

@@ -167,7 +167,6 @@ const runtimes: Kind = {
 
 const NO_CONTAINERD = 'Shoal runs containers itself, without containerd'
 const NO_PROXY = 'published ports need no proxy process'
-const NO_CLUSTER_STORE = 'Swarm classic is not supported; use docker swarm init'
 const NO_IPV6 = 'networks have no IPv6 addresses'
 
 function setting(name: string, kind: Kind, about: string, more: { key?: string; short?: string } = {}): Setting {
@@ -260,6 +259,9 @@ export const SETTINGS: readonly Setting[] = [
   setting('ipv6', toggle(), 'not supported: refused'),
   setting('selinux-enabled', toggle(), 'not supported: refused'),
   setting('rootless', toggle(), 'not supported: refused'),
+  setting('cluster-store', string('url'), 'not supported: refused'),
+  setting('cluster-advertise', string('address'), 'not supported: refused'),
+  setting('cluster-store-opt', pairs, 'not supported: refused', { key: 'cluster-store-opts' }),
   setting('storage-opt', list('option'), 'not supported: refused', { key: 'storage-opts' }),
 
   ignored('userland-proxy', toggle(true), NO_PROXY),
@@ -278,9 +280,6 @@ export const SETTINGS: readonly Setting[] = [
   ignored('ip6tables', toggle(), NO_IPV6),
   ignored('fixed-cidr-v6', string('cidr'), NO_IPV6),
   ignored('default-gateway-v6', string('address'), NO_IPV6),
-  ignored('cluster-store', string('url'), NO_CLUSTER_STORE),
-  ignored('cluster-advertise', string('address'), NO_CLUSTER_STORE),
-  ignored('cluster-store-opt', pairs, NO_CLUSTER_STORE, 'cluster-store-opts'),
 ]
 
 /** Keys that only the file has. */

@@ -118,6 +118,7 @@ test('flags are written and read as those of dockerd', (t) => {
     defaultShmBytes: 1536 * 1024,
     oomScoreAdjust: -500,
   })
+  t.deepEqual(parse({}, '-H=unix:///a', '--host', 'unix:///a').hosts, ['unix:///a'], 'one socket, named twice')
   t.like(parse({}, '--graph', '/old'), { dataRoot: '/old' })
   t.is(parse({ graph: '/old' }).dataRoot, '/old')
   t.like(parse({ 'default-shm-size': '64M', 'max-concurrent-downloads': null, labels: ['a=b', 'a=b'] }), {

@@ -89,7 +89,7 @@ test.serial(
       Labels: ['zone=a'],
       Debug: true,
       LiveRestoreEnabled: true,
-      RegistryConfig: { Mirrors: ['http://10.92.25.254:5000'] },
+      RegistryConfig: { Mirrors: ['http://10.92.25.254:5000/'] },
     })
     const [told] = await until('the event', 10, async () => {
       const e = await events(since)
@@ -151,6 +151,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
       'sh',
       SHOALD,
       ...flags('fd://api'),
+      '-H',
+      'tcp://127.0.0.1:1',
     ],
     { stdio: ['ignore', 'ignore', 'pipe', fd] },
   )
@@ -164,6 +166,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
   await until('it is ready', 20, async () => said.includes('Shoal is ready'))
   const answer = await fetch(`http://127.0.0.1:${port}/_ping`)
   t.is(await answer.text(), 'OK')
+  const info = (await (await fetch(`http://127.0.0.1:${port}/info`)).json()) as { Warnings: string[] }
+  t.regex(info.Warnings.join(), /API is accessible on http:\/\/127\.0\.0\.1:1 without encryption/)
   t.is(answer.headers.get('access-control-allow-origin'), 'http://page.test')
   t.regex(said, /without TLS.* address="fd 3"/)
   p.kill('SIGTERM')
