@@ -4,7 +4,7 @@ import { isatty } from 'node:tty'
 import { fileURLToPath } from 'node:url'
 import { CommanderError } from 'commander'
 import { conflict, ShoalError } from '../common/index.js'
-import { createLogger, type LogFormat } from '../common/log.js'
+import { createLogger, type LogFormat, type Logger } from '../common/log.js'
 import { Daemon } from './daemon.js'
 import { buildFacts } from './facts.js'
 import { type DaemonOptions, parseOptions } from './options.js'
@@ -29,6 +29,8 @@ async function main(): Promise<void> {
   for (const w of options.warnings) logger.warn(w)
   // Options of log drivers may hold tokens.
   logger.debug('settings', { ...options, logOptions: Object.keys(options.logOptions) })
+  // Before anything is begun: a signal while the daemon comes up is heard when there is an order in which to end.
+  const stopWanted = stopSignal(logger)
   claimPidfile(options.pidfile)
   if (options.oomScoreAdjust !== 0) writeFileSync('/proc/self/oom_score_adj', String(options.oomScoreAdjust))
   // A broken invariant or a forgotten rejection leaves unknown state behind: end, and let the supervisor start us clean.
@@ -53,24 +55,39 @@ async function main(): Promise<void> {
       })
     }
   })
-  const started = await Daemon.start(options, top, logger)
-  daemon = started
+  daemon = await Daemon.start(options, top, logger)
   logger.info('Shoal is ready', { ms: Math.round(performance.now() - begun) })
-  let stopping = false
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      if (stopping) return
-      stopping = true
-      logger.info('stopping', { signal })
-      started.stop().then(
-        () => {
-          rmSync(options.pidfile, { force: true })
-          process.exit(0)
-        },
-        (e: unknown) => fatal('stopping failed')(e),
-      )
-    })
+  await stopWanted
+  try {
+    await daemon.stop()
+  } catch (e) {
+    fatal('stopping failed')(e)
   }
+  rmSync(options.pidfile, { force: true })
+  process.exit(0)
+}
+
+/** Signals after which a daemon that does not come to its end is gone at once, as with dockerd. */
+const IMPATIENT_SIGNALS = 3
+
+/** Resolves at the first signal to stop. */
+function stopSignal(logger: Logger): Promise<void> {
+  let count = 0
+  return new Promise((resolve) => {
+    for (const [signal, number] of [
+      ['SIGINT', 2],
+      ['SIGTERM', 15],
+    ] as const)
+      process.on(signal, () => {
+        if (++count === 1) {
+          logger.info('stopping', { signal })
+          resolve()
+        } else if (count === IMPATIENT_SIGNALS) {
+          logger.warn('ending without cleaning up', { signals: count })
+          process.exit(128 + number)
+        }
+      })
+  })
 }
 
 const logFormat = (o: DaemonOptions): LogFormat =>

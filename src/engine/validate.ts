@@ -211,13 +211,13 @@ function checkExtraHost(entry: string): void {
 function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
   const one = (field: string, mode: string | undefined, allowed: readonly string[], container: boolean): void => {
     if (!mode || allowed.includes(mode) || (container && /^container:.+$/.test(mode))) return
-    refuse(`Invalid ${field} mode: ${mode}`)
+    refuse(`invalid ${field} mode: ${mode}`)
   }
   one('PID', host.PidMode, ['host', 'private'], true)
   one('IPC', host.IpcMode, ['host', 'private', 'shareable', 'none'], true)
   one('UTS', host.UTSMode, ['host'], false)
   one('cgroup namespace', host.CgroupnsMode, ['host', 'private'], false)
-  if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
+  if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`invalid userns mode: ${host.UsernsMode}`)
   if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
   const mode = host.NetworkMode ?? ''
   if (mode === 'container:') refuse('Invalid network mode: invalid container format container:<name|id>')

@@ -233,6 +233,7 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   t.is(refused({}, { ExtraHosts: ['name:b'] }), 'invalid IP address in add-host: "b"')
   t.notThrows(() => checkConfig({}, { ExtraHosts: ['a:host-gateway', 'b:::1', 'c:10.0.0.1'] }, options))
   t.is(refused({}, { Runtime: 'none' }), 'Unknown runtime specified none')
+  t.is(refused({}, { CgroupnsMode: 'x' }), 'invalid cgroup namespace mode: x')
   t.is(refused({}, { NetworkMode: 'container:' }), 'Invalid network mode: invalid container format container:<name|id>')
   for (const env of ['', '=x']) t.is(refused({ Env: [env] }, {}), `invalid environment variable: ${env}`)
   t.is(refused({ WorkingDir: 'x' }, {}), "the working directory 'x' is invalid, it needs to be an absolute path")

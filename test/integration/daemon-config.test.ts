@@ -1,6 +1,6 @@
 // The daemon's configuration while it runs: --validate, SIGHUP, the socket's group, and sockets that systemd hands over.
 import { spawn, spawnSync } from 'node:child_process'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import test from 'ava'
@@ -173,6 +173,15 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
   p.kill('SIGTERM')
   await until('it ends', 20, async () => p.exitCode !== null)
   t.is(p.exitCode, 0, said)
+  const early = spawn('nsenter', [`--net=/run/netns/${h.netns}`, SHOALD, ...flags(`unix://${root}/early.sock`)], {
+    stdio: 'ignore',
+  })
+  t.teardown(() => early.kill('SIGKILL'))
+  await until('it comes up', 20, async () => existsSync(join(root, 'pid')))
+  early.kill('SIGTERM')
+  await until('it ends', 20, async () => early.exitCode !== null || early.signalCode !== null)
+  t.is(early.exitCode, 0, 'a daemon that comes up stops in order too')
+  t.false(existsSync(join(root, 'pid')))
   const none = spawnSync(SHOALD, flags('fd://'), { encoding: 'utf8' })
   t.is(none.status, 1)
   t.regex(none.stderr, /--host fd:\/\/: no sockets were handed over/)
