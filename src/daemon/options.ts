@@ -183,14 +183,17 @@ function resolve(values: ReadonlyMap<string, unknown>, warnings: string[], tlsVe
   const number = (key: string) => values.get(key) as number
   const list = (key: string) => (values.get(key) as string[] | undefined) ?? []
   const given = (key: string): boolean => (Array.isArray(values.get(key)) ? list(key).length > 0 : !!values.get(key))
+  const tls = is('tls') || tlsVerifyGiven
+  const hosts = [...new Set(list('hosts'))]
   return {
     dataRoot: text('data-root'),
     execRoot: text('exec-root'),
     pidfile: text('pidfile'),
-    hosts: list('hosts').length > 0 ? [...new Set(list('hosts'))] : ['unix:///var/run/shoal/shoal.sock'],
+    // With TLS the default is the socket that has it, as with dockerd.
+    hosts: hosts.length > 0 ? hosts : [tls ? 'tcp://localhost:2376' : 'unix:///var/run/shoal/shoal.sock'],
     group: text('group'),
     corsHeader: text('api-cors-header'),
-    tls: is('tls') || tlsVerifyGiven,
+    tls,
     tlsVerify: is('tlsverify'),
     tlsCaCert: text('tlscacert'),
     tlsCert: text('tlscert'),

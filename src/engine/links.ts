@@ -66,6 +66,17 @@ export async function renameInLinks(ctx: EngineContext, oldName: string, newName
   }
 }
 
+/** A link is to one container, not to whoever has its name later. */
+export async function dropLinksTo(ctx: EngineContext, gone: Container): Promise<void> {
+  for (const { record } of ctx.registry.all()) {
+    const links = record.hostConfig.Links ?? []
+    const rest = links.filter((link) => linked(ctx, link.split(':')[0]!) !== gone)
+    if (rest.length === links.length) continue
+    record.hostConfig.Links = rest.length > 0 ? rest : null
+    await ctx.store.put(record)
+  }
+}
+
 /** The names that containers have in others by links, "/other/alias", by id. */
 export function linkNames(
   containers: readonly Pick<ContainerView, 'id' | 'name' | 'hostConfig'>[],

@@ -119,6 +119,9 @@ test('flags are written and read as those of dockerd', (t) => {
     oomScoreAdjust: -500,
   })
   t.deepEqual(parse({}, '-H=unix:///a', '--host', 'unix:///a').hosts, ['unix:///a'], 'one socket, named twice')
+  const files = ['--tlscacert', '/etc/passwd', '--tlscert', '/etc/passwd', '--tlskey', '/etc/passwd']
+  t.like(parse({}, '--tlsverify', ...files), { tls: true, tlsVerify: true, hosts: ['tcp://localhost:2376'] })
+  t.like(parse({}, '--tlsverify=false', ...files), { tls: true, tlsVerify: false })
   t.like(parse({}, '--graph', '/old'), { dataRoot: '/old' })
   t.is(parse({ graph: '/old' }).dataRoot, '/old')
   t.like(parse({ 'default-shm-size': '64M', 'max-concurrent-downloads': null, labels: ['a=b', 'a=b'] }), {

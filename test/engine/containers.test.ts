@@ -225,6 +225,22 @@ run('a restart policy starts again until its count is used up', async (t) => {
   await lab.call('waited', w)
 })
 
+run('a link is to one container and goes with it, whoever has its name later', async (t) => {
+  const db = await started(sh('sleep 60'), 'db')
+  const { id } = await lab.call('create', sh('cat /etc/hosts; env', { HostConfig: { Links: ['db:base'] } }), {
+    name: '',
+  })
+  await rm(db)
+  const next = await started(sh('sleep 60'), 'db')
+  t.is((await lab.call('get', id)).hostConfig.Links, null)
+  const ended = await lab.call('waitBegin', id, 'next-exit')
+  await lab.call('start', id)
+  await lab.call('waited', ended)
+  t.false((await lab.call('logs', id, { follow: true }, 10_000)).some((l: { text: string }) => /base/i.test(l.text)))
+  await rm(next)
+  await rm(id)
+})
+
 run('exec: output, exit code, user, terminal, and a command that is not there', async (t) => {
   const id = await started(sh('sleep 60'))
   const inspect = async (e: { id: string; attachment: number }) => {
