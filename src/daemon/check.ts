@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { invalid, ShoalError } from '../common/index.js'
 import { BUILT_IN_RUNTIMES, checkLogDriver } from '../engine/index.js'
-import { splitHostPort } from './addresses.js'
+import { type HostPort, splitHostPort } from './addresses.js'
 import type { DaemonOptions } from './options.js'
 
 /** One --host, taken apart. */
@@ -37,6 +37,12 @@ export function parseHost(text: string, tls: boolean): ListenAddress {
   }
 }
 
+/** dockerd's port, where none is named. */
+export const metricsAddress = (text: string): HostPort => {
+  const { host, port } = splitHostPort(text, 9323, '--metrics-addr')
+  return { host: host || '127.0.0.1', port }
+}
+
 /** Without a host TLS is for all, plain HTTP for this machine only. */
 export const listenHost = (host: string, tls: boolean): string => host || (tls ? '0.0.0.0' : '127.0.0.1')
 
@@ -53,6 +59,7 @@ export function mistakesOf(o: DaemonOptions): string[] {
     }
   }
   for (const host of o.hosts) attempt(() => parseHost(host, o.tls))
+  if (o.metricsAddr !== '') attempt(() => metricsAddress(o.metricsAddr))
   for (const label of o.labels) if (!/^[^=\s]+=.*$/s.test(label)) mistakes.push(`label "${label}": use KEY=VALUE`)
   for (const [name, count] of countBy(o.labels.filter((l) => l.includes('=')).map((l) => l.split('=')[0]!)))
     if (count > 1) mistakes.push(`label "${name}" is given ${count} times: conflict labels for ${name}`)

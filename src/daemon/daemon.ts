@@ -27,10 +27,12 @@ import {
 } from '../runtime/index.js'
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
+import { metricsAddress } from './check.js'
 import { ClusterNode } from './cluster-node.js'
 import { warnWhenFull } from './disk-space.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
+import { Metrics } from './metrics.js'
 import type { DaemonOptions } from './options.js'
 import { planReload } from './reload.js'
 
@@ -195,9 +197,19 @@ export class Daemon {
       unreadBytes: (fd) => native().unreadBytes(fd),
     })
     await cluster.start()
+    const metrics =
+      o.metricsAddr === ''
+        ? null
+        : await Metrics.start(metricsAddress(o.metricsAddr), {
+            engine,
+            facts,
+            isManager: () => cluster.state().controlAvailable,
+          })
+    if (metrics) logger.info('metrics are served', { address: metrics.address })
     await listenAll(api, o, logger)
     return new Daemon(engine, managed, cluster, api, images, {
       o,
+      metrics,
       logger,
       facts,
       engineOptions,
@@ -244,10 +256,10 @@ export class Daemon {
 
   /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
-    const { logger, stopping } = this.running
+    const { logger, stopping, metrics } = this.running
     stopping.abort(unavailable('stopping', 'this daemon is stopping'))
     const { api, cluster, engine, plugins, images } = this
-    const parts = { api: () => api.close(), cluster, engine, plugins, images }
+    const parts = { api: () => api.close(), metrics: () => metrics?.stop(), cluster, engine, plugins, images }
     const ms: Record<string, number> = {}
     for (const [name, part] of Object.entries(parts)) {
       const begun = performance.now()
@@ -262,6 +274,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** What the rooms were built with and may change under them. */
 interface Running {
+  readonly metrics: Metrics | null
   o: DaemonOptions
   readonly logger: RootLogger
   readonly facts: Mutable<SystemFacts>

@@ -27,6 +27,7 @@ export interface DaemonOptions {
   genericResources: string[]
   defaultAdvertiseAddr: string
   experimental: boolean
+  metricsAddr: string
   liveRestore: boolean
   shutdownTimeoutSeconds: number
   oomScoreAdjust: number
@@ -206,6 +207,7 @@ function resolve(values: ReadonlyMap<string, unknown>, warnings: string[], tlsVe
     genericResources: list('node-generic-resources'),
     defaultAdvertiseAddr: text('swarm-default-advertise-addr'),
     experimental: is('experimental'),
+    metricsAddr: text('metrics-addr'),
     liveRestore: is('live-restore'),
     shutdownTimeoutSeconds: number('shutdown-timeout'),
     oomScoreAdjust: number('oom-score-adjust'),
