@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   // Before anything is begun: a signal while the daemon comes up is heard when there is an order in which to end.
   const stopWanted = stopSignal(logger)
   claimPidfile(options.pidfile)
-  if (options.oomScoreAdjust !== 0) writeFileSync('/proc/self/oom_score_adj', String(options.oomScoreAdjust))
+  adjustOomScore(options.oomScoreAdjust, logger)
   // A broken invariant or a forgotten rejection leaves unknown state behind: end, and let the supervisor start us clean.
   const fatal = (what: string) => (e: unknown) => {
     logger.error(what, { error: (e as Error)?.stack ?? String(e) })
@@ -65,6 +65,16 @@ async function main(): Promise<void> {
   }
   rmSync(options.pidfile, { force: true })
   process.exit(0)
+}
+
+/** A container that runs the daemon may not lower it: that is no reason to stay down, for dockerd neither. */
+function adjustOomScore(score: number, logger: Logger): void {
+  if (score === 0) return
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(score))
+  } catch (e) {
+    logger.warn('oom-score-adjust is not permitted here', { score, error: (e as Error).message })
+  }
 }
 
 /** Signals after which a daemon that does not come to its end is gone at once, as with dockerd. */

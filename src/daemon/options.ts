@@ -103,6 +103,8 @@ function command(version: string): Command {
 
 function optionOf({ flags, about, kind }: Setting): Option {
   const option = new Option(flags, about).default(kind.initial)
+  // commander would take --no-new-privileges for the opposite of --new-privileges.
+  option.negate = false
   return kind.parse ? option.argParser(kind.parse as (text: string, before: unknown) => unknown) : option
 }
 

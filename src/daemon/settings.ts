@@ -285,5 +285,8 @@ export const SETTINGS: readonly Setting[] = [
 /** Keys that only the file has. */
 export const FILE_ONLY: readonly { readonly key: string; readonly schema: object; readonly ignored: string }[] = [
   { key: 'features', schema: { type: 'object' }, ignored: 'no feature can be switched' },
+  { key: 'deprecated-key-path', schema: { type: 'string' }, ignored: 'the engine has an id instead of a key' },
+  { key: 'swarm-raft-heartbeat-tick', schema: { type: 'integer' }, ignored: 'managers choose their own' },
+  { key: 'swarm-raft-election-tick', schema: { type: 'integer' }, ignored: 'managers choose their own' },
   { key: 'builder', schema: { type: 'object' }, ignored: 'the builder has no settings' },
 ]

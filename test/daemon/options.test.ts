@@ -111,13 +111,27 @@ test('all mistakes of a file and of the flags are named at once', (t) => {
 })
 
 test('flags are written and read as those of dockerd', (t) => {
-  t.like(parse({}, '-b=none', '-D=true', '--icc=false', '--default-shm-size', '1.5m', '--oom-score-adjust', '-500'), {
-    bridge: 'none',
-    debug: true,
-    icc: false,
-    defaultShmBytes: 1536 * 1024,
-    oomScoreAdjust: -500,
-  })
+  t.like(
+    parse(
+      {},
+      '-b=none',
+      '-D=true',
+      '--icc=false',
+      '--no-new-privileges',
+      '--default-shm-size',
+      '1.5m',
+      '--oom-score-adjust',
+      '-500',
+    ),
+    {
+      bridge: 'none',
+      debug: true,
+      icc: false,
+      noNewPrivileges: true,
+      defaultShmBytes: 1536 * 1024,
+      oomScoreAdjust: -500,
+    },
+  )
   t.deepEqual(parse({}, '-H=unix:///a', '--host', 'unix:///a').hosts, ['unix:///a'], 'one socket, named twice')
   const files = ['--tlscacert', '/etc/passwd', '--tlscert', '/etc/passwd', '--tlskey', '/etc/passwd']
   t.like(parse({}, '--tlsverify', ...files), { tls: true, tlsVerify: true, hosts: ['tcp://localhost:2376'] })
