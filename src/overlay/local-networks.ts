@@ -360,17 +360,22 @@ export class LocalNetworks {
 
   /** Subnet and gateway: of the existing bridge that is named, of bip, as they were, or a free one. */
   async #defaultBlock(old: NetworkRecord | null): Promise<IpamPool> {
-    const { bip, bridge, fixedCidr } = this.ctx.options
+    const { bip, bridge, fixedCidr, instance } = this.ctx.options
     if (bridge !== '') return this.#blockOf(bridge, fixedCidr)
     if (bip) return { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! }
     const pool = old?.ipam.pools[0]
-    return pool ? { subnet: pool.subnet, gateway: pool.gateway! } : { subnet: await this.#freeSubnet('bridge') }
+    // Without a record, one that an earlier daemon left keeps its address instead of getting another beside it.
+    return pool ? { subnet: pool.subnet, gateway: pool.gateway! } : this.#addressOf(`${instance}0`, null)
   }
 
   /** The address of a bridge that the user made; with several, the one that the containers' range lies around. */
   async #blockOf(bridge: string, fixedCidr: string | null): Promise<IpamPool> {
     if (!(await this.ctx.native.netLinks(null)).some((l) => l.name === bridge))
       throw invalid('noSuchBridge', `bridge "${bridge}" does not exist: make it, or leave --bridge off`, { bridge })
+    return this.#addressOf(bridge, fixedCidr)
+  }
+
+  async #addressOf(bridge: string, fixedCidr: string | null): Promise<IpamPool> {
     const range = fixedCidr ? parseCidr(fixedCidr) : null
     const own = (await this.ctx.native.netAddresses(null)).flatMap((a) => {
       const block = a.dev === bridge ? parseCidr(`${a.address}/${a.prefix}`) : null

@@ -296,8 +296,15 @@ run('the default network follows its settings at each start', async (t) => {
   await h.start({ bridge: 'none' })
   t.like(await t.throwsAsync(h.service.findNetwork('bridge')), { kind: 'notFound' })
   t.true((await links()).includes('own0'), 'the bridge of somebody else stays')
-  const none = await h.service.findNetwork('none')
-  t.truthy(none)
+
+  await h.kill()
+  await native.netLink(h.netns, [
+    { op: 'linkAdd', name: 'shoal0', kind: 'bridge' },
+    { op: 'addrAdd', dev: 'shoal0', address: '10.78.1.1', prefix: 24 },
+  ])
+  await h.start()
+  const left = (await h.service.findNetwork('bridge')).ipam.pools[0]!
+  t.like(left, { subnet: '10.78.1.0/24', gateway: '10.78.1.1' }, 'a bridge that was left keeps its address')
 })
 
 run('without packet rules the host has an empty table; host-gateway may be set', async (t) => {
