@@ -198,7 +198,7 @@ async function snapshot(lab) {
   await clock.sleep(10_000)
   await client.end()
   const normal = client.done.map((d) => d.ms)
-  const sent = () => log(leader).split('"msg":"raft snapshot sent"').length
+  const sent = () => log(leader).split('msg="raft snapshot sent"').length
   const rounds = []
   for (let round = 0; round < ROUNDS; round++) {
     // More than the log keeps: when it comes back it needs a snapshot.

@@ -83,13 +83,18 @@ export interface SystemFacts {
   readonly storageDriver: string
   readonly loggingDriver: string
   readonly cgroupVersion: '1' | '2'
-  readonly runtimes: Readonly<Record<string, string>>
+  readonly runtimes: Readonly<Record<string, { readonly path: string; readonly runtimeArgs?: readonly string[] }>>
   readonly defaultRuntime: string
   readonly insecureRegistries: readonly string[]
   readonly registryMirrors: readonly string[]
   readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[]
   readonly initBinary: string
   readonly startedMs: number
+  /** builtin, unconfined, or the file. */
+  readonly seccompProfile: string
+  readonly noNewPrivileges: boolean
+  /** Origin that browsers may call from; "": none. */
+  readonly corsHeader: string
   /** Missing kernel features and insecure settings. */
   readonly warnings: readonly string[]
 }

@@ -214,6 +214,14 @@ function stamp(modules: ApiModules, reply: FastifyReply): void {
   reply.header('Api-Version', API_VERSION)
   reply.header('Docker-Experimental', String(modules.facts.experimental))
   reply.header('Ostype', 'linux')
+  if (modules.facts.corsHeader) {
+    reply.header('Access-Control-Allow-Origin', modules.facts.corsHeader)
+    reply.header(
+      'Access-Control-Allow-Headers',
+      'Origin, X-Requested-With, Content-Type, Accept, X-Registry-Auth, X-Registry-Config',
+    )
+    reply.header('Access-Control-Allow-Methods', 'HEAD, GET, POST, DELETE, PUT, OPTIONS')
+  }
   reply.header('Server', `Shoal/${modules.facts.version} (linux)`)
 }
 

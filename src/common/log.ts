@@ -1,4 +1,5 @@
 import { type Logger as PinoLogger, pino } from 'pino'
+import { colourLine, type LineFormat, textLine } from './log-text.js'
 
 /** A constant message with its data beside it; each room gets a child. */
 export interface Logger {
@@ -18,27 +19,44 @@ export interface RootLogger extends Logger {
   setLevel(level: LogLevel): void
 }
 
-/** JSON lines on standard error. */
-export function createLogger(level: LogLevel): RootLogger {
+export type LogFormat = 'json' | 'text' | 'colour'
+
+type Write = (level: LogLevel, message: string, fields?: object) => void
+
+/** Lines on standard error. */
+export function createLogger(level: LogLevel, format: LogFormat = 'json'): RootLogger {
   let least = RANK[level]
-  const wrap = (p: PinoLogger): Logger => ({
-    debug: (m, f) => least <= RANK.debug && p.debug(f ?? {}, m),
-    info: (m, f) => least <= RANK.info && p.info(f ?? {}, m),
-    warn: (m, f) => least <= RANK.warn && p.warn(f ?? {}, m),
-    error: (m, f) => least <= RANK.error && p.error(f ?? {}, m),
-    child: (f) => wrap(p.child(f)),
-  })
-  const root = pino(
-    { level: 'debug', base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ dest: 2, sync: true }),
-  )
+  const wrap = (write: Write, child: (fields: object) => Logger): Logger => {
+    const at = (l: LogLevel) => (message: string, fields?: object) => {
+      if (least <= RANK[l]) write(l, message, fields)
+    }
+    return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'), child }
+  }
+  const out = pino.destination({ dest: 2, sync: true })
+  const json = (p: PinoLogger): Logger =>
+    wrap(
+      (l, message, fields) => p[l](fields ?? {}, message),
+      (fields) => json(p.child(fields)),
+    )
+  const text = (line: LineFormat, bound: object): Logger =>
+    wrap(
+      (l, message, fields) => out.write(line(now(), l, message, { ...bound, ...fields })),
+      (fields) => text(line, { ...bound, ...fields }),
+    )
+  const root =
+    format === 'json'
+      ? json(pino({ level: 'debug', base: null, timestamp: pino.stdTimeFunctions.isoTime }, out))
+      : text(format === 'text' ? textLine : colourLine, {})
   return {
-    ...wrap(root),
+    ...root,
     setLevel: (to) => {
       least = RANK[to]
     },
   }
 }
+
+/** pino gives its time as a member of an object. */
+const now = (): string => (JSON.parse(`{${pino.stdTimeFunctions.isoTime().slice(1)}}`) as { time: string }).time
 
 export const nullLogger: Logger = {
   debug() {},

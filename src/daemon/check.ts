@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { invalid, ShoalError } from '../common/index.js'
-import { checkLogDriver } from '../engine/index.js'
-import { splitHostPort } from './addresses.js'
+import { BUILT_IN_RUNTIMES, checkLogDriver } from '../engine/index.js'
+import { type HostPort, splitHostPort } from './addresses.js'
 import type { DaemonOptions } from './options.js'
 
 /** One --host, taken apart. */
@@ -37,6 +37,15 @@ export function parseHost(text: string, tls: boolean): ListenAddress {
   }
 }
 
+/** dockerd's port, where none is named. */
+export const metricsAddress = (text: string): HostPort => {
+  const { host, port } = splitHostPort(text, 9323, '--metrics-addr')
+  return { host: host || '127.0.0.1', port }
+}
+
+/** Without a host TLS is for all, plain HTTP for this machine only. */
+export const listenHost = (host: string, tls: boolean): string => host || (tls ? '0.0.0.0' : '127.0.0.1')
+
 const CIDR4 = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/
 
 /** Everything that is wrong with settings whose types are right; pure but for the files that they name. */
@@ -50,6 +59,7 @@ export function mistakesOf(o: DaemonOptions): string[] {
     }
   }
   for (const host of o.hosts) attempt(() => parseHost(host, o.tls))
+  if (o.metricsAddr !== '') attempt(() => metricsAddress(o.metricsAddr))
   for (const label of o.labels) if (!/^[^=\s]+=.*$/s.test(label)) mistakes.push(`label "${label}": use KEY=VALUE`)
   for (const [name, count] of countBy(o.labels.filter((l) => l.includes('=')).map((l) => l.split('=')[0]!)))
     if (count > 1) mistakes.push(`label "${name}" is given ${count} times: conflict labels for ${name}`)
@@ -60,11 +70,7 @@ export function mistakesOf(o: DaemonOptions): string[] {
     if (!CIDR4.test(registry) && !/^[A-Za-z0-9.\-[\]:]+$/.test(registry))
       mistakes.push(`insecure registry "${registry}": use HOST[:PORT] or a CIDR, without a scheme`)
   for (const address of o.dns) if (isIP(address) === 0) mistakes.push(`dns "${address}" is no IP address`)
-  if (o.bip !== '') {
-    const m = CIDR4.exec(o.bip)
-    if (!m || isIP(m[1]!) === 0 || Number(m[2]) > 30)
-      mistakes.push(`bip "${o.bip}": use ADDRESS/BITS, e.g. 172.17.0.1/16`)
-  }
+  mistakes.push(...bridgeMistakes(o), ...defaultMistakes(o))
   for (const { base, size } of o.defaultAddressPools) {
     const m = CIDR4.exec(base)
     if (!m || isIP(m[1]!) === 0 || Number(m[2]) > size || size > 30)
@@ -72,10 +78,6 @@ export function mistakesOf(o: DaemonOptions): string[] {
   }
   if (o.mtu !== 0 && (o.mtu < 68 || o.mtu > 65535)) mistakes.push(`mtu ${o.mtu}: use 68 to 65535, or 0 for the host's`)
   attempt(() => checkLogDriver(o.logDriver, o.logOptions))
-  if (o.defaultRuntime !== 'shoal' && !(o.defaultRuntime in o.runtimes))
-    mistakes.push(
-      `default runtime "${o.defaultRuntime}" is not known; add it with --add-runtime ${o.defaultRuntime}=PATH`,
-    )
   if (o.tls) {
     const files: (readonly [string, string])[] = [
       ['tlscert', o.tlsCert],
@@ -88,6 +90,66 @@ export function mistakesOf(o: DaemonOptions): string[] {
     }
   }
   if (o.group !== 'docker' && groupId(o.group) === null) mistakes.push(`group "${o.group}": there is no such group`)
+  mistakes.push(...o.refused)
+  return mistakes
+}
+
+const isBlock4 = (text: string): boolean => {
+  const m = CIDR4.exec(text)
+  return m !== null && isIP(m[1]!) === 4 && Number(m[2]) <= 32
+}
+
+/** The default network. */
+function bridgeMistakes(o: DaemonOptions): string[] {
+  const mistakes: string[] = []
+  if (o.bip !== '' && (!isBlock4(o.bip) || Number(o.bip.split('/')[1]) > 30))
+    mistakes.push(`bip "${o.bip}": use ADDRESS/BITS, e.g. 172.17.0.1/16`)
+  if (o.bridge !== '' && o.bip !== '')
+    mistakes.push('bridge and bip cannot be given together: an existing bridge has its own address')
+  if (o.bridge === 'none' && (o.fixedCidr !== '' || o.defaultGateway !== ''))
+    mistakes.push('bridge "none" leaves no default network for fixed-cidr and default-gateway')
+  if (o.fixedCidr !== '' && !isBlock4(o.fixedCidr)) mistakes.push(`fixed-cidr "${o.fixedCidr}": use ADDRESS/BITS`)
+  if (!o.iptables && !o.icc) mistakes.push('iptables=false and icc=false cannot be given together')
+  for (const [name, value] of [
+    ['default-gateway', o.defaultGateway],
+    ['ip', o.publishAddress],
+    ['host-gateway-ip', o.hostGatewayIp],
+  ] as const)
+    if (value !== '' && isIP(value) === 0) mistakes.push(`${name} "${value}" is no IP address`)
+  return mistakes
+}
+
+/** What containers get that do not say. */
+function defaultMistakes(o: DaemonOptions): string[] {
+  const mistakes: string[] = []
+  if (!['', 'private', 'shareable'].includes(o.defaultIpcMode))
+    mistakes.push(`default IPC mode "${o.defaultIpcMode}" is not supported: use private or shareable`)
+  if (!['', 'private', 'host'].includes(o.defaultCgroupnsMode))
+    mistakes.push(`default cgroup namespace mode "${o.defaultCgroupnsMode}" is invalid: use private or host`)
+  for (const name of Object.keys(o.runtimes))
+    if (BUILT_IN_RUNTIMES.includes(name)) mistakes.push(`runtime name '${name}' is reserved`)
+  if (!BUILT_IN_RUNTIMES.includes(o.defaultRuntime) && !(o.defaultRuntime in o.runtimes))
+    mistakes.push(
+      `default runtime "${o.defaultRuntime}" is not known; add it with --add-runtime ${o.defaultRuntime}=PATH`,
+    )
+  for (const option of o.execOptions)
+    if (option !== 'native.cgroupdriver=cgroupfs')
+      mistakes.push(`exec-opt "${option}" is not supported: cgroups are made by native.cgroupdriver=cgroupfs`)
+  if (o.storageDriver !== 'overlay2' && o.storageDriver !== 'overlay')
+    mistakes.push(`storage driver "${o.storageDriver}" is not supported; use overlay2`)
+  for (const [name, value, least, most] of [
+    ['max-concurrent-downloads', o.maxConcurrentDownloads, 1, 64],
+    ['max-concurrent-uploads', o.maxConcurrentUploads, 1, 64],
+    ['max-download-attempts', o.maxDownloadAttempts, 1, 100],
+    ['oom-score-adjust', o.oomScoreAdjust, -1000, 1000],
+  ] as const)
+    if (value < least || value > most) mistakes.push(`${name} ${value}: use ${least} to ${most}`)
+  if (o.seccompProfile !== '' && o.seccompProfile !== 'unconfined')
+    try {
+      JSON.parse(readFileSync(o.seccompProfile, 'utf8'))
+    } catch (e) {
+      mistakes.push(`seccomp-profile ${o.seccompProfile}: ${(e as Error).message}`)
+    }
   return mistakes
 }
 

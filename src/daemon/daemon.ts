@@ -1,10 +1,19 @@
+import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, type SystemFacts } from '../api/index.js'
 import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { Logger, RootLogger } from '../common/log.js'
-import { createEngine, createPlugins, type Engine, type EngineOptions, type PluginService } from '../engine/index.js'
+import {
+  type ContainerDefaults,
+  createEngine,
+  createPlugins,
+  type Engine,
+  type EngineOptions,
+  type PluginService,
+  runtimeProgram,
+} from '../engine/index.js'
 import { createCaClient, createManager } from '../manager/index.js'
 import { createNetworkService, DEFAULT_ADDRESS_POOLS } from '../overlay/index.js'
 import {
@@ -20,10 +29,12 @@ import {
 import { createAgent, createExecutor } from '../worker/index.js'
 import { AttachedNetworks } from './attached-networks.js'
 import { Authorizers } from './authorizers.js'
+import { metricsAddress } from './check.js'
 import { ClusterNode } from './cluster-node.js'
 import { warnWhenFull } from './disk-space.js'
 import { systemFacts } from './facts.js'
 import { listenAll } from './listen.js'
+import { Metrics } from './metrics.js'
 import type { DaemonOptions } from './options.js'
 import { planReload } from './reload.js'
 
@@ -66,8 +77,7 @@ export class Daemon {
         root: join(o.dataRoot, 'image'),
         scratchDir: o.execRoot,
         certsDirs: REGISTRY_CERTS_DIRS,
-        insecureRegistries: o.insecureRegistries,
-        mirrors: o.registryMirrors,
+        ...imageSettings(o),
         layerTool: join(nativeDir, 'shoal-layer'),
       },
       modules('image'),
@@ -89,6 +99,15 @@ export class Daemon {
         root: join(o.dataRoot, 'network'),
         runDir: join(o.execRoot, 'network'),
         bip: o.bip || null,
+        bridge: o.bridge,
+        fixedCidr: o.fixedCidr || null,
+        defaultGateway: o.defaultGateway || null,
+        icc: o.icc,
+        masquerade: o.ipMasquerade,
+        publishAddress: o.publishAddress === '0.0.0.0' ? '' : o.publishAddress,
+        forwarding: o.ipForward,
+        packetRules: o.iptables,
+        hostGateway: o.hostGatewayIp || null,
         defaultAddressPools: pools,
         ...(o.mtu > 0 ? { mtu: o.mtu } : {}),
         dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
@@ -118,6 +137,7 @@ export class Daemon {
       logOptions: o.logOptions,
       defaultUlimits: o.defaultUlimits,
       init: o.init,
+      defaults: containerDefaults(o),
       shutdownTimeoutSeconds: o.shutdownTimeoutSeconds,
       liveRestore: o.liveRestore,
       dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
@@ -129,7 +149,7 @@ export class Daemon {
         execRoot: o.execRoot,
         nativeDir,
         cgroupParent: o.cgroupParent,
-        runtime: () => engineOptions.runtimes[engineOptions.defaultRuntime] ?? null,
+        runtime: () => runtimeProgram(engineOptions.defaultRuntime, engineOptions),
         liveRestore: () => engineOptions.liveRestore,
       },
       {
@@ -188,9 +208,19 @@ export class Daemon {
       unreadBytes: (fd) => native().unreadBytes(fd),
     })
     await cluster.start()
+    const metrics =
+      o.metricsAddr === ''
+        ? null
+        : await Metrics.start(metricsAddress(o.metricsAddr), {
+            engine,
+            facts,
+            isManager: () => cluster.state().controlAvailable,
+          })
+    if (metrics) logger.info('metrics are served', { address: metrics.address })
     await listenAll(api, o, logger)
     return new Daemon(engine, managed, cluster, api, images, {
       o,
+      metrics,
       logger,
       facts,
       engineOptions,
@@ -211,6 +241,7 @@ export class Daemon {
       shutdownTimeoutSeconds: options.shutdownTimeoutSeconds,
       runtimes: options.runtimes,
       defaultRuntime: options.defaultRuntime,
+      defaults: containerDefaults(options),
     })
     Object.assign(running.facts, {
       labels: options.labels,
@@ -223,7 +254,7 @@ export class Daemon {
     })
     running.executorOptions.labels = labelMap(options.labels)
     running.authorizers.names = options.authorizationPlugins
-    this.images.reconfigure({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors })
+    this.images.reconfigure(imageSettings(options))
     running.logger.info('the configuration is reloaded', { changed })
     if (needRestart.length > 0)
       running.logger.warn('settings have changed that only a restart takes over', { settings: needRestart })
@@ -238,10 +269,10 @@ export class Daemon {
 
   /** In order: no new calls, out of the swarm's way, containers, the plugins that they use, stores. */
   async stop(): Promise<void> {
-    const { logger, stopping } = this.running
+    const { logger, stopping, metrics } = this.running
     stopping.abort(unavailable('stopping', 'this daemon is stopping'))
     const { api, cluster, engine, plugins, images } = this
-    const parts = { api: () => api.close(), cluster, engine, plugins, images }
+    const parts = { api: () => api.close(), metrics: () => metrics?.stop(), cluster, engine, plugins, images }
     const ms: Record<string, number> = {}
     for (const [name, part] of Object.entries(parts)) {
       const begun = performance.now()
@@ -256,6 +287,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** What the rooms were built with and may change under them. */
 interface Running {
+  readonly metrics: Metrics | null
   o: DaemonOptions
   readonly logger: RootLogger
   readonly facts: Mutable<SystemFacts>
@@ -275,6 +307,28 @@ async function disconnectFromSwarm({ containers, networks }: Engine, logger: Log
           error: String(e),
         })
       })
+}
+
+const imageSettings = (o: DaemonOptions) => ({
+  insecureRegistries: o.insecureRegistries,
+  mirrors: o.registryMirrors,
+  downloadsMax: o.maxConcurrentDownloads,
+  uploadsMax: o.maxConcurrentUploads,
+  attemptsMax: o.maxDownloadAttempts,
+})
+
+const containerDefaults = (o: DaemonOptions): ContainerDefaults => ({
+  shmBytes: o.defaultShmBytes,
+  ipcMode: o.defaultIpcMode,
+  cgroupnsMode: o.defaultCgroupnsMode,
+  noNewPrivileges: o.noNewPrivileges,
+  seccomp: seccompOf(o.seccompProfile),
+  network: o.bridge === 'none' ? 'none' : 'bridge',
+})
+
+function seccompOf(setting: string): ContainerDefaults['seccomp'] {
+  if (setting === '') return 'default'
+  return setting === 'unconfined' ? setting : (JSON.parse(readFileSync(setting, 'utf8')) as object)
 }
 
 const labelMap = (labels: readonly string[]): Record<string, string> =>

@@ -3,6 +3,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { SystemFacts } from '../api/index.js'
+import { joinHostPort } from './addresses.js'
+import { listenHost, parseHost } from './check.js'
 import { readIfPresent, writeDurable } from './durable.js'
 import type { DaemonOptions } from './options.js'
 
@@ -40,14 +42,17 @@ export async function systemFacts(
     storageDriver: o.storageDriver,
     loggingDriver: o.logDriver,
     cgroupVersion: cgroupVersion(),
-    runtimes: { shoal: join(top, 'build/native/shoal-runtime'), ...o.runtimes },
+    runtimes: { shoal: { path: join(top, 'build/native/shoal-runtime') }, ...o.runtimes },
+    corsHeader: o.corsHeader,
+    seccompProfile: o.seccompProfile || 'builtin',
+    noNewPrivileges: o.noNewPrivileges,
     defaultRuntime: o.defaultRuntime,
     insecureRegistries: o.insecureRegistries,
     registryMirrors: o.registryMirrors,
     defaultAddressPools: pools,
     initBinary: 'docker-init',
     startedMs: nowMs,
-    warnings: kernelWarnings(),
+    warnings: [...openHosts(o), ...kernelWarnings()],
   }
 }
 
@@ -68,6 +73,19 @@ export function cgroupVersion(): '1' | '2' {
   } catch {
     return '1'
   }
+}
+
+/** Where whoever connects is root. */
+function openHosts(o: DaemonOptions): string[] {
+  return o.hosts.flatMap((host) => {
+    const where = parseHost(host, o.tls)
+    if (where.kind !== 'tcp' || o.tlsVerify) return []
+    const address = joinHostPort({ host: listenHost(where.host, o.tls), port: where.port })
+    const what = o.tls ? `https://${address} without TLS client verification` : `http://${address} without encryption`
+    return [
+      `WARNING: API is accessible on ${what}.\n         Access to the remote API is equivalent to root access on the host.`,
+    ]
+  })
 }
 
 function kernelWarnings(): string[] {

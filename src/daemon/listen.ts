@@ -6,7 +6,7 @@ import type { Api } from '../api/index.js'
 import { conflict, invalid } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import { joinHostPort } from './addresses.js'
-import { groupId, parseHost } from './check.js'
+import { groupId, listenHost, parseHost } from './check.js'
 import type { DaemonOptions } from './options.js'
 
 /** Opens one server for each --host. A socket that another daemon answers on is refused; a dead one is replaced. */
@@ -91,11 +91,12 @@ async function listenTcp(
   o: DaemonOptions,
   logger: Logger,
 ): Promise<void> {
-  const address = `tcp://${joinHostPort({ host: host || (o.tls ? '0.0.0.0' : '127.0.0.1'), port })}`
+  const where = { host: listenHost(host, o.tls), port }
+  const address = `tcp://${joinHostPort(where)}`
   if (!o.tls) {
     warnPlain(logger, address)
-    await open(api.listener(), { host: host || '127.0.0.1', port })
-  } else await open(api.listener(tlsFiles(o)), { host: host || '0.0.0.0', port })
+    await open(api.listener(), where)
+  } else await open(api.listener(tlsFiles(o)), where)
   logger.info('API listens', { address, tls: o.tls, clientCertificates: o.tlsVerify })
 }
 

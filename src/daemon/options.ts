@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { invalid } from '../common/index.js'
 import type { LogLevel } from '../common/log.js'
 import { mistakesOf } from './check.js'
+import { type AddressBlock, FILE_ONLY, type RuntimeSetting, SETTINGS, type Setting, type Ulimit } from './settings.js'
 
 /** Everything the daemon can be told, from flags and daemon.json together; names as dockerd has them. */
 export interface DaemonOptions {
@@ -11,202 +12,105 @@ export interface DaemonOptions {
   execRoot: string
   pidfile: string
   hosts: string[]
-  debug: boolean
-  logLevel: LogLevel
-  labels: string[]
-  bip: string
-  defaultAddressPools: { base: string; size: number }[]
-  cgroupParent: string
-  insecureRegistries: string[]
-  registryMirrors: string[]
-  authorizationPlugins: string[]
+  group: string
+  corsHeader: string
   tls: boolean
   tlsVerify: boolean
   tlsCaCert: string
   tlsCert: string
   tlsKey: string
+  debug: boolean
+  logLevel: LogLevel
+  logFormat: 'text' | 'json'
+  rawLogs: boolean
+  labels: string[]
+  genericResources: string[]
+  defaultAdvertiseAddr: string
+  experimental: boolean
   metricsAddr: string
-  runtimes: Record<string, string>
-  defaultRuntime: string
   liveRestore: boolean
   shutdownTimeoutSeconds: number
-  group: string
+  oomScoreAdjust: number
+  insecureRegistries: string[]
+  registryMirrors: string[]
+  authorizationPlugins: string[]
+  maxConcurrentDownloads: number
+  maxConcurrentUploads: number
+  maxDownloadAttempts: number
   storageDriver: string
+  runtimes: Record<string, RuntimeSetting>
+  defaultRuntime: string
+  cgroupParent: string
+  execOptions: string[]
+  init: boolean
+  defaultUlimits: Ulimit[]
+  defaultShmBytes: number
+  defaultIpcMode: string
+  /** "": private on cgroup v2, host on v1. */
+  defaultCgroupnsMode: string
+  noNewPrivileges: boolean
+  seccompProfile: string
   logDriver: string
   logOptions: Record<string, string>
+  bip: string
+  bridge: string
+  fixedCidr: string
+  defaultGateway: string
+  icc: boolean
+  publishAddress: string
+  ipForward: boolean
+  ipMasquerade: boolean
+  iptables: boolean
+  mtu: number
+  defaultAddressPools: AddressBlock[]
+  hostGatewayIp: string
   dns: string[]
   dnsSearch: string[]
   dnsOptions: string[]
-  mtu: number
-  defaultUlimits: { Name: string; Soft: number; Hard: number }[]
-  genericResources: string[]
-  defaultAdvertiseAddr: string
-  userlandProxy: boolean
-  iptables: boolean
-  usernsRemap: string
-  init: boolean
-  experimental: boolean
   warnings: string[]
+  /** What was asked for and cannot be had. */
+  refused: string[]
 }
 
-/** daemon.json's key → the attribute that takes its value, that of the flag where it is another, and its JSON type. */
-const FILE_KEYS: Record<string, { readonly attribute: string; readonly flag?: string; readonly schema: object }> = {
-  'data-root': { attribute: 'dataRoot', schema: { type: 'string' } },
-  'exec-root': { attribute: 'execRoot', schema: { type: 'string' } },
-  pidfile: { attribute: 'pidfile', schema: { type: 'string' } },
-  hosts: { attribute: 'host', schema: { type: 'array', items: { type: 'string' } } },
-  debug: { attribute: 'debug', schema: { type: 'boolean' } },
-  'log-level': { attribute: 'logLevel', schema: { enum: ['debug', 'info', 'warn', 'error', 'fatal'] } },
-  labels: { attribute: 'label', schema: { type: 'array', items: { type: 'string' } } },
-  bip: { attribute: 'bip', schema: { type: 'string' } },
-  'default-address-pools': {
-    attribute: 'defaultAddressPool',
-    schema: {
-      type: 'array',
-      items: {
-        type: 'object',
-        properties: { base: { type: 'string' }, size: { type: 'integer' } },
-        required: ['base', 'size'],
-      },
-    },
+const validFile = new Ajv({ allErrors: true, allowUnionTypes: true }).compile({
+  type: 'object',
+  properties: {
+    graph: { type: 'string' },
+    ...Object.fromEntries(SETTINGS.map((s) => [s.key, s.kind.schema])),
+    ...Object.fromEntries(FILE_ONLY.map((s) => [s.key, s.schema])),
   },
-  'cgroup-parent': { attribute: 'cgroupParent', schema: { type: 'string' } },
-  'insecure-registries': { attribute: 'insecureRegistry', schema: { type: 'array', items: { type: 'string' } } },
-  'authorization-plugins': {
-    attribute: 'authorizationPlugin',
-    schema: { type: 'array', items: { type: 'string' } },
-  },
-  'registry-mirrors': { attribute: 'registryMirror', schema: { type: 'array', items: { type: 'string' } } },
-  tls: { attribute: 'tls', schema: { type: 'boolean' } },
-  tlsverify: { attribute: 'tlsverify', schema: { type: 'boolean' } },
-  tlscacert: { attribute: 'tlscacert', schema: { type: 'string' } },
-  tlscert: { attribute: 'tlscert', schema: { type: 'string' } },
-  tlskey: { attribute: 'tlskey', schema: { type: 'string' } },
-  'metrics-addr': { attribute: 'metricsAddr', schema: { type: 'string' } },
-  runtimes: {
-    attribute: 'runtimes',
-    flag: 'addRuntime',
-    schema: { type: 'object', additionalProperties: { type: 'object', properties: { path: { type: 'string' } } } },
-  },
-  'default-runtime': { attribute: 'defaultRuntime', schema: { type: 'string' } },
-  'live-restore': { attribute: 'liveRestore', schema: { type: 'boolean' } },
-  'shutdown-timeout': { attribute: 'shutdownTimeout', schema: { type: 'integer' } },
-  group: { attribute: 'group', schema: { type: 'string' } },
-  'storage-driver': { attribute: 'storageDriver', schema: { type: 'string' } },
-  'log-driver': { attribute: 'logDriver', schema: { type: 'string' } },
-  'log-opts': {
-    attribute: 'logOpts',
-    flag: 'logOpt',
-    schema: { type: 'object', additionalProperties: { type: 'string' } },
-  },
-  dns: { attribute: 'dns', schema: { type: 'array', items: { type: 'string' } } },
-  'dns-search': { attribute: 'dnsSearch', schema: { type: 'array', items: { type: 'string' } } },
-  'dns-opts': { attribute: 'dnsOpt', schema: { type: 'array', items: { type: 'string' } } },
-  mtu: { attribute: 'mtu', schema: { type: 'integer' } },
-  'default-ulimits': {
-    attribute: 'defaultUlimits',
-    flag: 'defaultUlimit',
-    schema: { type: 'object', additionalProperties: { type: 'object' } },
-  },
-  'node-generic-resources': { attribute: 'nodeGenericResource', schema: { type: 'array', items: { type: 'string' } } },
-  'swarm-default-advertise-addr': { attribute: 'swarmDefaultAdvertiseAddr', schema: { type: 'string' } },
-  'userland-proxy': { attribute: 'userlandProxy', schema: { type: 'boolean' } },
-  iptables: { attribute: 'iptables', schema: { type: 'boolean' } },
-  'userns-remap': { attribute: 'usernsRemap', schema: { type: 'string' } },
-  init: { attribute: 'init', schema: { type: 'boolean' } },
-  experimental: { attribute: 'experimental', schema: { type: 'boolean' } },
-  containerd: { attribute: 'containerd', schema: { type: 'string' } },
-}
+  additionalProperties: false,
+})
 
-const collect = (v: string, all: string[] = []): string[] => [...all, v]
-
-function number(v: string): number {
-  if (!/^-?\d+$/.test(v)) throw new InvalidArgumentError(`"${v}" is not a whole number`)
-  return Number(v)
-}
-
-function pool(v: string, all: { base: string; size: number }[] = []): { base: string; size: number }[] {
-  const base = /base=([^,]+)/.exec(v)?.[1]
-  const size = /size=(\d+)/.exec(v)?.[1]
-  if (!base || !size) throw new InvalidArgumentError(`"${v}": use base=10.10.0.0/16,size=24`)
-  return [...all, { base, size: Number(size) }]
-}
-
-function pair(what: string) {
-  return (v: string, all: Record<string, string> = {}): Record<string, string> => {
-    const i = v.indexOf('=')
-    if (i <= 0) throw new InvalidArgumentError(`"${v}": use ${what}`)
-    return { ...all, [v.slice(0, i)]: v.slice(i + 1) }
-  }
-}
-
-function ulimit(v: string, all: DaemonOptions['defaultUlimits'] = []): DaemonOptions['defaultUlimits'] {
-  const m = /^([a-z]+)=(-?\d+)(?::(-?\d+))?$/.exec(v)
-  if (!m) throw new InvalidArgumentError(`"${v}": use NAME=SOFT[:HARD], e.g. nofile=1024:2048`)
-  return [...all, { Name: m[1]!, Soft: Number(m[2]), Hard: Number(m[3] ?? m[2]) }]
+/** Flags that say how to run, and old names; not settings. */
+interface RunFlags {
+  configFile: string
+  validate?: boolean
+  graph?: string
 }
 
 function command(version: string): Command {
-  return new Command('shoald')
+  const cmd = new Command('shoald')
     .description(
       'The Shoal engine: images, containers, networks, volumes and the swarm of this host, behind the Docker Engine API',
     )
     .version(`Shoal version ${version}`, '-v, --version')
-    .option('--data-root <dir>', 'root of persistent state', '/var/lib/shoal')
-    .option('--exec-root <dir>', 'root of execution state', '/var/run/shoal')
-    .option('-p, --pidfile <file>', 'path of the PID file', '/var/run/shoal.pid')
-    .option(
-      '-H, --host <address>',
-      'socket to listen on: unix://PATH, tcp://ADDRESS:PORT or fd:// (repeatable)',
-      collect,
-    )
     .option('--config-file <file>', 'configuration file', '/etc/shoal/daemon.json')
-    .option('-D, --debug', 'debug logging')
-    .addOption(
-      new Option('-l, --log-level <level>', 'logging level')
-        .choices(['debug', 'info', 'warn', 'error', 'fatal'])
-        .default('info'),
-    )
-    .option('--label <key=value>', 'label of this engine (repeatable)', collect)
-    .option('--bip <cidr>', 'address of the default bridge, e.g. 172.17.0.1/16', '')
-    .option('--default-address-pool <pool>', 'pool for local networks: base=CIDR,size=BITS (repeatable)', pool)
-    .option('--cgroup-parent <path>', 'parent cgroup of all containers', '/shoal')
-    .option('--insecure-registry <host>', 'registry that may be spoken to without TLS (repeatable)', collect)
-    .option('--registry-mirror <url>', 'mirror asked before Docker Hub (repeatable)', collect)
-    .option('--authorization-plugin <name>', 'plugin that each request must be allowed by (repeatable)', collect)
-    .option('--tls', 'TLS on TCP sockets')
-    .option('--tlsverify', 'TLS, and clients must present a certificate of --tlscacert')
-    .option('--tlscacert <file>', 'CA of client certificates', '')
-    .option('--tlscert <file>', 'server certificate', '')
-    .option('--tlskey <file>', 'server key', '')
-    .option('--metrics-addr <address>', 'serve Prometheus metrics on ADDRESS:PORT', '')
-    .option('--add-runtime <name=path>', 'another OCI runtime (repeatable)', pair('NAME=PATH'))
-    .option('--default-runtime <name>', 'runtime of containers that name none', 'shoal')
-    .option('--live-restore', 'containers run on when the daemon stops')
-    .option('--shutdown-timeout <seconds>', 'time for containers to stop with the daemon', number, 15)
-    .option('-G, --group <name>', 'group of the unix socket', 'docker')
-    .option('-s, --storage-driver <name>', 'storage driver (overlay2)', 'overlay2')
-    .option('--log-driver <name>', 'log driver of containers that name none', 'json-file')
-    .option('--log-opt <key=value>', 'option of the log driver (repeatable)', pair('KEY=VALUE'))
-    .option('--dns <address>', 'name server of containers (repeatable)', collect)
-    .option('--dns-search <domain>', 'search domain of containers (repeatable)', collect)
-    .option('--dns-opt <option>', 'resolver option of containers (repeatable)', collect)
-    .option('--mtu <bytes>', 'MTU of container networks; 0: from the host', number, 0)
-    .option('--default-ulimit <ulimit>', 'NAME=SOFT[:HARD] (repeatable)', ulimit)
-    .option('--node-generic-resource <resource>', 'resource offered to the swarm, KIND=VALUE (repeatable)', collect)
-    .option('--swarm-default-advertise-addr <address>', 'address or interface to advertise in a swarm', '')
-    .option('--userland-proxy [bool]', 'accepted; published ports need no proxy process', 'true')
-    .option('--iptables [bool]', 'program packet rules', 'true')
-    .option('--userns-remap <user>', 'user namespace of containers', '')
-    .option('--init', 'an init process in each container')
-    .option('--experimental', 'experimental features')
-    .option('--containerd <socket>', 'accepted and ignored')
     .option('--validate', 'say whether the configuration is good, and end')
-    .allowExcessArguments(false)
-    .exitOverride()
+    .addOption(new Option('-g, --graph <dir>', 'old name of --data-root').hideHelp())
+  for (const s of SETTINGS) cmd.addOption(optionOf(s))
+  return cmd.allowExcessArguments(false).exitOverride()
 }
 
-const isTrue = (v: unknown): boolean => v === true || (typeof v === 'string' && !['false', '0', 'no'].includes(v))
+function optionOf({ flags, about, kind }: Setting): Option {
+  const option = new Option(flags, about).default(kind.initial)
+  // commander would take --no-new-privileges for the opposite of --new-privileges.
+  option.negate = false
+  return kind.parse ? option.argParser(kind.parse as (text: string, before: unknown) => unknown) : option
+}
+
+/** Where commander keeps the value of each key's flag. */
+const ATTRIBUTES = new Map(SETTINGS.map((s) => [s.key, optionOf(s).attributeName()]))
 
 /** What the command line asks for beside running. */
 export interface ParsedOptions {
@@ -221,24 +125,33 @@ export interface ParsedOptions {
  */
 export function parseOptions(argv: readonly string[], version: string): ParsedOptions {
   const cmd = command(version)
-  cmd.parse([...argv], { from: 'user' })
-  const values: Record<string, unknown> = { ...cmd.opts() }
+  // -b=none, as dockerd's flags may be written
+  cmd.parse(
+    argv.map((a) => a.replace(/^(-[A-Za-z])=/, '$1')),
+    { from: 'user' },
+  )
+  const flags = cmd.opts<RunFlags & Record<string, unknown>>()
   const given = (attribute: string): boolean => cmd.getOptionValueSource(attribute) === 'cli'
-  const path = values.configFile as string
-  const { values: file, mistakes } = readConfigFile(path, given('configFile'))
+  const { values: file, mistakes } = readConfigFile(flags.configFile, given('configFile'))
+  if (file.has('graph') && !file.has('data-root')) file.set('data-root', file.get('graph'))
   const both: string[] = []
-  for (const [key, value] of Object.entries(file)) {
-    const { attribute, flag = attribute } = FILE_KEYS[key]!
-    if (given(flag)) both.push(`${key}: (from flag: ${shown(values[flag])}, from file: ${shown(value)})`)
-    else values[attribute] = value
+  const values = new Map<string, unknown>()
+  const warnings: string[] = []
+  for (const { key, ignored } of SETTINGS) {
+    const attribute = ATTRIBUTES.get(key)!
+    if (given(attribute) && file.has(key))
+      both.push(`${key}: (from flag: ${shown(flags[attribute])}, from file: ${shown(file.get(key))})`)
+    values.set(key, file.get(key) ?? flags[attribute])
+    if (ignored && (given(attribute) || file.has(key))) warnings.push(withoutEffect(key, ignored))
   }
+  for (const { key, ignored } of FILE_ONLY) if (ignored && file.has(key)) warnings.push(withoutEffect(key, ignored))
+  if (flags.graph !== undefined && !given('dataRoot')) values.set('data-root', flags.graph)
   if (both.length > 0)
     mistakes.push(
       `the following directives are specified both as a flag and in the configuration file: ${both.join(', ')}`,
     )
-  if (values.storageDriver !== 'overlay2' && values.storageDriver !== 'overlay')
-    mistakes.push(`storage driver "${String(values.storageDriver)}" is not supported; use overlay2`)
-  const options = resolve(values)
+  // dockerd turns TLS on for --tlsverify=false too.
+  const options = resolve(values, warnings, given('tlsverify') || file.has('tlsverify'))
   mistakes.push(...mistakesOf(options))
   if (mistakes.length === 1) throw invalid('configuration', mistakes[0]!, { mistakes })
   if (mistakes.length > 1)
@@ -247,69 +160,96 @@ export function parseOptions(argv: readonly string[], version: string): ParsedOp
       `the configuration has ${mistakes.length} mistakes:\n${mistakes.map((m) => `  - ${m}`).join('\n')}`,
       { mistakes },
     )
-  return { options, validateOnly: values.validate === true }
+  return { options, validateOnly: flags.validate === true }
 }
+
+const withoutEffect = (key: string, why: string): string => `${key} is accepted without effect: ${why}`
 
 const shown = (v: unknown): string =>
   Array.isArray(v) ? `[${v.map(shown).join(' ')}]` : v !== null && typeof v === 'object' ? JSON.stringify(v) : String(v)
 
-function resolve(values: Record<string, unknown>): DaemonOptions {
-  const warnings: string[] = []
-  if (values.containerd) warnings.push('--containerd is accepted and ignored: Shoal runs containers itself')
-  const runtimes: Record<string, string> = { ...(values.addRuntime as Record<string, string> | undefined) }
-  for (const [name, r] of Object.entries((values.runtimes as Record<string, { path?: string }> | undefined) ?? {}))
-    if (r.path) runtimes[name] = r.path
-  const defaultRuntime = values.defaultRuntime as string
-  const ulimits = Array.isArray(values.defaultUlimit) ? (values.defaultUlimit as DaemonOptions['defaultUlimits']) : []
-  for (const [name, u] of Object.entries(
-    (values.defaultUlimits as Record<string, { Soft?: number; Hard?: number }> | undefined) ?? {},
-  ))
-    ulimits.push({ Name: name, Soft: u.Soft ?? 0, Hard: u.Hard ?? u.Soft ?? 0 })
-  const array = (v: unknown): string[] => (v as string[] | undefined) ?? []
+/** Settings that are refused when they are given, with what would be missing. */
+const REFUSED: Readonly<Record<string, string>> = {
+  'userns-remap': 'containers would run without the mapping',
+  ipv6: 'networks have no IPv6 addresses',
+  'selinux-enabled': 'containers get no labels',
+  rootless: 'shoald runs as root',
+  'cluster-store': 'Swarm classic is gone; use docker swarm init',
+  'cluster-advertise': 'Swarm classic is gone; use docker swarm init',
+  'cluster-store-opts': 'Swarm classic is gone; use docker swarm init',
+  'storage-opts': 'overlay2 has no options here',
+}
+
+function resolve(values: ReadonlyMap<string, unknown>, warnings: string[], tlsVerifyGiven: boolean): DaemonOptions {
+  const text = (key: string) => values.get(key) as string
+  const is = (key: string) => values.get(key) as boolean
+  const number = (key: string) => values.get(key) as number
+  const list = (key: string) => (values.get(key) as string[] | undefined) ?? []
+  const given = (key: string): boolean => (Array.isArray(values.get(key)) ? list(key).length > 0 : !!values.get(key))
+  const tls = is('tls') || tlsVerifyGiven
+  const hosts = [...new Set(list('hosts'))]
   return {
-    dataRoot: values.dataRoot as string,
-    execRoot: values.execRoot as string,
-    pidfile: values.pidfile as string,
-    hosts: array(values.host).length > 0 ? array(values.host) : ['unix:///var/run/shoal/shoal.sock'],
-    debug: values.debug === true,
-    logLevel: values.debug === true ? 'debug' : (values.logLevel as LogLevel),
-    labels: array(values.label),
-    bip: values.bip as string,
-    defaultAddressPools: (values.defaultAddressPool as DaemonOptions['defaultAddressPools'] | undefined) ?? [],
-    cgroupParent: values.cgroupParent as string,
-    insecureRegistries: array(values.insecureRegistry),
-    registryMirrors: array(values.registryMirror),
-    authorizationPlugins: [...new Set(array(values.authorizationPlugin))],
-    tls: values.tls === true || values.tlsverify === true,
-    tlsVerify: values.tlsverify === true,
-    tlsCaCert: values.tlscacert as string,
-    tlsCert: values.tlscert as string,
-    tlsKey: values.tlskey as string,
-    metricsAddr: values.metricsAddr as string,
-    runtimes,
-    defaultRuntime,
-    liveRestore: values.liveRestore === true,
-    shutdownTimeoutSeconds: values.shutdownTimeout as number,
-    group: values.group as string,
-    storageDriver: 'overlay2',
-    logDriver: values.logDriver as string,
-    logOptions: {
-      ...((values.logOpts as Record<string, string> | undefined) ?? {}),
-      ...((values.logOpt as Record<string, string> | undefined) ?? {}),
-    },
-    dns: array(values.dns),
-    dnsSearch: array(values.dnsSearch),
-    dnsOptions: array(values.dnsOpt),
-    mtu: values.mtu as number,
-    defaultUlimits: ulimits,
-    genericResources: array(values.nodeGenericResource),
-    defaultAdvertiseAddr: values.swarmDefaultAdvertiseAddr as string,
-    userlandProxy: isTrue(values.userlandProxy),
-    iptables: isTrue(values.iptables),
-    usernsRemap: values.usernsRemap as string,
-    init: values.init === true,
-    experimental: values.experimental === true,
+    dataRoot: text('data-root'),
+    execRoot: text('exec-root'),
+    pidfile: text('pidfile'),
+    // With TLS the default is the socket that has it, as with dockerd.
+    hosts: hosts.length > 0 ? hosts : [tls ? 'tcp://localhost:2376' : 'unix:///var/run/shoal/shoal.sock'],
+    group: text('group'),
+    corsHeader: text('api-cors-header'),
+    tls,
+    tlsVerify: is('tlsverify'),
+    tlsCaCert: text('tlscacert'),
+    tlsCert: text('tlscert'),
+    tlsKey: text('tlskey'),
+    debug: is('debug'),
+    logLevel: is('debug') ? 'debug' : (text('log-level') as LogLevel),
+    logFormat: text('log-format') as DaemonOptions['logFormat'],
+    rawLogs: is('raw-logs'),
+    labels: [...new Set(list('labels'))],
+    genericResources: list('node-generic-resources'),
+    defaultAdvertiseAddr: text('swarm-default-advertise-addr'),
+    experimental: is('experimental'),
+    metricsAddr: text('metrics-addr'),
+    liveRestore: is('live-restore'),
+    shutdownTimeoutSeconds: number('shutdown-timeout'),
+    oomScoreAdjust: number('oom-score-adjust'),
+    insecureRegistries: list('insecure-registries'),
+    registryMirrors: list('registry-mirrors'),
+    authorizationPlugins: [...new Set(list('authorization-plugins'))],
+    maxConcurrentDownloads: number('max-concurrent-downloads'),
+    maxConcurrentUploads: number('max-concurrent-uploads'),
+    maxDownloadAttempts: number('max-download-attempts'),
+    storageDriver: text('storage-driver'),
+    runtimes: (values.get('runtimes') as DaemonOptions['runtimes'] | undefined) ?? {},
+    defaultRuntime: text('default-runtime'),
+    cgroupParent: text('cgroup-parent'),
+    execOptions: list('exec-opts'),
+    init: is('init'),
+    defaultUlimits: (values.get('default-ulimits') as Ulimit[] | undefined) ?? [],
+    defaultShmBytes: number('default-shm-size'),
+    defaultIpcMode: text('default-ipc-mode'),
+    defaultCgroupnsMode: text('default-cgroupns-mode'),
+    noNewPrivileges: is('no-new-privileges'),
+    seccompProfile: text('seccomp-profile'),
+    logDriver: text('log-driver'),
+    logOptions: (values.get('log-opts') as Record<string, string> | undefined) ?? {},
+    bip: text('bip'),
+    bridge: text('bridge'),
+    fixedCidr: text('fixed-cidr'),
+    defaultGateway: text('default-gateway'),
+    icc: is('icc'),
+    publishAddress: text('ip'),
+    ipForward: is('ip-forward'),
+    ipMasquerade: is('ip-masq'),
+    iptables: is('iptables'),
+    mtu: number('mtu'),
+    defaultAddressPools: (values.get('default-address-pools') as AddressBlock[] | undefined) ?? [],
+    hostGatewayIp: text('host-gateway-ip'),
+    dns: list('dns'),
+    dnsSearch: list('dns-search'),
+    dnsOptions: list('dns-opts'),
     warnings,
+    refused: Object.entries(REFUSED).flatMap(([key, why]) => (given(key) ? [`${key} is not supported: ${why}`] : [])),
   }
 }
 
@@ -317,13 +257,13 @@ function resolve(values: Record<string, unknown>): DaemonOptions {
 function readConfigFile(
   path: string,
   mustExist: boolean,
-): { readonly values: Record<string, unknown>; readonly mistakes: string[] } {
-  const wrong = (mistake: string) => ({ values: {}, mistakes: [mistake] })
+): { readonly values: Map<string, unknown>; readonly mistakes: string[] } {
+  const wrong = (mistake: string) => ({ values: new Map<string, unknown>(), mistakes: [mistake] })
   let text: string
   try {
     text = readFileSync(path, 'utf8')
   } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT' && !mustExist) return { values: {}, mistakes: [] }
+    if ((e as NodeJS.ErrnoException).code === 'ENOENT' && !mustExist) return { values: new Map(), mistakes: [] }
     return wrong(`unable to read the configuration file ${path}: ${(e as Error).message}`)
   }
   let parsed: unknown
@@ -334,15 +274,11 @@ function readConfigFile(
   }
   if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed))
     return wrong(`the configuration file ${path} must hold a JSON object`)
-  const values = { ...(parsed as Record<string, unknown>) }
+  // A key of null is one that is not there.
+  const values = Object.fromEntries(Object.entries(parsed).filter(([, v]) => v !== null))
   const mistakes: string[] = []
-  const validate = new Ajv({ allErrors: true, allowUnionTypes: true }).compile({
-    type: 'object',
-    properties: Object.fromEntries(Object.entries(FILE_KEYS).map(([k, v]) => [k, v.schema])),
-    additionalProperties: false,
-  })
-  if (!validate(values))
-    for (const e of validate.errors ?? []) {
+  if (!validFile(values))
+    for (const e of validFile.errors ?? []) {
       const unknown = e.keyword === 'additionalProperties' && e.instancePath === ''
       const key = unknown ? String(e.params.additionalProperty) : e.instancePath.slice(1).split('/')[0]!
       const choices = e.keyword === 'enum' ? ` (${(e.params.allowedValues as unknown[]).join(', ')})` : ''
@@ -353,7 +289,17 @@ function readConfigFile(
       )
       delete values[key]
     }
-  return { values, mistakes }
+  const read = new Map(Object.entries(values))
+  for (const { key, kind } of SETTINGS) {
+    if (!kind.fromFile || !read.has(key)) continue
+    try {
+      read.set(key, kind.fromFile(read.get(key) as never))
+    } catch (e) {
+      read.delete(key)
+      mistakes.push(`${path}: ${key} ${(e as Error).message}`)
+    }
+  }
+  return { values: read, mistakes }
 }
 
 /** What a JSON pointer points to. */

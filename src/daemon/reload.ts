@@ -12,7 +12,21 @@ const RELOADABLE = {
   authorizationPlugins: 'authorization-plugins',
   runtimes: 'runtimes',
   defaultRuntime: 'default-runtime',
+  defaultShmBytes: 'default-shm-size',
+  defaultIpcMode: 'default-ipc-mode',
+  maxConcurrentDownloads: 'max-concurrent-downloads',
+  maxConcurrentUploads: 'max-concurrent-uploads',
+  maxDownloadAttempts: 'max-download-attempts',
 } as const satisfies Partial<Record<keyof DaemonOptions, string>>
+
+/** Attributes of dockerd's event for settings that have no effect here. */
+const WITHOUT_EFFECT = {
+  'allow-nondistributable-artifacts': '[]',
+  'cluster-advertise': '',
+  'cluster-store': '',
+  'cluster-store-opts': '{}',
+  features: 'map[]',
+}
 
 export interface Reload {
   /** The running configuration with what may change taken from the new one. */
@@ -32,9 +46,9 @@ export function planReload(now: DaemonOptions, next: DaemonOptions): Reload {
   const options = { ...now }
   const changed: string[] = []
   const needRestart: string[] = []
-  const attributes: Record<string, string> = {}
+  const attributes: Record<string, string> = { ...WITHOUT_EFFECT }
   for (const key of Object.keys(now) as (keyof DaemonOptions)[]) {
-    if (key === 'warnings') continue
+    if (key === 'warnings' || key === 'refused') continue
     const name = (RELOADABLE as Partial<Record<keyof DaemonOptions, string>>)[key]
     const differs = text(now[key]) !== text(next[key])
     if (name !== undefined) {

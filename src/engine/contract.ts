@@ -266,6 +266,19 @@ export interface EventService {
   }): AsyncIterable<EngineEvent>
 }
 
+/** What containers get that do not say; read at each create and start. */
+export interface ContainerDefaults {
+  readonly shmBytes: number
+  readonly ipcMode: string
+  /** "": private on cgroup v2, host on v1. */
+  readonly cgroupnsMode: string
+  readonly noNewPrivileges: boolean
+  /** "default": docker's profile. */
+  readonly seccomp: 'default' | 'unconfined' | object
+  /** Network of containers that name none. */
+  readonly network: string
+}
+
 export interface EngineOptions {
   readonly dataRoot: string
   readonly execRoot: string
@@ -274,11 +287,12 @@ export interface EngineOptions {
   /** Above every container's cgroup, e.g. "/shoal". */
   readonly cgroupParent: string
   readonly defaultRuntime: string
-  readonly runtimes: Readonly<Record<string, string>>
+  readonly runtimes: Readonly<Record<string, { readonly path: string; readonly runtimeArgs?: readonly string[] }>>
   readonly logDriver: string
   readonly logOptions: Readonly<Record<string, string>>
   readonly defaultUlimits: readonly { readonly Name: string; readonly Soft: number; readonly Hard: number }[]
   readonly init: boolean
+  readonly defaults?: Partial<ContainerDefaults>
   readonly shutdownTimeoutSeconds: number
   readonly liveRestore: boolean
   readonly dns: {

@@ -26,6 +26,7 @@ import {
   stopContainer,
   watch,
 } from './lifecycle.js'
+import { neededBy } from './links.js'
 import { type ContainerRecord, RecordStore } from './record.js'
 import { Registry } from './registry.js'
 import { RESTART_DELAY_MIN_MS, startsWithDaemon } from './restart-policy.js'
@@ -37,6 +38,9 @@ import { guardVolumes } from './volume-guard.js'
 
 /** Containers that are started or ended at the same time when the daemon comes and goes. */
 const PARALLEL = 16
+
+/** The daemon's start waits so long for those of containers: its first clients see them run, as dockerd's do. */
+const CONTAINER_STARTS_MS = 10_000
 
 /** What the engine needs that the contract leaves to the assembly: the native side. */
 export interface EngineParts {
@@ -182,15 +186,41 @@ async function recover(ctx: EngineContext, records: readonly ContainerRecord[]):
         hasBeenManuallyStopped: c.record.hasBeenManuallyStopped,
       }),
     )
-  // Not waited for by name: one that cannot start must not hold up the daemon.
-  void forEach(toStart, (container) =>
-    startWithDaemon(ctx, container).catch((caught) => {
+  const needs = (c: Container): Container[] => neededBy(ctx, c)
+  const begun = new Map<Container, Promise<void>>()
+  const starts = forEach(neededFirst(toStart, needs), (container) => {
+    const start = async (): Promise<void> => {
+      await Promise.all(needs(container).map((c) => begun.get(c)))
+      await startWithDaemon(ctx, container)
+    }
+    const done = start().catch((caught) => {
       logger.error('starting a container with the daemon failed', {
         containerId: container.id,
         error: ShoalError.from(caught).message,
       })
-    }),
-  )
+    })
+    begun.set(container, done)
+    return done
+  })
+  // One that hangs must not hold up the daemon for ever.
+  const enough = new AbortController()
+  const late = ctx.clock.sleep(CONTAINER_STARTS_MS, enough.signal).catch(() => {})
+  await Promise.race([starts, late])
+  enough.abort()
+}
+
+/** The same containers, each after those that it needs; where they need each other in a ring, in any order. Pure. */
+export function neededFirst<T>(all: readonly T[], needs: (one: T) => readonly T[]): T[] {
+  const order: T[] = []
+  const seen = new Set<T>()
+  const visit = (one: T): void => {
+    if (seen.has(one)) return
+    seen.add(one)
+    for (const other of needs(one)) visit(other)
+    order.push(one)
+  }
+  for (const one of all) visit(one)
+  return order.filter((one) => all.includes(one))
 }
 
 async function recoverOne(

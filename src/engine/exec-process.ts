@@ -36,7 +36,7 @@ export async function execProcess(
       privileged: exec.privileged || hostConfig.Privileged === true,
       bounding: ctx.facts.boundingCapabilities,
     }),
-    noNewPrivileges: parseSecurity(hostConfig).noNewPrivileges,
+    noNewPrivileges: parseSecurity(hostConfig, ctx.options.defaults).noNewPrivileges,
     rlimits: rlimits(hostConfig, ctx.options.defaultUlimits),
     oomScoreAdj: hostConfig.OomScoreAdj ?? 0,
   })

@@ -14,6 +14,7 @@ export { linkNames, shownLinks } from './links.js'
 export { checkLogDriver, LOG_DRIVERS } from './logs/drivers.js'
 export { generateName } from './names.js'
 export { manyEndpoints } from './network.js'
+export { BUILT_IN_RUNTIMES, runtimeProgram } from './other-runtime.js'
 export type { PluginPrivilege } from './plugins/config.js'
 export { PluginService, type PluginView } from './plugins/service.js'
 export * from './types.js'
@@ -28,7 +29,7 @@ export function createPlugins(
     readonly execRoot: string
     readonly nativeDir: string
     readonly cgroupParent: string
-    readonly runtime: () => string | null
+    readonly runtime: () => Promise<string | null>
     readonly liveRestore: () => boolean
   },
   modules: Pick<PluginServiceModules, 'clock' | 'logger' | 'distribution' | 'plugins' | 'driversInUse' | 'publish'>,

@@ -8,6 +8,7 @@ import { deviceNumber, hostDevices, mappedDevices } from './host.js'
 import { linkEnvironment } from './links.js'
 import { shimLog } from './logs/drivers.js'
 import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer } from './network.js'
+import { runtimeProgram } from './other-runtime.js'
 import { sharedWith } from './record.js'
 import { parseSecurity } from './security.js'
 import { releaseShm, shmSource } from './shared-memory.js'
@@ -24,7 +25,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
   const { record } = container
   const undo = new UndoList(ctx.logger, { containerId: container.id })
   const { config, hostConfig } = record
-  const security = parseSecurity(hostConfig)
+  const security = parseSecurity(hostConfig, ctx.options.defaults)
   const capabilities = effectiveCapabilities({
     add: hostConfig.CapAdd ?? [],
     drop: hostConfig.CapDrop ?? [],
@@ -82,7 +83,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       hostHasMqueue: ctx.facts.hasMqueue,
       defaultUlimits: ctx.options.defaultUlimits,
     })
-    const runtime = runtimePath(ctx, hostConfig.Runtime)
+    const runtime = await runtimeProgram(hostConfig.Runtime || ctx.options.defaultRuntime, ctx.options)
     // Another runtime cannot take a compiled filter: it gets the profile, and the shim answers Docker's conditions in it.
     if (runtime && security.seccomp !== 'unconfined') {
       const linux = spec['linux'] as Record<string, unknown>
@@ -136,10 +137,6 @@ async function containerDevices(container: Container): Promise<readonly SpecDevi
   const own = new Set(mapped.map((d) => d.path))
   return [...(await hostDevices()).filter((d) => !own.has(d.path)), ...mapped]
 }
-
-/** A runtime that was added by path; the shim's own library otherwise. */
-const runtimePath = (ctx: EngineContext, name = ''): string | null =>
-  ctx.options.runtimes[name || ctx.options.defaultRuntime] ?? null
 
 function namespaceOf(ctx: EngineContext, mode: string | undefined, type: 'pid' | 'ipc'): NamespaceSource {
   if (mode === 'host') return 'host'

@@ -7,6 +7,7 @@ import type { EngineContext } from './context.js'
 import { whileRunning } from './exec.js'
 import { startHealth } from './health.js'
 import { launch } from './launch.js'
+import { dropLinksTo } from './links.js'
 import { disconnectNetworks } from './network.js'
 import { decideRestart, RESTART_DELAY_MIN_MS, WAIT_DELAY_MAX_MS } from './restart-policy.js'
 import { releaseShm } from './shared-memory.js'
@@ -423,6 +424,9 @@ export async function finishRemoval(ctx: EngineContext, container: Container, vo
   if (ctx.networks.sandbox(container.id)) await ctx.networks.deleteSandbox(container.id)
   if (wasLive) await Promise.all([unmountAll(ctx, container), releaseShm(ctx, container)])
   if (volumes) await removeAnonymousVolumes(ctx, container)
+  await dropLinksTo(ctx, container).catch((caught) => {
+    if (!isOutOfSpace(caught)) throw caught // a removal must succeed on a full disk
+  })
   await ctx.store.remove(container.id).catch(async (caught) => {
     if (!isOutOfSpace(caught)) throw caught
     // Its files make the room that the removal of its record needs.

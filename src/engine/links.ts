@@ -36,6 +36,15 @@ function linksOf(ctx: EngineContext, container: Container): Link[] {
   })
 }
 
+/** The containers that one is linked to or shares a namespace with: it cannot start before they run. */
+export function neededBy(ctx: EngineContext, { record }: Container): Container[] {
+  const { Links, PidMode = '', IpcMode = '' } = record.hostConfig
+  const shared = [record.networkMode, PidMode, IpcMode].flatMap((mode) => /^container:(.*)$/.exec(mode)?.[1] ?? [])
+  return [...(Links ?? []).map((link) => link.split(':')[0]!), ...shared].flatMap(
+    (reference) => linked(ctx, reference) ?? [],
+  )
+}
+
 /** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
 export function linkHosts(ctx: EngineContext, container: Container): string[] {
   return linksOf(ctx, container).flatMap(({ reference, alias, other, address }) => {
@@ -70,6 +79,17 @@ export async function renameInLinks(ctx: EngineContext, oldName: string, newName
     record.hostConfig.Links = links.map((link) =>
       parseLink(link).reference === oldName ? `${newName}:${aliasOf(link)}` : link,
     )
+    await ctx.store.put(record)
+  }
+}
+
+/** A link is to one container, not to whoever has its name later. */
+export async function dropLinksTo(ctx: EngineContext, gone: Container): Promise<void> {
+  for (const { record } of ctx.registry.all()) {
+    const links = record.hostConfig.Links ?? []
+    const rest = links.filter((link) => linked(ctx, link.split(':')[0]!) !== gone)
+    if (rest.length === links.length) continue
+    record.hostConfig.Links = rest.length > 0 ? rest : null
     await ctx.store.put(record)
   }
 }

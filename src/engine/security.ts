@@ -1,4 +1,5 @@
 import { invalid } from '../common/index.js'
+import type { ContainerDefaults } from './contract.js'
 import type { HostConfig } from './types.js'
 
 export interface SecurityOptions {
@@ -8,9 +9,9 @@ export interface SecurityOptions {
 }
 
 /** `--security-opt`. What this kernel side does not enforce (AppArmor, SELinux labels) is taken only as "off". */
-export function parseSecurity(host: HostConfig): SecurityOptions {
-  let noNewPrivileges = false
-  let seccomp: SecurityOptions['seccomp'] = host.Privileged ? 'unconfined' : 'default'
+export function parseSecurity(host: HostConfig, defaults: Partial<ContainerDefaults> = {}): SecurityOptions {
+  let noNewPrivileges = defaults.noNewPrivileges ?? false
+  let seccomp: SecurityOptions['seccomp'] = host.Privileged ? 'unconfined' : (defaults.seccomp ?? 'default')
   for (const option of host.SecurityOpt ?? []) {
     const bad = (): Error => invalid('invalidSecurityOpt', `invalid --security-opt 2: "${option}"`, { option })
     if (option === 'no-new-privileges') {

@@ -37,6 +37,7 @@ import { maxLogFiles } from './logs/drivers.js'
 import { readLog } from './logs/reader.js'
 import { connect, disconnect } from './network.js'
 import { PendingAttachment } from './pending-attachment.js'
+import { mergedUlimits } from './spec/index.js'
 import { readStats } from './stats/index.js'
 import { processTable } from './top.js'
 import type { CreateContainerBody, EndpointSettings, HostConfig } from './types.js'
@@ -153,7 +154,9 @@ export class Containers implements ContainerService {
   }
 
   get(reference: string): ContainerView {
-    return this.#find(reference).view()
+    const view = this.#find(reference).view()
+    const Ulimits = mergedUlimits(view.hostConfig, this.ctx.options.defaultUlimits)
+    return Ulimits.length > 0 ? { ...view, hostConfig: { ...view.hostConfig, Ulimits } } : view
   }
 
   list(): readonly ContainerView[] {

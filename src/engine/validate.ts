@@ -6,6 +6,7 @@ import type { EngineOptions } from './contract.js'
 import { deviceNumber } from './host.js'
 import { plainLink } from './links.js'
 import { checkLogDriver } from './logs/drivers.js'
+import { checkRuntime } from './other-runtime.js'
 import { parsePortKey, publications } from './ports.js'
 import { parseSignal } from './signals.js'
 import { normalizeCapability } from './spec/capabilities.js'
@@ -191,14 +192,7 @@ export function checkConfig(
   // Only what the container asks for itself: the daemon's own was checked when it started.
   if (host.LogConfig?.Type || Object.keys(host.LogConfig?.Config ?? {}).length > 0)
     checkLogDriver(host.LogConfig?.Type || options.logDriver, host.LogConfig?.Config ?? {})
-  const runtime = host.Runtime || options.defaultRuntime
-  if (
-    !(runtime in options.runtimes) &&
-    runtime !== options.defaultRuntime &&
-    runtime !== 'runc' &&
-    runtime !== 'io.containerd.runc.v2'
-  )
-    refuse(`Unknown runtime specified ${runtime}`)
+  checkRuntime(host.Runtime || options.defaultRuntime, options)
   for (const [target] of Object.entries(host.Tmpfs ?? {}))
     if (!target.startsWith('/')) refuse(`invalid mount path: '${target}' mount path must be absolute`)
   if (host.Links?.length && host.NetworkMode === 'host') refuse(HOST_NETWORK_AND_LINKS)
@@ -220,13 +214,13 @@ function checkExtraHost(entry: string): void {
 function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
   const one = (field: string, mode: string | undefined, allowed: readonly string[], container: boolean): void => {
     if (!mode || allowed.includes(mode) || (container && /^container:.+$/.test(mode))) return
-    refuse(`Invalid ${field} mode: ${mode}`)
+    refuse(`invalid ${field} mode: ${mode}`)
   }
   one('PID', host.PidMode, ['host', 'private'], true)
   one('IPC', host.IpcMode, ['host', 'private', 'shareable', 'none'], true)
   one('UTS', host.UTSMode, ['host'], false)
   one('cgroup namespace', host.CgroupnsMode, ['host', 'private'], false)
-  if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`Invalid userns mode: ${host.UsernsMode}`)
+  if (host.UsernsMode && host.UsernsMode !== 'host') refuse(`invalid userns mode: ${host.UsernsMode}`)
   if (host.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode')
   const mode = host.NetworkMode ?? ''
   if (mode === 'container' || mode === 'container:')
@@ -250,12 +244,15 @@ function checkNamespaceModes(config: ContainerConfig, host: HostConfig): void {
 /** The host configuration with everything that inspect shows filled in. */
 export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVersion: 1 | 2): HostConfig {
   const privileged = host.Privileged === true
+  const { defaults = {} } = options
   return {
     ...host,
     // Zero and less all mean no limit.
     PidsLimit: host.PidsLimit && host.PidsLimit > 0 ? host.PidsLimit : null,
     ...(host.Links ? { Links: host.Links.map(plainLink) } : {}),
-    NetworkMode: !host.NetworkMode || host.NetworkMode === 'default' ? 'bridge' : host.NetworkMode,
+    NetworkMode: ['', 'default', 'bridge'].includes(host.NetworkMode ?? '')
+      ? (defaults.network ?? 'bridge')
+      : host.NetworkMode!,
     RestartPolicy: {
       Name: host.RestartPolicy?.Name || 'no',
       MaximumRetryCount: host.RestartPolicy?.MaximumRetryCount ?? 0,
@@ -267,9 +264,13 @@ export function withDefaults(host: HostConfig, options: EngineOptions, cgroupVer
         ...host.LogConfig?.Config,
       },
     },
-    IpcMode: host.IpcMode || 'private',
-    CgroupnsMode: host.CgroupnsMode || (cgroupVersion === 2 && !privileged ? 'private' : 'host'),
-    ShmSize: host.ShmSize || DEFAULT_SHM_BYTES,
+    IpcMode: host.IpcMode || defaults.ipcMode || 'private',
+    CgroupnsMode:
+      host.CgroupnsMode ||
+      (privileged && cgroupVersion === 1
+        ? 'host'
+        : defaults.cgroupnsMode || (cgroupVersion === 2 ? 'private' : 'host')),
+    ShmSize: host.ShmSize || defaults.shmBytes || DEFAULT_SHM_BYTES,
     // -1 is how clients say "the kernel's own".
     MemorySwappiness: host.MemorySwappiness === -1 ? null : (host.MemorySwappiness ?? null),
     MemorySwap: host.Memory && !host.MemorySwap ? host.Memory * 2 : (host.MemorySwap ?? 0),

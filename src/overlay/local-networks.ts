@@ -31,6 +31,9 @@ export interface CreatedAs {
   readonly clusterId?: string
 }
 
+/** The reserved address that endpoints are routed to instead of the bridge's, under Docker's name for it. */
+export const GATEWAY_OF_ENDPOINTS = 'DefaultGatewayIPv4'
+
 /** The networks of this host only: their records on disk, their bridges, their address pools. */
 export class LocalNetworks {
   readonly #records = new Map<string, NetworkRecord>()
@@ -53,13 +56,13 @@ export class LocalNetworks {
   /** Loads the records, makes the predefined networks, and puts every bridge back that is missing. */
   async start(): Promise<void> {
     for (const [id, record] of await this.#store.load()) this.#admit(id, record)
-    for (const name of PREDEFINED)
+    for (const name of ['host', 'none'])
       if (!this.byName(name)) {
-        const record = name === 'bridge' ? await this.#defaultBridge() : this.#plain(name)
+        const record = this.#plain(name)
         await this.#store.put(record.id, record)
         this.#admit(record.id, record)
       }
-    await this.#followBip()
+    await this.#ensureDefault()
     for (const n of this.#records.values()) await this.#realize(n, false)
   }
 
@@ -342,41 +345,72 @@ export class LocalNetworks {
     }
   }
 
-  async #defaultBridge(): Promise<NetworkRecord> {
-    const { bip, instance, icc, mtu } = this.ctx.options
-    const pool = bip
-      ? this.#complete('bridge', { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! })
-      : this.#complete('bridge', await this.#freeBlock('bridge', `${instance}0`))
+  /** The default network as the settings want it now: a change of them takes effect at the next start. */
+  async #ensureDefault(): Promise<void> {
+    const old = this.byName('bridge')
+    const wanted = this.ctx.options.bridge === 'none' ? null : await this.#defaultBridge(old)
+    if (JSON.stringify(wanted) === JSON.stringify(old)) return
+    const place = (n: NetworkRecord): string =>
+      JSON.stringify([bridgeName(n), n.ipam.pools[0]!.subnet, n.ipam.pools[0]!.gateway])
+    if (old && (!wanted || place(wanted) !== place(old))) await this.bridge.destroy(old)
+    if (!wanted) {
+      await this.#store.delete(old!.id)
+      this.#records.delete(old!.id)
+      this.#pools.delete(old!.id)
+      return
+    }
+    await this.#store.put(wanted.id, wanted)
+    this.#admit(wanted.id, wanted)
+  }
+
+  async #defaultBridge(old: NetworkRecord | null): Promise<NetworkRecord> {
+    const { bridge, instance, icc, masquerade, mtu, publishAddress, fixedCidr, defaultGateway } = this.ctx.options
+    const name = bridge || `${instance}0`
+    const pool = this.#complete('bridge', {
+      ...(await this.#defaultBlock(old && bridgeName(old) === name ? old : null)),
+      ...(fixedCidr ? { range: formatCidr(parseCidr(fixedCidr)!) } : {}),
+      ...(defaultGateway ? { reserved: { [GATEWAY_OF_ENDPOINTS]: defaultGateway } } : {}),
+    })
     return {
-      ...this.#plain('bridge'),
+      ...(old ?? this.#plain('bridge')),
       ipam: { driver: 'default', options: {}, pools: [pool] },
       options: {
         [BRIDGE_OPTION.isDefault]: 'true',
         [BRIDGE_OPTION.icc]: String(icc),
-        [BRIDGE_OPTION.masquerade]: 'true',
-        [BRIDGE_OPTION.hostBinding]: this.ctx.options.publishAddress || '0.0.0.0',
-        [BRIDGE_OPTION.name]: `${instance}0`,
+        [BRIDGE_OPTION.masquerade]: String(masquerade),
+        [BRIDGE_OPTION.hostBinding]: publishAddress || '0.0.0.0',
+        [BRIDGE_OPTION.name]: name,
         [BRIDGE_OPTION.mtu]: String(mtu),
       },
     }
   }
 
-  /** A changed bip, mtu or icc setting takes effect at the next start. */
-  async #followBip(): Promise<void> {
-    const old = this.byName('bridge')!
-    const { bip, icc, mtu } = this.ctx.options
-    const pool = bip
-      ? this.#complete('bridge', { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! })
-      : old.ipam.pools[0]!
-    const record = {
-      ...old,
-      ipam: { ...old.ipam, pools: [pool] },
-      options: { ...old.options, [BRIDGE_OPTION.icc]: String(icc), [BRIDGE_OPTION.mtu]: String(mtu) },
-    }
-    if (JSON.stringify(record) === JSON.stringify(old)) return
-    if (pool.subnet !== old.ipam.pools[0]!.subnet || pool.gateway !== old.ipam.pools[0]!.gateway)
-      await this.bridge.destroy(old)
-    await this.#store.put(record.id, record)
-    this.#admit(record.id, record)
+  /** Subnet and gateway: of the existing bridge that is named, of bip, as they were, or a free one. */
+  async #defaultBlock(old: NetworkRecord | null): Promise<IpamPool> {
+    const { bip, bridge, fixedCidr, instance } = this.ctx.options
+    if (bridge !== '') return this.#blockOf(bridge, fixedCidr)
+    if (bip) return { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! }
+    const pool = old?.ipam.pools[0]
+    // Without a record, one that an earlier daemon left keeps its address instead of getting another beside it.
+    return pool ? { subnet: pool.subnet, gateway: pool.gateway! } : this.#addressOf(`${instance}0`, null)
+  }
+
+  /** The address of a bridge that the user made; with several, the one that the containers' range lies around. */
+  async #blockOf(bridge: string, fixedCidr: string | null): Promise<IpamPool> {
+    if (!(await this.ctx.native.netLinks(null)).some((l) => l.name === bridge))
+      throw invalid('noSuchBridge', `bridge "${bridge}" does not exist: make it, or leave --bridge off`, { bridge })
+    return this.#addressOf(bridge, fixedCidr)
+  }
+
+  async #addressOf(bridge: string, fixedCidr: string | null): Promise<IpamPool> {
+    const range = fixedCidr ? parseCidr(fixedCidr) : null
+    const own = (await this.ctx.native.netAddresses(null)).flatMap((a) => {
+      const block = a.dev === bridge ? parseCidr(`${a.address}/${a.prefix}`) : null
+      return block ? [{ gateway: a.address, block }] : []
+    })
+    const chosen = own.find((a) => range && overlaps(a.block, range)) ?? own[0]
+    return chosen
+      ? { subnet: formatCidr(chosen.block), gateway: chosen.gateway }
+      : { subnet: await this.#freeSubnet('bridge') }
   }
 }

@@ -13,12 +13,26 @@ export interface OverlayOptions {
   readonly instance: string
   /** Address and prefix length of the default bridge ("172.17.0.1/16"); null: cut from the pools. */
   readonly bip: string | null
+  /** An existing bridge to use for the default network; "": one of our own; "none": there is no default network. */
+  readonly bridge: string
+  /** The part of the default network's subnet that addresses are chosen from; null: all. */
+  readonly fixedCidr: string | null
+  /** Where endpoints of the default network are routed to; null: the bridge's own address. */
+  readonly defaultGateway: string | null
   /** Blocks that subnets of local networks are cut from, in order; `size` is the subnets' prefix length. */
   readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[]
   /** Of local bridges; bytes. */
   readonly mtu: number
   /** Containers on the default bridge may talk to each other. */
   readonly icc: boolean
+  /** The default network is masqueraded towards the outside. */
+  readonly masquerade: boolean
+  /** net.ipv4.ip_forward is set at start. */
+  readonly forwarding: boolean
+  /** The host's own table is written: published ports, masquerading and isolation of local networks. */
+  readonly packetRules: boolean
+  /** What "host-gateway" means in extra hosts; null: the default bridge's address. */
+  readonly hostGateway: string | null
   /** Where ports are published when no address is asked for; "" means all. */
   readonly publishAddress: string
   readonly dns: {
@@ -51,7 +65,14 @@ const DEFAULTS = {
   bip: null,
   defaultAddressPools: DEFAULT_ADDRESS_POOLS,
   mtu: 1500,
+  bridge: '',
+  fixedCidr: null,
+  defaultGateway: null,
   icc: true,
+  masquerade: true,
+  forwarding: true,
+  packetRules: true,
+  hostGateway: null,
   publishAddress: '',
   dns: { servers: [], search: [], options: [] },
   hostResolvConf: '/etc/resolv.conf',

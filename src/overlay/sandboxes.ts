@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { conflict, forbidden, internal, invalid, newHexId, notFound, unavailable } from '../common/index.js'
+import { conflict, forbidden, invalid, newHexId, notFound, unavailable } from '../common/index.js'
 import type { ClusterSide } from './cluster-side.js'
 import type { OverlayContext } from './context.js'
 import type {
@@ -17,7 +17,7 @@ import type { Attachment, NetworkDriver } from './drivers/driver.js'
 import type { HostFirewall } from './firewall/host-firewall.js'
 import type { PortReservations } from './firewall/port-reservations.js'
 import { contains, macOf, parseCidr, parseIpv4 } from './ipam/ipv4.js'
-import type { LocalNetworks } from './local-networks.js'
+import { GATEWAY_OF_ENDPOINTS, type LocalNetworks } from './local-networks.js'
 import { hasErrno } from './native.js'
 import { RecordStore } from './record-store.js'
 import { Discovery, hasNames } from './sandbox/discovery.js'
@@ -438,7 +438,8 @@ export class Sandboxes {
     const place = (ip: string): { ip: string; prefix: number; gateway: string } => {
       for (const p of n.ipam.pools) {
         const block = parseCidr(p.subnet)
-        if (block && contains(block, parseIpv4(ip) ?? -1)) return { ip, prefix: block.prefix, gateway: p.gateway ?? '' }
+        if (block && contains(block, parseIpv4(ip) ?? -1))
+          return { ip, prefix: block.prefix, gateway: p.reserved?.[GATEWAY_OF_ENDPOINTS] ?? p.gateway ?? '' }
       }
       throw invalid('addressOutside', `address ${ip} is in no subnet of network ${n.name}`, fields)
     }
@@ -457,7 +458,7 @@ export class Sandboxes {
     if (got.reason === 'exhausted')
       throw unavailable(
         'noFreeAddress',
-        `no free address in network ${n.name}: remove containers or make a larger network`,
+        `no available IPv4 addresses on this network's address pools: ${n.name} (${n.id}): remove containers or make a larger network`,
         {
           network: n.name,
         },
@@ -595,9 +596,7 @@ export class Sandboxes {
   }
 
   #hostGateway(): string {
-    const bridge = this.local.byName('bridge')
-    if (!bridge?.ipam.pools[0]?.gateway) throw internal('noDefaultBridge', 'the default bridge network has no gateway')
-    return bridge.ipam.pools[0].gateway
+    return this.ctx.options.hostGateway ?? this.local.byName('bridge')?.ipam.pools[0]?.gateway ?? ''
   }
 
   #birthSysctls(spec: SandboxSpec): Record<string, string> {

@@ -70,7 +70,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     async start(keep) {
       await mkdir(ctx.options.root, { recursive: true, mode: 0o700 })
       await mkdir(ctx.options.runDir, { recursive: true, mode: 0o711 })
-      await ctx.native.netSysctl(null, { 'net.ipv4.ip_forward': '1' })
+      if (ctx.options.forwarding) await ctx.native.netSysctl(null, { 'net.ipv4.ip_forward': '1' })
       await local.start()
       await cluster.load(sandboxes)
       await sandboxes.start(keep)

@@ -24,6 +24,7 @@ interface Parts {
   readonly images?: object
   readonly control?: object
   readonly state?: Partial<ClusterState>
+  readonly facts?: object
 }
 
 async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
@@ -31,7 +32,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
     containers: { list: () => [], ...parts.containers },
     networks: { networks: () => [], endpoints: () => [] },
     images: { list: async () => [], lineageOf: () => [], ...parts.images },
-    volumes: { list: async () => [] },
+    volumes: { list: async () => [], drivers: async () => ['local'] },
   }
   const cluster = {
     state: () => ({ localNodeState: 'inactive', controlAvailable: false, ...parts.state }),
@@ -45,7 +46,7 @@ async function serve(t: ExecutionContext, parts: Parts = {}): Promise<string> {
     authorizers: () => parts.authorizers ?? [],
     engine,
     cluster,
-    facts: { version: '1.2.3', experimental: false },
+    facts: { version: '1.2.3', experimental: false, ...parts.facts },
     clock: systemClock,
     logger: nullLogger,
     unreadBytes: () => 0,
@@ -138,6 +139,37 @@ test('_ping says what this engine is, and its place in a swarm', async (t) => {
   t.is((await ask(manager, 'HEAD', '/v1.24/_ping')).headers.swarm, 'active/manager')
   for (const state of ['pending', 'locked', 'error'] as const)
     t.is((await ask(await serve(t, { state: { localNodeState: state } }), 'GET', '/_ping')).headers.swarm, state)
+})
+
+test('info tells of registries, security and open files as each version has it', async (t) => {
+  const path = await serve(t, {
+    state: { remoteManagers: [] },
+    facts: {
+      insecureRegistries: ['10.0.0.0/8', 'plain:5000'],
+      registryMirrors: ['https://mirror'],
+      defaultAddressPools: [],
+      warnings: [],
+      cgroupVersion: '2',
+      seccompProfile: 'builtin',
+      noNewPrivileges: true,
+    },
+  })
+  const info = async (version: string) => JSON.parse((await ask(path, 'GET', `/v${version}/info`)).text)
+  const now = await info('1.41')
+  t.deepEqual(now.RegistryConfig.InsecureRegistryCIDRs, ['127.0.0.0/8', '10.0.0.0/8'])
+  t.deepEqual(now.RegistryConfig.Mirrors, ['https://mirror/'])
+  t.deepEqual(now.RegistryConfig.IndexConfigs, {
+    'docker.io': { Name: 'docker.io', Mirrors: ['https://mirror/'], Secure: true, Official: true },
+    'plain:5000': { Name: 'plain:5000', Mirrors: [], Secure: false, Official: false },
+  })
+  t.deepEqual(now.SecurityOptions, ['name=seccomp,profile=builtin', 'name=cgroupns', 'name=no-new-privileges'])
+  t.true(now.NFd > 0 && now.NGoroutines > 0)
+  t.is(now.ExecutionDriver, undefined)
+  t.deepEqual((await info('1.42')).RegistryConfig.InsecureRegistryCIDRs[0], '::1/128')
+  t.like(await info('1.24'), {
+    ExecutionDriver: '<not supported>',
+    SecurityOptions: ['seccomp', 'cgroupns', 'no-new-privileges'],
+  })
 })
 
 test('every answer names the API version, also a refusal; a version out of range is refused with the side that is at fault', async (t) => {

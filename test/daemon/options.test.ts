@@ -62,7 +62,7 @@ test('a directive in both places is refused, lists as well', (t) => {
   t.regex(text, /specified both as a flag and in the configuration file: /)
   t.regex(text, /debug: \(from flag: true, from file: true\)/)
   t.regex(text, /labels: \(from flag: \[a=b\], from file: \[c=d\]\)/)
-  t.regex(text, /runtimes: \(from flag: {"y":"\/y"}, from file: {"x":{"path":"\/x"}}\)/)
+  t.regex(text, /runtimes: \(from flag: {"y":{"path":"\/y"}}, from file: {"x":{"path":"\/x"}}\)/)
   t.regex(text, /hosts: \(from flag: \[unix:\/\/\/b\], from file: \[unix:\/\/\/a\]\)/)
 })
 
@@ -110,6 +110,73 @@ test('all mistakes of a file and of the flags are named at once', (t) => {
   t.regex(text, /^the configuration has 17 mistakes:\n/)
 })
 
+test('flags are written and read as those of dockerd', (t) => {
+  t.like(
+    parse(
+      {},
+      '-b=none',
+      '-D=true',
+      '--icc=false',
+      '--no-new-privileges',
+      '--default-shm-size',
+      '1.5m',
+      '--oom-score-adjust',
+      '-500',
+    ),
+    {
+      bridge: 'none',
+      debug: true,
+      icc: false,
+      noNewPrivileges: true,
+      defaultShmBytes: 1536 * 1024,
+      oomScoreAdjust: -500,
+    },
+  )
+  t.deepEqual(parse({}, '-H=unix:///a', '--host', 'unix:///a').hosts, ['unix:///a'], 'one socket, named twice')
+  const files = ['--tlscacert', '/etc/passwd', '--tlscert', '/etc/passwd', '--tlskey', '/etc/passwd']
+  t.like(parse({}, '--tlsverify', ...files), { tls: true, tlsVerify: true, hosts: ['tcp://localhost:2376'] })
+  t.like(parse({}, '--tlsverify=false', ...files), { tls: true, tlsVerify: false })
+  t.like(parse({}, '--graph', '/old'), { dataRoot: '/old' })
+  t.is(parse({ graph: '/old' }).dataRoot, '/old')
+  t.like(parse({ 'default-shm-size': '64M', 'max-concurrent-downloads': null, labels: ['a=b', 'a=b'] }), {
+    defaultShmBytes: 64 << 20,
+    maxConcurrentDownloads: 3,
+    labels: ['a=b'],
+  })
+  t.like(parse({ runtimes: { vm: { path: 'vm', runtimeArgs: ['--debug'] } }, 'default-runtime': 'runc' }).runtimes, {
+    vm: { path: 'vm', runtimeArgs: ['--debug'] },
+  })
+  t.throws(() => parse({}, '--icc=maybe'), { message: /use true or false/ })
+})
+
+test('a setting without effect is told, one whose lack would mislead is refused', (t) => {
+  t.deepEqual(parse({ features: { buildkit: true } }, '--containerd-namespace', 'x').warnings, [
+    'containerd-namespace is accepted without effect: Shoal runs containers itself, without containerd',
+    'features is accepted without effect: no feature can be switched',
+  ])
+  t.deepEqual(parse({}).warnings, [])
+  t.regex(mistakes({ 'userns-remap': 'default' }), /^userns-remap is not supported: /)
+  t.deepEqual(parse({}, '--authorization-plugin', 'x').authorizationPlugins, ['x'])
+  t.regex(mistakes({ 'storage-opts': ['overlay2.size=1G'] }), /^storage-opts is not supported: /)
+  t.is(mistakes({}, '--ipv6=false'), '')
+})
+
+test('values that cannot work are refused', (t) => {
+  for (const [content, expected] of [
+    [{ bridge: 'b', bip: '10.0.0.1/8' }, /bridge and bip cannot be given together/],
+    [{ iptables: false, icc: false }, /iptables=false and icc=false/],
+    [{ runtimes: { runc: { path: '/x' } } }, /^runtime name 'runc' is reserved$/],
+    [{ 'default-ipc-mode': 'host' }, /default IPC mode "host" is not supported/],
+    [{ 'default-cgroupns-mode': 'x' }, /cgroup namespace mode "x" is invalid/],
+    [{ 'exec-opts': ['native.cgroupdriver=systemd'] }, /exec-opt "native.cgroupdriver=systemd" is not supported/],
+    [{ 'seccomp-profile': '/nowhere' }, /seccomp-profile \/nowhere: ENOENT/],
+    [{ 'max-download-attempts': 0 }, /max-download-attempts 0: use 1 to 100/],
+    [{ 'default-shm-size': 'big' }, /default-shm-size "big": use a size/],
+    [{ ip: 'x', 'host-gateway-ip': 'y' }, /ip "x" is no IP address\n.*host-gateway-ip "y"/],
+  ] as const)
+    t.regex(mistakes(content), expected)
+})
+
 test('TCP without TLS must name its port', (t) => {
   t.regex(
     mistakes({}, '-H', 'tcp://127.0.0.1'),
@@ -135,9 +202,19 @@ test('a reload takes over what may change and names what needs a restart', (t) =
     'registry-mirrors': ['https://m'],
     'data-root': '/elsewhere',
     mtu: 1400,
+    'default-shm-size': '1M',
+    'max-concurrent-uploads': 9,
   })
   const plan = planReload(now, next)
-  t.deepEqual([...plan.changed].sort(), ['debug', 'labels', 'live-restore', 'log-level', 'registry-mirrors'])
+  t.deepEqual([...plan.changed].sort(), [
+    'debug',
+    'default-shm-size',
+    'labels',
+    'live-restore',
+    'log-level',
+    'max-concurrent-uploads',
+    'registry-mirrors',
+  ])
   t.deepEqual([...plan.needRestart].sort(), ['dataRoot', 'mtu'])
   t.like(plan.options, { labels: ['c=d'], debug: true, liveRestore: true, dataRoot: now.dataRoot, mtu: 0 })
   t.like(plan.attributes, { labels: '["c=d"]', debug: 'true', 'live-restore': 'true', 'shutdown-timeout': '15' })

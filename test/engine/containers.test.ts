@@ -246,6 +246,22 @@ run('the end of a run is told though the policy starts it again, and a kill in b
   await rm(id)
 })
 
+run('a link is to one container and goes with it, whoever has its name later', async (t) => {
+  const db = await started(sh('sleep 60'), 'db')
+  const { id } = await lab.call('create', sh('cat /etc/hosts; env', { HostConfig: { Links: ['db:base'] } }), {
+    name: '',
+  })
+  await rm(db)
+  const next = await started(sh('sleep 60'), 'db')
+  t.is((await lab.call('get', id)).hostConfig.Links, null)
+  const ended = await lab.call('waitBegin', id, 'next-exit')
+  await lab.call('start', id)
+  await lab.call('waited', ended)
+  t.false((await lab.call('logs', id, { follow: true }, 10_000)).some((l: { text: string }) => /base/i.test(l.text)))
+  await rm(next)
+  await rm(id)
+})
+
 run('exec: output, exit code, user, terminal, and a command that is not there', async (t) => {
   const id = await started(sh('sleep 60'))
   const inspect = async (e: { id: string; attachment: number }) => {

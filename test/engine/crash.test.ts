@@ -115,10 +115,11 @@ run('what ended while no daemon was there is adopted with its exit code, by its 
 run('a daemon that stops ends containers in order, and its return starts those whose policy says so', async (t) => {
   const lab = await open()
   t.teardown(() => lab.close())
-  const body = (policy: string) =>
-    sh('trap "exit 0" TERM; while :; do sleep 0.1; done', { HostConfig: { RestartPolicy: { Name: policy } } })
+  const body = (policy: string, Links: string[] = []) =>
+    sh('trap "exit 0" TERM; while :; do sleep 0.1; done', { HostConfig: { RestartPolicy: { Name: policy }, Links } })
   const ids: Record<string, string> = {}
   for (const name of ['no', 'always', 'unless-stopped']) ids[name] = await started(lab, body(name), `p-${name}`)
+  ids.linked = await started(lab, body('always', ['p-always:db']), 'a-linked')
   ids.stopped = await started(lab, body('unless-stopped'), 'p-stopped')
   ids.alwaysStopped = await started(lab, body('always'), 'p-always-stopped')
   await lab.call('stop', ids.stopped, {})
@@ -127,8 +128,8 @@ run('a daemon that stops ends containers in order, and its return starts those w
   t.deepEqual(lab.leftovers(), [])
   await lab.startDaemon()
   const status = async (name: string): Promise<string> => (await lab.call('get', ids[name])).state.status
-  for (const name of ['always', 'unless-stopped', 'alwaysStopped'])
-    await until(`${name} runs`, async () => (await status(name)) === 'running')
+  for (const name of ['always', 'unless-stopped', 'alwaysStopped', 'linked'])
+    t.is(await status(name), 'running', `${name}: the start waits for it`)
   t.is(await status('no'), 'exited')
   t.is(await status('stopped'), 'exited')
 })

@@ -1,5 +1,5 @@
 // The engine's decisions, without any container.
-
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { parseTimestamp } from '../../src/api/query.js'
 import { decorated } from '../../src/api/routes/containers.js'
 import { millisOf } from '../../src/common/index.js'
 import { DetachFilter, parseDetachKeys } from '../../src/engine/detach-keys.js'
-import { shutdownSeconds } from '../../src/engine/engine.js'
+import { neededFirst, shutdownSeconds } from '../../src/engine/engine.js'
 import { afterProbe, healthPlan, INITIAL_HEALTH, nextProbeMs } from '../../src/engine/health-state.js'
 import { resolveInRoot } from '../../src/engine/in-root.js'
 import type { EngineOptions } from '../../src/engine/index.js'
@@ -17,14 +17,16 @@ import { plainLink } from '../../src/engine/links.js'
 import { parseTime } from '../../src/engine/logs/entry.js'
 import { mergeConfig } from '../../src/engine/merge-config.js'
 import { parseBind, wantedMounts } from '../../src/engine/mount-spec.js'
+import { runtimeProgram } from '../../src/engine/other-runtime.js'
 import { applySettings, defaultSettings, parsePluginConfig } from '../../src/engine/plugins/config.js'
 import { publications } from '../../src/engine/ports.js'
 import { bindPropagation, parseMounts } from '../../src/engine/propagation.js'
 import { decideRestart, startsWithDaemon } from '../../src/engine/restart-policy.js'
+import { parseSecurity } from '../../src/engine/security.js'
 import { parseSignal } from '../../src/engine/signals.js'
 import { parseBlkio, parseIoStat, parseProcStat } from '../../src/engine/stats/parse.js'
 import { parseProcessTable } from '../../src/engine/top.js'
-import { checkConfig, checkName } from '../../src/engine/validate.js'
+import { checkConfig, checkName, withDefaults } from '../../src/engine/validate.js'
 
 test('an own entrypoint drops the image command, an own command keeps the image entrypoint', (t) => {
   const image = { Entrypoint: ['/entry'], Cmd: ['a'], Env: ['A=1', 'B=2'], Labels: { x: '1' }, WorkingDir: '/w/' }
@@ -33,6 +35,13 @@ test('an own entrypoint drops the image command, an own command keeps the image 
   t.like(mergeConfig({}, image), { Entrypoint: ['/entry'], Cmd: ['a'], WorkingDir: '/w' })
   t.deepEqual(mergeConfig({ Env: ['B=3', 'C'] }, image).Env, ['B=3', 'C', 'A=1'])
   t.deepEqual(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, [])
+})
+
+test('what others need starts first, and a ring does not stop it', (t) => {
+  const needs: Record<string, string[]> = { web: ['db', 'cache'], db: ['disk'], a: ['b'], b: ['a'], cache: [] }
+  const order = neededFirst(['web', 'cache', 'a', 'b', 'db'], (one) => needs[one] ?? [])
+  t.deepEqual([...order].sort(), ['a', 'b', 'cache', 'db', 'web'])
+  t.true(order.indexOf('db') < order.indexOf('web') && order.indexOf('cache') < order.indexOf('web'))
 })
 
 test('restarts back off from 100 ms to a minute, and begin anew after ten good seconds', (t) => {
@@ -184,6 +193,47 @@ test('health: failures count after the start period, a success ends it', (t) => 
   t.is(state.log.length, 5)
 })
 
+test("what a container does not say comes from the daemon's settings", (t) => {
+  const defaults = { shmBytes: 5, ipcMode: 'shareable', cgroupnsMode: 'host', network: 'none' }
+  const with_ = (host: object, version: 1 | 2 = 2): object =>
+    withDefaults(host, { ...options, logDriver: 'none', logOptions: {}, defaults }, version)
+  t.like(with_({}), { ShmSize: 5, IpcMode: 'shareable', CgroupnsMode: 'host', NetworkMode: 'none' })
+  t.like(with_({ NetworkMode: 'bridge' }), { NetworkMode: 'none' }, 'there is no bridge')
+  t.like(with_({ ShmSize: 6, IpcMode: 'private', CgroupnsMode: 'private', NetworkMode: 'x' }), {
+    ShmSize: 6,
+    IpcMode: 'private',
+    CgroupnsMode: 'private',
+    NetworkMode: 'x',
+  })
+  const plain = (host: object, version: 1 | 2): object =>
+    withDefaults(host, { ...options, logDriver: 'none', logOptions: {} }, version)
+  t.like(plain({}, 1), { CgroupnsMode: 'host', ShmSize: 64 << 20, NetworkMode: 'bridge' })
+  t.like(plain({ Privileged: true }, 2), { CgroupnsMode: 'private' })
+  t.true(parseSecurity({}, { noNewPrivileges: true }).noNewPrivileges)
+  t.false(parseSecurity({ SecurityOpt: ['no-new-privileges=false'] }, { noNewPrivileges: true }).noNewPrivileges)
+  t.is(parseSecurity({}, { seccomp: 'unconfined' }).seccomp, 'unconfined')
+  t.is(parseSecurity({ SecurityOpt: ['seccomp=builtin'] }, { seccomp: 'unconfined' }).seccomp, 'default')
+})
+
+test('a runtime is found at each start, with its arguments, or refused', async (t) => {
+  const execRoot = mkdtempSync(join(tmpdir(), 'shoal-runtimes-'))
+  t.teardown(() => rmSync(execRoot, { recursive: true }))
+  const o = {
+    ...options,
+    execRoot,
+    runtimes: {
+      sh: { path: 'sh' },
+      args: { path: '/bin/echo', runtimeArgs: ["it's", '--debug'] },
+      gone: { path: '/gone' },
+    },
+  }
+  t.is(await runtimeProgram('runc', o), null)
+  t.regex((await runtimeProgram('sh', o))!, /^\/.*\/sh$/)
+  t.is(execFileSync((await runtimeProgram('args', o))!, ['x'], { encoding: 'utf8' }), "it's --debug x\n")
+  await t.throwsAsync(runtimeProgram('gone', o), { message: /\/gone: no such file or directory/ })
+  await t.throwsAsync(runtimeProgram('unknown', o), { message: 'Unknown runtime specified unknown' })
+})
+
 const options = { defaultRuntime: 'shoal', runtimes: {} } as unknown as EngineOptions
 test('mistakes in a configuration are refused with docker sentences', (t) => {
   const refused = (config: object, host: object): string =>
@@ -215,6 +265,7 @@ test('mistakes in a configuration are refused with docker sentences', (t) => {
   for (const NetworkMode of ['container', 'container:'])
     t.is(refused({}, { NetworkMode }), 'Invalid network mode: invalid container format container:<name|id>')
   t.notThrows(() => checkConfig({}, { LogConfig: { Type: 'json-file', Config: { 'max-file': '3' } } }, options))
+  t.is(refused({}, { CgroupnsMode: 'x' }), 'invalid cgroup namespace mode: x')
   for (const env of ['', '=x']) t.is(refused({ Env: [env] }, {}), `invalid environment variable: ${env}`)
   t.is(refused({ WorkingDir: 'x' }, {}), "the working directory 'x' is invalid, it needs to be an absolute path")
   t.is(refused({}, { CapAdd: ['nope'] }), 'invalid CapAdd: unknown capability: "CAP_NOPE"')

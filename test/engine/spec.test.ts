@@ -7,7 +7,7 @@ import {
   parseCapabilityMask,
 } from '../../src/engine/spec/capabilities.js'
 import { DEFAULT_PATH, mergeEnvironment, processEnvironment } from '../../src/engine/spec/environment.js'
-import { generateSpec, type SpecInput } from '../../src/engine/spec/index.js'
+import { generateSpec, mergedUlimits, type SpecInput } from '../../src/engine/spec/index.js'
 import { limits } from '../../src/engine/spec/resources.js'
 import { resolveUser } from '../../src/engine/spec/user.js'
 
@@ -41,6 +41,19 @@ const input = (over: Partial<SpecInput> = {}): SpecInput => ({
 // biome-ignore lint/suspicious/noExplicitAny: the document is loosely typed on purpose
 const spec = (over: Partial<SpecInput> = {}): any => generateSpec(input(over))
 const destinations = (s: { mounts: { destination: string }[] }): string[] => s.mounts.map((m) => m.destination)
+
+test("a container's ulimits are its own over the daemon's", (t) => {
+  const defaults = [
+    { Name: 'nofile', Soft: 1, Hard: 2 },
+    { Name: 'nproc', Soft: 3, Hard: 4 },
+  ]
+  const host = { Ulimits: [{ Name: 'nproc', Soft: 5, Hard: 5 }] }
+  t.deepEqual(mergedUlimits(host, defaults), [defaults[0]!, host.Ulimits[0]!])
+  t.deepEqual(spec({ host, defaultUlimits: defaults }).process.rlimits, [
+    { type: 'RLIMIT_NOFILE', soft: 1, hard: 2 },
+    { type: 'RLIMIT_NPROC', soft: 5, hard: 5 },
+  ])
+})
 
 test('a plain container has the default mounts, namespaces, paths and devices', (t) => {
   const s = spec()

@@ -152,7 +152,7 @@ export async function fuzzApi(
 const lastWords = (log: string): string =>
   readFileSync(log, 'utf8')
     .split('\n')
-    .filter((x) => x !== '' && (!x.startsWith('{') || x.startsWith('{"level":50')))
+    .filter((x) => x !== '' && (!x.startsWith('time=') || x.includes(' level=error ')))
     .slice(-6)
     .join('\n')
 

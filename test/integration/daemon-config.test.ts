@@ -1,6 +1,6 @@
 // The daemon's configuration while it runs: --validate, SIGHUP, the socket's group, and sockets that systemd hands over.
 import { spawn, spawnSync } from 'node:child_process'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import test from 'ava'
@@ -89,7 +89,7 @@ test.serial(
       Labels: ['zone=a'],
       Debug: true,
       LiveRestoreEnabled: true,
-      RegistryConfig: { Mirrors: ['http://10.92.25.254:5000'] },
+      RegistryConfig: { Mirrors: ['http://10.92.25.254:5000/'] },
     })
     const [told] = await until('the event', 10, async () => {
       const e = await events(since)
@@ -100,9 +100,9 @@ test.serial(
       Action: 'reload',
       Actor: { Attributes: { name: 'm1', labels: '["zone=a"]', 'live-restore': 'true', 'shutdown-timeout': '3' } },
     })
-    t.regex(readFileSync(h.log, 'utf8'), /"settings":\["mtu"\].*only a restart takes over/)
+    t.regex(readFileSync(h.log, 'utf8'), /only a restart takes over.* settings="\[\\"mtu\\"\]"/)
     await docker(h, ['inspect', 'nothing'])
-    t.regex(readFileSync(h.log, 'utf8'), /"level":20.*request refused/, 'debug lines are written from now on')
+    t.regex(readFileSync(h.log, 'utf8'), /level=debug msg="request refused"/, 'debug lines are written from now on')
     writeFileSync(config, '{"labels": "zone=b"}')
     process.kill(l.daemonPid(h), 'SIGHUP')
     await until('the mistake is logged', 10, async () =>
@@ -136,6 +136,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
     config,
     '--cgroup-parent',
     `${h.cgroup}/second`,
+    '--api-cors-header',
+    'http://page.test',
     '-H',
     host,
   ]
@@ -149,6 +151,8 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
       'sh',
       SHOALD,
       ...flags('fd://api'),
+      '-H',
+      'tcp://127.0.0.1:1',
     ],
     { stdio: ['ignore', 'ignore', 'pipe', fd] },
   )
@@ -162,10 +166,22 @@ test.serial('-H fd:// takes the socket that was handed over', async (t) => {
   await until('it is ready', 20, async () => said.includes('Shoal is ready'))
   const answer = await fetch(`http://127.0.0.1:${port}/_ping`)
   t.is(await answer.text(), 'OK')
-  t.regex(said, /"address":"fd 3".*without TLS/)
+  const info = (await (await fetch(`http://127.0.0.1:${port}/info`)).json()) as { Warnings: string[] }
+  t.regex(info.Warnings.join(), /API is accessible on http:\/\/127\.0\.0\.1:1 without encryption/)
+  t.is(answer.headers.get('access-control-allow-origin'), 'http://page.test')
+  t.regex(said, /without TLS.* address="fd 3"/)
   p.kill('SIGTERM')
   await until('it ends', 20, async () => p.exitCode !== null)
   t.is(p.exitCode, 0, said)
+  const early = spawn('nsenter', [`--net=/run/netns/${h.netns}`, SHOALD, ...flags(`unix://${root}/early.sock`)], {
+    stdio: 'ignore',
+  })
+  t.teardown(() => early.kill('SIGKILL'))
+  await until('it comes up', 20, async () => existsSync(join(root, 'pid')))
+  early.kill('SIGTERM')
+  await until('it ends', 20, async () => early.exitCode !== null || early.signalCode !== null)
+  t.is(early.exitCode, 0, 'a daemon that comes up stops in order too')
+  t.false(existsSync(join(root, 'pid')))
   const none = spawnSync(SHOALD, flags('fd://'), { encoding: 'utf8' })
   t.is(none.status, 1)
   t.regex(none.stderr, /--host fd:\/\/: no sockets were handed over/)

@@ -13,16 +13,18 @@ interface State {
 const stateOf = async (h: LabHost, name: string): Promise<State> =>
   (await call<{ State: State }>(h.socket, 'GET', `/containers/${name}/json`, { timeoutMs: 5000 })).State
 
+function hasEnded(pid: number): boolean {
+  try {
+    return / Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return true
+  }
+}
+
 /** SIGTERM, and the end of the process. */
 async function stopDaemon(pid: number): Promise<void> {
   process.kill(pid, 'SIGTERM')
-  await until('the daemon ends', 60, async () => {
-    try {
-      return / Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
-    } catch {
-      return true
-    }
-  })
+  await until('the daemon ends', 60, async () => hasEnded(pid))
 }
 
 test.serial(
@@ -59,6 +61,14 @@ test.serial(
       writeFileSync(config, JSON.stringify({ 'live-restore': false, 'shutdown-timeout': 3 }))
       await l.killDaemon(h)
       await l.startDaemon(h)
+      const { Pid } = await stateOf(h, 'deaf')
+      const impatient = l.daemonPid(h)
+      await until('the daemon ends at the third signal', 60, async () => {
+        if (!hasEnded(impatient)) process.kill(impatient, 'SIGTERM')
+        return hasEnded(impatient)
+      })
+      await l.startDaemon(h)
+      t.like(await stateOf(h, 'deaf'), { Status: 'running', Pid }, 'it did not wait for it')
       const stoppedAt = clock.now()
       await stopDaemon(l.daemonPid(h))
       await l.startDaemon(h)

@@ -28,7 +28,7 @@ function stages(others: readonly LabHost[], from: ReadonlyMap<string, number>, k
   const told: string[] = []
   for (const h of others)
     for (const line of readFileSync(h.log, 'utf8').slice(from.get(h.name)).split('\n')) {
-      const m = /"time":"([^"]+)".*"msg":"(raft leadership won|raft leadership lost|this manager leads)"/.exec(line)
+      const m = /time="([^"]+)".* msg="(raft leadership won|raft leadership lost|this manager leads)"/.exec(line)
       if (m) told.push(`${h.name} ${m[2]} at ${Date.parse(m[1]!) - killedAt} ms`)
     }
   return told.join(', ')

@@ -287,3 +287,63 @@ run('a UDP sender follows the port to its next container', async (t) => {
   await sender.until('b 10.88.0.100\n')
   t.pass()
 })
+
+run('the default network follows its settings at each start', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  const native = loadNetNative()
+  const links = async (): Promise<string[]> => (await native.netLinks(h.netns)).map((l) => l.name)
+  await h.start({ bip: '10.2.2.1/16', fixedCidr: '10.2.2.0/24', defaultGateway: '10.2.9.9' })
+  const { id } = await h.service.findNetwork('bridge')
+  const a = await h.container('a', id)
+  const b = await h.container('b', id)
+  t.deepEqual([a.endpoint.ipv4Address, b.endpoint.ipv4Address], ['10.2.2.0', '10.2.2.2'])
+  t.is((await native.netRoutes(a.netns)).find((r) => r.to === 'default')?.via, '10.2.9.9')
+
+  await h.kill()
+  t.like(await t.throwsAsync(h.start({ bridge: 'own0' })), { kind: 'invalid', code: 'noSuchBridge' })
+  await h.kill()
+  await native.netLink(h.netns, [
+    { op: 'linkAdd', name: 'own0', kind: 'bridge' },
+    { op: 'addrAdd', dev: 'own0', address: '10.77.1.1', prefix: 24 },
+  ])
+  await h.start({ bridge: 'own0', masquerade: false })
+  const own = await h.service.findNetwork('bridge')
+  t.like(own, { id, ipam: { pools: [{ subnet: '10.77.1.0/24', gateway: '10.77.1.1' }] } })
+  t.is(own.options['com.docker.network.bridge.enable_ip_masquerade'], 'false')
+  t.false((await links()).includes('shoal0'))
+
+  await h.kill()
+  await h.start({ bridge: 'none' })
+  t.like(await t.throwsAsync(h.service.findNetwork('bridge')), { kind: 'notFound' })
+  t.true((await links()).includes('own0'), 'the bridge of somebody else stays')
+
+  await h.kill()
+  await native.netLink(h.netns, [
+    { op: 'linkAdd', name: 'shoal0', kind: 'bridge' },
+    { op: 'addrAdd', dev: 'shoal0', address: '10.78.1.1', prefix: 24 },
+  ])
+  await h.start()
+  const left = (await h.service.findNetwork('bridge')).ipam.pools[0]!
+  t.like(left, { subnet: '10.78.1.0/24', gateway: '10.78.1.1' }, 'a bridge that was left keeps its address')
+})
+
+run('without packet rules the host has an empty table; host-gateway may be set', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  const native = loadNetNative()
+  const listing = (): Promise<string> => native.netNft(h.netns, 'list table inet shoal')
+  await h.start()
+  t.regex(await listing(), /masquerade/)
+  await h.kill()
+  await h.start({ packetRules: false, hostGateway: '192.0.2.9' })
+  t.notRegex(await listing(), /masquerade|chain/)
+  const a = await h.container('a', (await h.service.findNetwork('bridge')).id, {
+    spec: { extraHosts: ['gate:host-gateway'] },
+  })
+  t.regex(readFileSync(join(a.files, 'hosts'), 'utf8'), /^192\.0\.2\.9\tgate$/m)
+})

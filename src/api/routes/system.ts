@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import type { FastifyInstance } from 'fastify'
 import { invalid, rfc3339, unimplemented } from '../../common/index.js'
 import { LOG_DRIVERS } from '../../engine/index.js'
 import { object } from '../body.js'
-import { API_VERSION, type ApiModules, MIN_API_VERSION } from '../contract.js'
+import { API_VERSION, type ApiModules, MIN_API_VERSION, type SystemFacts } from '../contract.js'
 import { eventJson, eventMatches } from '../convert/event.js'
 import { imageSummary } from '../convert/image.js'
 import { swarmInfo } from '../convert/swarm.js'
@@ -186,6 +186,12 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
   const authorizers = m.authorizers()
   const count = (s: string): number => containers.filter((c) => c.state.status === s).length
   const system = osRelease()
+  const security = [
+    `name=seccomp,profile=${f.seccompProfile}`,
+    ...(f.cgroupVersion === '2' ? ['name=cgroupns'] : []),
+    ...(f.noNewPrivileges ? ['name=no-new-privileges'] : []),
+  ]
+  const isOld = !atLeast(apiVersion, '1.25')
   const commit = (id: string): object => (atLeast(apiVersion, '1.49') ? { ID: id } : { ID: id, Expected: id })
   return {
     ID: f.id,
@@ -217,8 +223,8 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     IPv4Forwarding: true,
     ...(atLeast(apiVersion, '1.50') ? {} : { BridgeNfIptables: false, BridgeNfIp6tables: false }),
     Debug: f.debug,
-    NFd: 0,
-    NGoroutines: 0,
+    NFd: readdirSync('/proc/self/fd').length,
+    NGoroutines: process.getActiveResourcesInfo().length,
     SystemTime: rfc3339(m.clock.now()),
     LoggingDriver: f.loggingDriver,
     CgroupDriver: 'cgroupfs',
@@ -234,11 +240,7 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
       ...(atLeast(apiVersion, '1.49')
         ? {}
         : { AllowNondistributableArtifactsCIDRs: [], AllowNondistributableArtifactsHostnames: [] }),
-      InsecureRegistryCIDRs: ['::1/128', '127.0.0.0/8'],
-      IndexConfigs: Object.fromEntries(
-        f.insecureRegistries.map((r) => [r, { Name: r, Mirrors: [], Secure: false, Official: false }]),
-      ),
-      Mirrors: f.registryMirrors,
+      ...registryConfig(f, apiVersion),
     },
     NCPU: cpus().length,
     MemTotal: totalmem(),
@@ -251,7 +253,7 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     Labels: f.labels,
     ExperimentalBuild: f.experimental,
     ServerVersion: f.version,
-    Runtimes: Object.fromEntries(Object.entries(f.runtimes).map(([k, path]) => [k, { path }])),
+    Runtimes: f.runtimes,
     DefaultRuntime: f.defaultRuntime,
     Swarm: await swarmInfo(m),
     LiveRestoreEnabled: f.liveRestore,
@@ -260,8 +262,30 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     ContainerdCommit: commit(''),
     RuncCommit: commit(f.gitCommit),
     InitCommit: commit(''),
-    SecurityOptions: ['name=seccomp,profile=builtin', ...(f.cgroupVersion === '2' ? ['name=cgroupns'] : [])],
+    SecurityOptions: isOld ? security.map((o) => o.split(',')[0]!.slice('name='.length)) : security,
+    ...(isOld ? { ExecutionDriver: '<not supported>' } : {}),
     DefaultAddressPools: f.defaultAddressPools.map((p) => ({ Base: p.base, Size: p.size })),
     Warnings: f.warnings.length > 0 ? f.warnings : null,
+  }
+}
+
+function registryConfig(f: SystemFacts, apiVersion: string): object {
+  const isBlock = (registry: string): boolean => registry.includes('/')
+  const mirrors = f.registryMirrors.map((m) => (m.endsWith('/') ? m : `${m}/`))
+  const index = (Name: string, Mirrors: string[], Secure: boolean): [string, object] => [
+    Name,
+    { Name, Mirrors, Secure, Official: Secure },
+  ]
+  return {
+    InsecureRegistryCIDRs: [
+      ...(atLeast(apiVersion, '1.42') ? ['::1/128'] : []),
+      '127.0.0.0/8',
+      ...f.insecureRegistries.filter(isBlock),
+    ],
+    IndexConfigs: Object.fromEntries([
+      index('docker.io', mirrors, true),
+      ...f.insecureRegistries.filter((r) => !isBlock(r)).map((r) => index(r, [], false)),
+    ]),
+    Mirrors: mirrors,
   }
 }

@@ -30,7 +30,7 @@ export interface PluginProcessOptions {
   readonly execRoot: string
   readonly cgroupParent: string
   /** Path of the default runtime when one was set, which runs plugins too. */
-  readonly runtime: () => string | null
+  readonly runtime: () => Promise<string | null>
 }
 
 export interface PluginProcessModules {
@@ -107,7 +107,7 @@ export class PluginProcesses {
         cgroup: this.#cgroup(p),
         seccomp: null,
         initPath: null,
-        runtime: this.options.runtime(),
+        runtime: await this.options.runtime(),
       })
       await live.start()
       await this.#untilAnswers(p, live, timeoutMs)

@@ -153,14 +153,20 @@ export function processDocument(options: {
   }
 }
 
-export function rlimits(
-  host: HostConfig,
-  defaults: readonly { readonly Name: string; readonly Soft: number; readonly Hard: number }[],
-): object[] {
-  const byName = new Map(defaults.map((u) => [u.Name, u]))
-  for (const u of host.Ulimits ?? []) byName.set(u.Name, u)
+type Ulimit = NonNullable<HostConfig['Ulimits']>[number]
+
+/** A container's own limits, and the daemon's for those that it does not name. */
+export const mergedUlimits = (host: HostConfig, defaults: readonly Readonly<Ulimit>[]): Ulimit[] => [
+  ...new Map([...defaults, ...(host.Ulimits ?? [])].map((u) => [u.Name, u])).values(),
+]
+
+export function rlimits(host: HostConfig, defaults: readonly Readonly<Ulimit>[]): object[] {
   // -1 is "unlimited" to users and the largest number to the kernel, which JSON cannot carry exactly: the shim knows -1.
-  return [...byName.values()].map((u) => ({ type: `RLIMIT_${u.Name.toUpperCase()}`, soft: u.Soft, hard: u.Hard }))
+  return mergedUlimits(host, defaults).map((u) => ({
+    type: `RLIMIT_${u.Name.toUpperCase()}`,
+    soft: u.Soft,
+    hard: u.Hard,
+  }))
 }
 
 function namespaces(from: SpecInput['namespaces']): object[] {

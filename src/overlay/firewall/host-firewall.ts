@@ -41,8 +41,11 @@ export class HostFirewall {
 
   /** Resolves when the kernel has what was set so far. */
   apply(): Promise<void> {
+    const { instance, packetRules } = this.ctx.options
     return this.#writer.write(
-      hostTable(this.ctx.options.instance, [...this.#bridges.values()], [...this.#forwards.values()].flat()),
+      packetRules
+        ? hostTable(instance, [...this.#bridges.values()], [...this.#forwards.values()].flat())
+        : { family: 'inet', name: instance, sets: {}, chains: {} },
     )
   }
 

@@ -36,6 +36,8 @@ export class SandboxFiles {
     const extra = spec.extraHosts.map((text): HostsEntry => {
       const e = parseExtraHost(text)
       if (!e) throw invalid('extraHost', `extra host "${text}": write NAME:ADDRESS`, { extraHost: text })
+      if (e.address === 'host-gateway' && hostGateway === '')
+        throw invalid('hostGateway', 'unable to derive the IP value for host-gateway: set --host-gateway-ip')
       return { address: e.address === 'host-gateway' ? hostGateway : e.address, names: [e.name] }
     })
     const hosts = spec.mode === 'host' ? editHosts(await this.#hostHosts(), [], extra) : renderHosts(extra)

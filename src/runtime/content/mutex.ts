@@ -38,7 +38,7 @@ export class Limiter {
   #running = 0
   readonly #waiting: (() => void)[] = []
 
-  constructor(private readonly limit: number) {}
+  constructor(public limit: number) {}
 
   async run<T>(fn: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted()

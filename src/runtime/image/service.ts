@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { invalid } from '../../common/index.js'
 import type { Digest, Image, ImageService } from '../contract.js'
-import { type ImageOptions, type RuntimeModules, resolveImageOptions } from '../options.js'
+import { type ImageOptions, type ResolvedImageOptions, type RuntimeModules, resolveImageOptions } from '../options.js'
 import { familiarString } from '../registry/reference.js'
 import { searchPlace, searchRegistry } from '../registry/search.js'
 import { loadImages } from './load.js'
@@ -16,7 +16,12 @@ import { type ImageEvent, ImageStore } from './store.js'
 export interface LocalImageService extends ImageService {
   readonly store: ImageStore
   /** Holds for transfers that begin from now on. */
-  reconfigure(options: { readonly insecureRegistries: readonly string[]; readonly mirrors: readonly string[] }): void
+  reconfigure(
+    options: Pick<
+      ResolvedImageOptions,
+      'insecureRegistries' | 'mirrors' | 'downloadsMax' | 'uploadsMax' | 'attemptsMax'
+    >,
+  ): void
 }
 
 class Service implements LocalImageService {
@@ -24,6 +29,8 @@ class Service implements LocalImageService {
 
   reconfigure(options: Parameters<LocalImageService['reconfigure']>[0]): void {
     Object.assign(this.store.options, options)
+    this.store.downloads.limit = options.downloadsMax
+    this.store.uploads.limit = options.uploadsMax
   }
 
   start(): Promise<void> {
