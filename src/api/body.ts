@@ -1,9 +1,9 @@
 import { invalid } from '../common/index.js'
 
 type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words' | 'objects' | 'lists'
-/** Field name → type, or a nested table; a trailing "[]" of strings; "words" is a string or an array of
+/** Field name → type, a nested table, or in brackets that of each element; a trailing "[]" of strings; "words" is a string or an array of
  * strings, "objects" an array of objects, "lists" an object of arrays of objects (or nulls). */
-export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape }
+export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape | readonly [Shape] }
 
 /** Stands for a body that says it is something else than JSON; it is still to be read from the request. */
 export class NotJson {
@@ -46,7 +46,10 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
     const v = value[field]
     if (v === undefined || v === null || want === 'any') continue
     const where = `${path}.${field}`
-    if (typeof want === 'object') {
+    if (isList(want)) {
+      checkObjects(v, where)
+      for (const [i, x] of v.entries()) check(x, want[0], `${where}[${i}]`)
+    } else if (typeof want === 'object') {
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
       check(v as Record<string, unknown>, want, where)
     } else if (want === 'string[]' || (want === 'words' && typeof v !== 'string')) {
@@ -72,7 +75,9 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
   }
 }
 
-function checkObjects(v: unknown, where: string): void {
+const isList = (want: Shape[string]): want is readonly [Shape] => Array.isArray(want)
+
+function checkObjects(v: unknown, where: string): asserts v is Record<string, unknown>[] {
   if (!Array.isArray(v)) throw wrong(where, v, 'array of objects')
   const bad = v.findIndex((x) => typeof x !== 'object' || x === null || Array.isArray(x))
   if (bad >= 0) throw wrong(`${where}[${bad}]`, v[bad], 'object')

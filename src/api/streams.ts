@@ -92,6 +92,8 @@ export function startStream(request: FastifyRequest, reply: FastifyReply, conten
 /** The request's body, for a reader that may give up half-way: the connection lives on, and what is left is read off it later. */
 export function bodyOf(request: FastifyRequest): Readable {
   const body = new PassThrough()
+  // A client may go before anybody reads; whoever reads then is told.
+  body.on('error', () => {})
   request.raw.once('error', (e) => body.destroy(e)).pipe(body)
   return body
 }

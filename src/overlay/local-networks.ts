@@ -12,7 +12,8 @@ import {
 import type { OverlayContext } from './context.js'
 import type { IpamPool, LocalNetworkSpec, NetworkRecord } from './contract.js'
 import { BridgeDriver } from './drivers/bridge.js'
-import { BRIDGE_OPTION, bridgeName, bridgeState } from './drivers/bridge-options.js'
+import { BRIDGE_OPTION, bridgeName, bridgeState, DEFAULT_BRIDGE, EGRESS_NETWORK } from './drivers/bridge-options.js'
+import { isOfShoal } from './drivers/link-alias.js'
 import { MacvlanDriver, parentOf } from './drivers/macvlan.js'
 import type { HostFirewall } from './firewall/host-firewall.js'
 import { AddressPool, chooseSubnet } from './ipam/address-pool.js'
@@ -251,9 +252,10 @@ export class LocalNetworks {
 
   /** What a bridge of ours has already, from another data root's time; otherwise a free subnet. */
   async #freeBlock(network: string, bridge = ''): Promise<IpamPool> {
-    const left = bridge.startsWith(this.ctx.options.instance)
-      ? (await this.ctx.native.netAddresses(null)).find((a) => a.dev === bridge && parseIpv4(a.address) !== null)
-      : undefined
+    const left =
+      bridge === EGRESS_NETWORK
+        ? (await this.ctx.native.netAddresses(null)).find((a) => a.dev === bridge && parseIpv4(a.address) !== null)
+        : undefined
     const block = left ? parseCidr(`${left.address}/${left.prefix}`) : null
     if (!left || !block || this.list().some((n) => n.ipam.pools.some((p) => overlaps(block, parseCidr(p.subnet)!))))
       return { subnet: await this.#freeSubnet(network) }
@@ -364,10 +366,10 @@ export class LocalNetworks {
   }
 
   async #defaultBridge(old: NetworkRecord | null): Promise<NetworkRecord> {
-    const { bridge, instance, icc, masquerade, mtu, publishAddress, fixedCidr, defaultGateway } = this.ctx.options
-    const name = bridge || `${instance}0`
+    const { bridge, icc, masquerade, mtu, publishAddress, fixedCidr, defaultGateway } = this.ctx.options
+    const name = bridge || (await this.#defaultName(old))
     const pool = this.#complete('bridge', {
-      ...(await this.#defaultBlock(old && bridgeName(old) === name ? old : null)),
+      ...(await this.#defaultBlock(name, old && bridgeName(old) === name ? old : null)),
       ...(fixedCidr ? { range: formatCidr(parseCidr(fixedCidr)!) } : {}),
       ...(defaultGateway ? { reserved: { [GATEWAY_OF_ENDPOINTS]: defaultGateway } } : {}),
     })
@@ -385,14 +387,22 @@ export class LocalNetworks {
     }
   }
 
+  /** The usual one, unless another engine on this host had it first. */
+  async #defaultName(old: NetworkRecord | null): Promise<string> {
+    const spare = `${this.ctx.options.instance}0`
+    if (old && [DEFAULT_BRIDGE, spare].includes(bridgeName(old))) return bridgeName(old)
+    const link = (await this.ctx.native.netLinks(null)).find((l) => l.name === DEFAULT_BRIDGE)
+    return link && !isOfShoal(this.ctx, link.alias) ? spare : DEFAULT_BRIDGE
+  }
+
   /** Subnet and gateway: of the existing bridge that is named, of bip, as they were, or a free one. */
-  async #defaultBlock(old: NetworkRecord | null): Promise<IpamPool> {
-    const { bip, bridge, fixedCidr, instance } = this.ctx.options
+  async #defaultBlock(name: string, old: NetworkRecord | null): Promise<IpamPool> {
+    const { bip, bridge, fixedCidr } = this.ctx.options
     if (bridge !== '') return this.#blockOf(bridge, fixedCidr)
     if (bip) return { subnet: formatCidr(parseCidr(bip)!), gateway: bip.split('/')[0]! }
     const pool = old?.ipam.pools[0]
     // Without a record, one that an earlier daemon left keeps its address instead of getting another beside it.
-    return pool ? { subnet: pool.subnet, gateway: pool.gateway! } : this.#addressOf(`${instance}0`, null)
+    return pool ? { subnet: pool.subnet, gateway: pool.gateway! } : this.#addressOf(name, null)
   }
 
   /** The address of a bridge that the user made; with several, the one that the containers' range lies around. */

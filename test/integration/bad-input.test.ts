@@ -309,6 +309,8 @@ bad('bodies and headers that are wrong: 400 with a message that names the field'
     ['/containers/create', '', /body/],
     ['/networks/create', '{"Name":7}', /Name/],
     ['/networks/create', '{"Name":"x","IPAM":7}', /IPAM/],
+    ['/networks/create', '{"Name":"x","IPAM":{"Config":[null]}}', /IPAM\.Config\[0\]/],
+    ['/networks/create', '{"Name":"x","IPAM":{"Config":[{"Subnet":7}]}}', /IPAM\.Config\[0\]\.Subnet/],
     ['/networks/create', '{}', /[Nn]ame/],
     ['/volumes/create', '{"Name":["a"]}', /Name/],
     ['/volumes/create', '{"Name":"../../x"}', /\.\.\/\.\.\/x/],

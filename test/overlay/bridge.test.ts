@@ -82,7 +82,7 @@ run(
     await h.service.deleteSandbox(b.id)
     await h.service.deleteSandbox(b.id)
     const left = await lab.leftovers(h)
-    t.deepEqual(left.links, ['shoal0'])
+    t.deepEqual(left.links, ['docker0'])
     t.deepEqual(left.namespaces, [])
   },
 )

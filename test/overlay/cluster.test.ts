@@ -96,7 +96,7 @@ run('on an overlay network containers of three hosts reach each other, their ser
   for (const h of hosts) {
     await h.service.clusterLeft()
     const left = await lab.leftovers(h)
-    t.deepEqual(left.links, ['shoal0'])
+    t.deepEqual(left.links, ['docker0'])
     t.deepEqual(
       left.namespaces.filter((n) => n.startsWith('ov-')),
       [],
@@ -255,7 +255,7 @@ run('a network that each node has for itself is made with its first container an
   t.is((await here()).length, 1, 'a container is still on it')
   await h.service.deleteSandbox(b.id)
   t.deepEqual(await here(), [])
-  t.deepEqual((await lab.leftovers(h)).links, ['shoal0'])
+  t.deepEqual((await lab.leftovers(h)).links, ['docker0'])
 })
 
 run('a program keeps its port against the mesh, and a stranger cannot speak VXLAN', async (t) => {

@@ -134,7 +134,7 @@ run('a killed daemon finds its sandboxes again, removes the dead ones, and serve
   t.deepEqual(await h.service.endpoints(net.id), [])
   await h.service.removeNetwork(net.id)
   const left = await lab.leftovers(h)
-  t.deepEqual(left.links, ['shoal0'])
+  t.deepEqual(left.links, ['docker0'])
   t.deepEqual(left.namespaces, [])
 })
 
@@ -243,7 +243,7 @@ run('many containers start and stop at once, and nothing is left', async (t) => 
   await Promise.all(boxes.map((b) => h.service.deleteSandbox(b.id)))
   await h.service.removeNetwork(net.id)
   const left = await lab.leftovers(h)
-  t.deepEqual(left.links, ['shoal0'])
+  t.deepEqual(left.links, ['docker0'])
   t.deepEqual(left.namespaces, [])
   const map = await loadNetNative().netNft(h.netns, 'list map inet shoal pub-any')
   t.false(map.includes('elements'))
@@ -313,7 +313,7 @@ run('the default network follows its settings at each start', async (t) => {
   const own = await h.service.findNetwork('bridge')
   t.like(own, { id, ipam: { pools: [{ subnet: '10.77.1.0/24', gateway: '10.77.1.1' }] } })
   t.is(own.options['com.docker.network.bridge.enable_ip_masquerade'], 'false')
-  t.false((await links()).includes('shoal0'))
+  t.false((await links()).includes('docker0'))
 
   await h.kill()
   await h.start({ bridge: 'none' })
@@ -322,12 +322,21 @@ run('the default network follows its settings at each start', async (t) => {
 
   await h.kill()
   await native.netLink(h.netns, [
-    { op: 'linkAdd', name: 'shoal0', kind: 'bridge' },
-    { op: 'addrAdd', dev: 'shoal0', address: '10.78.1.1', prefix: 24 },
+    { op: 'linkAdd', name: 'docker0', kind: 'bridge' },
+    { op: 'linkSet', name: 'docker0', alias: 'shoal:another:br:0' },
+    { op: 'addrAdd', dev: 'docker0', address: '10.78.1.1', prefix: 24 },
   ])
   await h.start()
   const left = (await h.service.findNetwork('bridge')).ipam.pools[0]!
   t.like(left, { subnet: '10.78.1.0/24', gateway: '10.78.1.1' }, 'a bridge that was left keeps its address')
+
+  await h.kill()
+  await h.start({ bridge: 'none' })
+  await native.netLink(h.netns, [{ op: 'linkAdd', name: 'docker0', kind: 'bridge' }])
+  await h.kill()
+  await h.start()
+  const { options } = await h.service.findNetwork('bridge')
+  t.is(options['com.docker.network.bridge.name'], 'shoal0', "another engine's bridge is left to it")
 })
 
 run('without packet rules the host has an empty table; host-gateway may be set', async (t) => {

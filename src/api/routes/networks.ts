@@ -45,7 +45,11 @@ const CREATE: Shape = {
   Ingress: 'boolean',
   ConfigOnly: 'boolean',
   ConfigFrom: { Network: 'string' },
-  IPAM: { Driver: 'string', Options: 'map', Config: 'array' },
+  IPAM: {
+    Driver: 'string',
+    Options: 'map',
+    Config: [{ Subnet: 'string', IPRange: 'string', Gateway: 'string', AuxiliaryAddresses: 'map' }],
+  },
   EnableIPv6: 'boolean',
   Options: 'map',
   Labels: 'map',

@@ -1,4 +1,4 @@
-import { goDuration } from '../../common/index.js'
+import { goDuration } from '../../common/clock.js'
 import { ago, binarySize } from '../format/units.js'
 import type { ServiceJson } from './index.js'
 

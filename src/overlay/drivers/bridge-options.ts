@@ -12,6 +12,11 @@ export const BRIDGE_OPTION = {
   mtu: 'com.docker.network.driver.mtu',
 } as const
 
+/** Device of the default network, under the name that firewalls and scripts know. */
+export const DEFAULT_BRIDGE = 'docker0'
+/** The network by which containers of cluster networks reach the outside, and its device. */
+export const EGRESS_NETWORK = 'docker_gwbridge'
+
 const isOn = (value: string | undefined): boolean => value === undefined || /^(true|1|t|yes|on)$/i.test(value)
 
 export const bridgeName = (n: NetworkRecord): string => n.options[BRIDGE_OPTION.name] ?? `br-${n.id.slice(0, 12)}`

@@ -2,9 +2,9 @@ import { unavailable } from '../../common/index.js'
 import type { OverlayContext } from '../context.js'
 import type { NetworkRecord } from '../contract.js'
 import { macOf, parseCidr } from '../ipam/ipv4.js'
-import { BRIDGE_OPTION, bridgeName, isInterConnected, mtuOf } from './bridge-options.js'
+import { BRIDGE_OPTION, bridgeName, DEFAULT_BRIDGE, EGRESS_NETWORK, isInterConnected, mtuOf } from './bridge-options.js'
 import type { Attachment, NetworkDriver } from './driver.js'
-import { linkAlias } from './link-alias.js'
+import { isOfShoal, linkAlias } from './link-alias.js'
 
 /** A Linux bridge on the host; each endpoint is a veth pair between it and the sandbox. */
 export class BridgeDriver implements NetworkDriver {
@@ -44,10 +44,12 @@ export class BridgeDriver implements NetworkDriver {
   /** The user named a link that is there already and does not carry our mark. */
   async #isForeign(n: NetworkRecord): Promise<boolean> {
     const name = n.options[BRIDGE_OPTION.name]
-    // Our own names are ours also without the mark: a crash may have come before it was set.
+    // Our own name is ours also without the mark: a crash may have come before it was set.
     if (name === undefined || name.startsWith(this.ctx.options.instance)) return false
     const link = (await this.ctx.native.netLinks(null)).find((l) => l.name === name)
-    return link !== undefined && !link.alias.startsWith(linkAlias(this.ctx, ''))
+    if (link === undefined) return false
+    const isStandard = name === DEFAULT_BRIDGE || name === EGRESS_NETWORK
+    return !(isStandard ? isOfShoal(this.ctx, link.alias) : link.alias.startsWith(linkAlias(this.ctx, '')))
   }
 
   /** A bridge named by the user that exists already: gets the gateway's address if it lacks it, nothing else. */

@@ -1,4 +1,5 @@
 import type { OverlayContext } from '../context.js'
+import { DEFAULT_BRIDGE } from '../drivers/bridge-options.js'
 import { hasErrno } from '../native.js'
 
 /**
@@ -18,7 +19,7 @@ export async function warnOfForeignDrop(ctx: OverlayContext): Promise<void> {
   ctx.log.warn(
     'the FORWARD chain of iptables drops by default: containers may be unreachable from outside; accept their traffic there',
     {
-      remedy: `iptables -I FORWARD -i ${ctx.options.instance}0 -j ACCEPT; iptables -I FORWARD -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT`,
+      remedy: `iptables -I FORWARD -i ${DEFAULT_BRIDGE} -j ACCEPT; iptables -I FORWARD -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT`,
     },
   )
 }

@@ -7,7 +7,7 @@ import type { ClusterSide } from '../cluster-side.js'
 import type { OverlayContext } from '../context.js'
 import type { LocalNetworkSpec, NetworkRecord } from '../contract.js'
 import type { NameTableBuilder } from '../dns/names.js'
-import { BRIDGE_OPTION, mtuOf } from '../drivers/bridge-options.js'
+import { BRIDGE_OPTION, EGRESS_NETWORK, mtuOf } from '../drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from '../drivers/driver.js'
 import { gateways, ingressPlan, meshPorts, RETURN_PRIORITY, RETURN_TABLE } from '../ingress/ingress-plan.js'
 import type { IngressMesh } from '../ingress/mesh.js'
@@ -189,7 +189,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   egress(): Promise<NetworkRecord> {
-    const name = `${this.ctx.options.instance}_gwbridge`
+    const name = EGRESS_NETWORK
     const existing = this.local.byName(name)
     if (existing) return Promise.resolve(existing)
     this.#egress ??= this.local
@@ -242,7 +242,7 @@ export class ClusterNetworks implements ClusterSide {
     await rm(join(this.ctx.options.root, 'cluster'), { recursive: true, force: true })
     await this.#facts.load() // makes the folders again
     await this.#store.load()
-    const bridge = this.local.byName(`${this.ctx.options.instance}_gwbridge`)
+    const bridge = this.local.byName(EGRESS_NETWORK)
     if (bridge) await this.local.remove(bridge.id, () => this.#sandboxes!.attachmentsOf(bridge.id).length)
   }
 

@@ -43,7 +43,12 @@ const attachment = (networkId: string, gateway: string, gatewayPriority = 0, hid
     record: { networkId, gateway, interfaceName: networkId },
   }) as Attachment
 const network = (id: string): NetworkRecord | null =>
-  ({ id, name: id, scope: id.startsWith('ov') ? 'swarm' : 'local', internal: id.endsWith('internal') }) as NetworkRecord
+  ({
+    id,
+    name: id,
+    driver: id.startsWith('ov') ? 'overlay' : 'bridge',
+    internal: id.endsWith('internal'),
+  }) as NetworkRecord
 
 test('the default route goes by priority, then name; cluster networks take the hidden way out', (t) => {
   const b = attachment('b', '1.1.1.1')
