@@ -349,7 +349,26 @@ test.serial('images and volumes: what is not asked rightly is refused before any
   await answered(t, search('{"is-official":["a"]}'), 400, /^Invalid filter 'is-official=/)
   await answered(t, search('{"is-automated":["a"]}'), 400, /^Invalid filter 'is-automated=/)
   await answered(t, ['GET', '/volumes?filters={"dangling":["a"]}'], 400, /^Invalid filter 'dangling=/)
+  const ps = (filter: object) =>
+    ['GET', `/containers/json?filters=${encodeURIComponent(JSON.stringify(filter))}`] as const
+  for (const [key, value] of [
+    ['exited', 'a'],
+    ['is-task', '1'],
+    ['publish', 'http'],
+    ['publish', '8080:80'],
+    ['expose', '90-80'],
+    ['expose', '65536'],
+  ] as const)
+    await answered(t, ps({ [key]: [value] }), 400, new RegExp(`^Invalid filter '${key}=${value}': `))
+  for (const key of ['before', 'since']) await answered(t, ps({ [key]: ['nosuch'] }), 404, 'No such container: nosuch')
+  await answered(t, ps({ publish: ['80/foo', '80-81'], 'is-task': ['true'], exited: ['0'] }), 200)
   await ok(m1, 'volume', 'create', 'shelf1')
+  const labels = async (name: string) =>
+    (await call<{ Labels: object | null }>(m1.socket, 'GET', `/volumes/${name}`)).Labels
+  t.deepEqual(await labels('shelf1'), {})
+  await ok(m1, 'run', '--rm', '-v', 'shelf2:/x', image, 'true')
+  t.is(await labels('shelf2'), null, 'none were given')
+  await ok(m1, 'volume', 'rm', 'shelf2')
   t.is(await ok(m1, 'volume', 'ls', '-q', '--filter', 'name=^shelf.$'), 'shelf1')
   await ok(m1, 'volume', 'rm', 'shelf1')
 })
