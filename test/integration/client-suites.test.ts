@@ -535,7 +535,7 @@ test.serial(
     await ok(m1, 'service', 'rm', 'host')
     const filters = encodeURIComponent(JSON.stringify({ service: [gone] }))
     await answered(t, ['GET', `/tasks?filters=${filters}`], 404, `service ${gone} not found`)
-    t.regex(inside.host!, /^shoal0$/m)
+    t.regex(inside.host!, /^docker0$/m)
     t.regex(inside.each!, /^eth0$/m)
     t.is(await ok(m1, 'network', 'inspect', '-f', '{{.Scope}} {{.Driver}}', 'each'), 'swarm bridge')
     t.regex(await ok(m1, 'network', 'inspect', '-f', '{{range .IPAM.Config}}{{.Subnet}}{{end}}', 'each'), /^172\./)
