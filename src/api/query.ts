@@ -109,9 +109,13 @@ export class Filters {
 
   /** @throws invalid `badFilter` for a value that is none of these. */
   oneOf(key: string, accepted: readonly string[]): void {
-    const bad = this.values(key).find((v) => !accepted.includes(v))
-    if (bad !== undefined)
-      throw invalid('badFilter', `Invalid filter '${key}=${bad}': it can be ${accepted.join(', ')}`)
+    this.each(key, (v) => accepted.includes(v), `it can be ${accepted.join(', ')}`)
+  }
+
+  /** @throws invalid `badFilter` for a value that does not hold; `rule` is what it is told. */
+  each(key: string, holds: (value: string) => boolean, rule: string): void {
+    const bad = this.values(key).find((v) => !holds(v))
+    if (bad !== undefined) throw invalid('badFilter', `Invalid filter '${key}=${bad}': ${rule}`)
   }
 
   /** No such filter, or one of its values is contained in it. */

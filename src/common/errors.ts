@@ -1,3 +1,5 @@
+import { getSystemErrorMap } from 'node:util'
+
 /** What an error *is*; the API and gRPC edges translate it once each (api/: HTTP status, common/grpc: gRPC status). */
 export type ErrorKind =
   | 'notFound'
@@ -69,6 +71,17 @@ export function invariant(condition: unknown, message: string): asserts conditio
 /** Never caught on purpose: the daemon's uncaughtException handler logs it and exits. */
 export class InvariantError extends Error {
   override readonly name = 'InvariantError'
+}
+
+/** Why no connection came about, in the words of Go's clients, which users search for: "dial tcp ADDRESS: connect: connection refused". */
+export function connectionFailure(caught: unknown): string {
+  const { syscall, hostname, address, port, errno, code, message } = caught as NodeJS.ErrnoException &
+    Partial<Record<'hostname' | 'address' | 'port', string>>
+  const reason = getSystemErrorMap().get(errno ?? 0)?.[1] ?? message
+  if (syscall === 'getaddrinfo')
+    return `dial tcp: lookup ${hostname}: ${code === 'ENOTFOUND' ? 'no such host' : reason}`
+  if (syscall === 'connect') return `dial tcp ${address}:${port}: connect: ${reason}`
+  return message || code || String(caught)
 }
 
 /** Did a write fail for want of space or quota? LevelDB's errors have no code, only the system's words. */

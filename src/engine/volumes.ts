@@ -75,8 +75,8 @@ async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList)
     ...(want.source ? { name: want.source } : {}),
     // An existing volume is used whatever its driver, unless one was asked for.
     ...(want.driver ? { driver: want.driver } : {}),
-    labels: want.labels,
-    options: want.driverOptions,
+    ...(Object.keys(want.labels).length > 0 ? { labels: want.labels } : {}),
+    ...(Object.keys(want.driverOptions).length > 0 ? { options: want.driverOptions } : {}),
   })
   if (!existed) undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
   // As docker: also of one that there was.

@@ -230,8 +230,9 @@ export interface VolumeRecord {
   readonly name: string
   readonly driver: string
   readonly mountpoint: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly options: Readonly<Record<string, string>>
+  /** Null: none were given, as opposed to an empty set. */
+  readonly labels: Readonly<Record<string, string>> | null
+  readonly options: Readonly<Record<string, string>> | null
   readonly createdMs: number
   readonly anonymous: boolean
   /** As a plugin says; absent: local. */

@@ -20,7 +20,12 @@ test('a file is read from its URL, through redirects and without a scheme; what 
   for (const [source, kind, message] of [
     [`${host}/other`, 'notFound', /404/],
     [`${host}/broken`, 'internal', /500/],
-    ['127.0.0.1:9/file', 'internal', /127\.0\.0\.1:9/],
+    [
+      '127.0.0.1:3/file',
+      'internal',
+      'Get "http://127.0.0.1:3/file": dial tcp 127.0.0.1:3: connect: connection refused',
+    ],
+    ['nosuch.invalid/file', 'internal', /: dial tcp: lookup nosuch\.invalid: [a-z ]+$/],
     ['http://', 'invalid', /is not a URL/],
   ] as const) {
     const e = await t.throwsAsync<ShoalError>(download(source, signal), { message })

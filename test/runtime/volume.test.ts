@@ -26,7 +26,7 @@ test('a volume is made once, survives a restart, tells its size, and goes with i
     driver: 'local',
     mountpoint: join(root, 'volumes/data/_data'),
     labels: { a: 'b' },
-    options: {},
+    options: null,
     anonymous: false,
   })
   t.deepEqual(await v.create({ name: 'data', labels: { other: 'x' } }), made)

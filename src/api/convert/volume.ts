@@ -4,10 +4,10 @@ import type { VolumeRecord } from '../../runtime/index.js'
 export const volumeJson = (v: VolumeRecord): Record<string, unknown> => ({
   ...(v.createdMs > 0 ? { CreatedAt: rfc3339(v.createdMs).replace(/\.\d+Z$/, 'Z') } : {}),
   Driver: v.driver,
-  Labels: Object.keys(v.labels).length > 0 ? v.labels : null,
+  Labels: v.labels,
   Mountpoint: v.mountpoint,
   Name: v.name,
-  Options: Object.keys(v.options).length > 0 ? v.options : null,
+  Options: v.options,
   Scope: v.scope ?? 'local',
   ...(v.status ? { Status: v.status } : {}),
 })

@@ -60,8 +60,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
   app.get('/containers/json', async (request) => {
     const q = request.query as Query
     const filters = Filters.parse(q, LIST_FILTERS)
-    filters.oneOf('status', ['created', 'restarting', 'running', 'removing', 'paused', 'exited', 'dead'])
-    filters.oneOf('health', ['none', 'starting', 'healthy', 'unhealthy'])
+    checkFilters(m, filters)
     const limit = int(q, 'limit', null)
     const all = bool(q, 'all') || (limit !== null && limit > 0) || filters.has('status') || filters.has('exited')
     let found = containers
@@ -476,6 +475,21 @@ export function decorated(
   // The file has no zeros at the end; clients count on nine digits.
   const time = e.time.replace(/(\.\d+)?Z$/, (_, fraction = '.') => `${fraction.padEnd(10, '0')}Z`)
   return Buffer.concat([Buffer.from(`${o.timestamps ? `${time} ` : ''}${o.details ? `${attributes} ` : ''}`), e.data])
+}
+
+/** Before anything is looked at: a wrong value is refused also where there is nothing to list. */
+function checkFilters(m: ApiModules, f: Filters): void {
+  f.oneOf('status', ['created', 'restarting', 'running', 'removing', 'paused', 'exited', 'dead'])
+  f.oneOf('health', ['none', 'starting', 'healthy', 'unhealthy'])
+  f.oneOf('is-task', ['true', 'false'])
+  f.each('exited', (v) => /^-?\d+$/.test(v), 'an exit code is a whole number')
+  for (const key of ['publish', 'expose']) f.each(key, isPortRange, 'it is <port>[-<port>][/<protocol>]')
+  for (const key of ['before', 'since']) for (const v of f.values(key)) m.engine.containers.get(v)
+}
+
+function isPortRange(v: string): boolean {
+  const [, first, last = first] = /^(\d+)(?:-(\d+))?(?:\/\w+)?$/.exec(v) ?? []
+  return first !== undefined && Number(first) <= Number(last) && Number(last) <= 65535
 }
 
 function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {

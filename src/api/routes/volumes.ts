@@ -32,8 +32,8 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
     const v = await volumes.create({
       name: b.Name || undefined,
       driver: b.Driver || undefined,
-      options: b.DriverOpts ?? {},
-      labels: b.Labels ?? {},
+      options: b.DriverOpts ?? undefined,
+      labels: b.Labels ?? undefined,
     })
     events.publish({
       type: 'volume',

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { internal, invalid, notFound } from '../../common/index.js'
+import { connectionFailure, internal, invalid, notFound } from '../../common/index.js'
 
 /**
  * The file at a URL, read by this host: redirects are followed, "http://" may be left out.
@@ -15,7 +15,7 @@ export async function download(source: string, signal: AbortSignal): Promise<Rea
   try {
     answer = await fetch(url, { signal })
   } catch (cause) {
-    const why = ((cause as Error).cause as Error | undefined)?.message ?? (cause as Error).message
+    const why = connectionFailure((cause as Error).cause ?? cause)
     throw internal('downloadFailed', `Get "${url}": ${why}`, { url: source }, { cause })
   }
   if (answer.ok && answer.body) return Readable.fromWeb(answer.body as never)

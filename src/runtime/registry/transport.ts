@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { rootCertificates } from 'node:tls'
 import { Agent, type Dispatcher, request } from 'undici'
-import { invalid, ShoalError } from '../../common/index.js'
+import { connectionFailure, invalid, ShoalError } from '../../common/index.js'
 import type { RegistryAuth } from '../contract.js'
 import { basicHeader, credentialsOf, parseChallenges } from './auth.js'
 import { statusError, statusOf, statusText } from './errors.js'
@@ -350,7 +350,7 @@ export class Transport {
       throw new ShoalError(
         'unavailable',
         'registryUnreachable',
-        `${titled(method)} "${url}": ${cause instanceof Error ? cause.message || (cause as NodeJS.ErrnoException).code : cause}`,
+        `${titled(method)} "${url}": ${connectionFailure(cause)}`,
         { host: this.host },
         { cause },
       )

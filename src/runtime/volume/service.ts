@@ -181,8 +181,8 @@ class Volumes implements VolumeService {
         name,
         driver,
         mountpoint: driver === 'local' ? this.#data(name) : '',
-        labels: { ...spec.labels },
-        options: { ...spec.options },
+        labels: spec.labels ?? null,
+        options: spec.options ?? null,
         createdMs: this.modules.clock.now(),
         anonymous,
       }
@@ -235,7 +235,7 @@ class Volumes implements VolumeService {
     try {
       await driver.awaited()
       // One that the plugin has already is taken over as it is.
-      if (!(await driver.get(record.name))) await driver.create(record.name, record.options)
+      if (!(await driver.get(record.name))) await driver.create(record.name, record.options ?? {})
       // What it says of the new one decides nothing.
       return (await this.#look(record)) ?? { ...record, scope: await driver.scope() }
     } catch (caught) {
@@ -423,7 +423,7 @@ class Volumes implements VolumeService {
   async #mountDevice(record: VolumeRecord): Promise<void> {
     // By another container, or left by a daemon that died: containers may be using it.
     if ((await mountPoints()).has(record.mountpoint)) return
-    const { type = '', device = '', o = '' } = record.options
+    const { type = '', device = '', o = '' } = record.options ?? {}
     await this.#tool.run('mount', [
       '--root',
       record.mountpoint,
@@ -494,7 +494,7 @@ class Volumes implements VolumeService {
 }
 
 /** What must be mounted before use and unmounted after it. */
-const isMounted = (record: VolumeRecord): boolean => record.driver !== 'local' || Boolean(record.options.device)
+const isMounted = (record: VolumeRecord): boolean => record.driver !== 'local' || Boolean(record.options?.device)
 
 const foreign = (driver: string, name: string): VolumeRecord => ({
   name,
