@@ -50,9 +50,7 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     reply.header('Content-Length', '0')
     return ''
   })
-  app.options('/*', async (_q, reply) => {
-    reply.code(200).send()
-  })
+  app.options('/*', async (_q, reply) => reply.code(200).send())
   for (const path of ['/session', '/grpc'])
     app.post(path, async () => {
       throw unimplemented(
