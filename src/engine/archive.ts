@@ -75,7 +75,8 @@ async function withPlace<T>(
     const root = `/proc/${container.live.pid}/root`
     const resolved = await resolveInRoot(root, path, followLast)
     const inside = posix.join('/', relative(root, resolved))
-    return fn({ root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined })
+    const place = { root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined }
+    return withSources(ctx, container, () => fn(place)) // they stay although it may end meanwhile
   }
   return ctx.snapshots.withMounted(container.id, (root) =>
     withSources(ctx, container, async (sources) => {
@@ -94,7 +95,7 @@ async function withPlace<T>(
   )
 }
 
-/** Where the volumes and binds of a container that does not run lie on this host, by their places in it. */
+/** Where a container's volumes and binds lie on this host, by their places in it; they are held for the time. */
 async function withSources<T>(
   ctx: EngineContext,
   container: Container,
