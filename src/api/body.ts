@@ -12,15 +12,19 @@ export class NotJson {
 
 const typeName = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
 
+export function checkPresent(body: unknown, what: string): void {
+  if (body instanceof NotJson)
+    throw invalid('badContentType', `Content-Type specified (${body.contentType}) must be 'application/json'`)
+  if (body === undefined || body === null)
+    throw invalid('bodyMissing', `${what}: invalid JSON: got EOF while reading request body`)
+}
+
 /**
  * The body as an object whose known fields have the right types; null and absent are the same. A wrong type names the
  * field, what came and what is wanted. Fields that the table does not know are kept.
  */
 export function object<T extends object>(body: unknown, shape: Shape, what: string): T {
-  if (body instanceof NotJson)
-    throw invalid('badContentType', `Content-Type specified (${body.contentType}) must be 'application/json'`)
-  if (body === undefined || body === null)
-    throw invalid('bodyMissing', `${what}: invalid JSON: got EOF while reading request body`)
+  checkPresent(body, what)
   if (typeof body !== 'object' || Array.isArray(body))
     throw invalid('badBody', `${what}: the body must be a JSON object, not ${typeName(body)}`)
   check(body as Record<string, unknown>, shape, what)

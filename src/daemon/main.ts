@@ -58,6 +58,8 @@ async function main(): Promise<void> {
   daemon = await Daemon.start(options, top, logger)
   logger.info('Shoal is ready', { ms: Math.round(performance.now() - begun) })
   await stopWanted
+  // What is waited for while it stops, the end of a shim's process for one, does not keep Node up by itself.
+  setInterval(() => {}, 2 ** 30)
   try {
     await daemon.stop()
   } catch (e) {

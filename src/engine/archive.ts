@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { lstat, readlink, stat } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
-import type { Readable } from 'node:stream'
+import { pipeline, type Readable, Transform } from 'node:stream'
 import { conflict, forbidden, invalid, newHexId, notFound } from '../common/index.js'
 import { LayerTool } from '../runtime/index.js'
 import type { Container } from './container.js'
@@ -75,7 +75,8 @@ async function withPlace<T>(
     const root = `/proc/${container.live.pid}/root`
     const resolved = await resolveInRoot(root, path, followLast)
     const inside = posix.join('/', relative(root, resolved))
-    return fn({ root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined })
+    const place = { root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined }
+    return withSources(ctx, container, () => fn(place)) // they stay although it may end meanwhile
   }
   return ctx.snapshots.withMounted(container.id, (root) =>
     withSources(ctx, container, async (sources) => {
@@ -94,7 +95,7 @@ async function withPlace<T>(
   )
 }
 
-/** Where the volumes and binds of a container that does not run lie on this host, by their places in it. */
+/** Where a container's volumes and binds lie on this host, by their places in it; they are held for the time. */
 async function withSources<T>(
   ctx: EngineContext,
   container: Container,
@@ -192,17 +193,26 @@ function streamed<T extends object>(
   hold: (use: (extra: T, packer: ReturnType<LayerTool['packTree']>) => Promise<void>) => Promise<void>,
 ): Promise<T & { readonly tar: Readable }> {
   return new Promise((resolve, reject) => {
-    hold(async (extra, packer) => {
-      const tar = packer.stdout
+    const held = hold(async (extra, packer) => {
+      // Whoever has read the archive's end finds nothing held any more: the last part waits for that.
+      let last: Buffer | undefined
+      const tar = new Transform({
+        transform(part: Buffer, _encoding, done) {
+          done(null, last)
+          last = part
+        },
+        flush: (done) => void held.catch(() => {}).then(() => done(null, last)),
+      })
       // A client that goes away must not keep the tree held.
-      tar.once('close', () => void packer.kill())
+      pipeline(packer.stdout, tar, () => void packer.kill())
       resolve({ ...extra, tar })
       try {
         await packer.done
       } catch (caught) {
         if (!tar.destroyed) tar.destroy(caught as Error)
       }
-    }).catch(reject)
+    })
+    held.catch(reject)
   })
 }
 

@@ -351,6 +351,7 @@ export class LocalNetworks {
   async #ensureDefault(): Promise<void> {
     const old = this.byName('bridge')
     const wanted = this.ctx.options.bridge === 'none' ? null : await this.#defaultBridge(old)
+    if (!wanted) await this.#dropLeftBridge()
     if (JSON.stringify(wanted) === JSON.stringify(old)) return
     const place = (n: NetworkRecord): string =>
       JSON.stringify([bridgeName(n), n.ipam.pools[0]!.subnet, n.ipam.pools[0]!.gateway])
@@ -393,6 +394,14 @@ export class LocalNetworks {
     if (old && [DEFAULT_BRIDGE, spare].includes(bridgeName(old))) return bridgeName(old)
     const link = (await this.ctx.native.netLinks(null)).find((l) => l.name === DEFAULT_BRIDGE)
     return link && !isOfShoal(this.ctx, link.alias) ? spare : DEFAULT_BRIDGE
+  }
+
+  /** Without a default network, the bridge that an earlier daemon left for it goes, unless it is in use. */
+  async #dropLeftBridge(): Promise<void> {
+    const links = await this.ctx.native.netLinks(null)
+    const link = links.find((l) => l.name === DEFAULT_BRIDGE)
+    if (link && isOfShoal(this.ctx, link.alias) && !links.some((l) => l.master === DEFAULT_BRIDGE))
+      await this.ctx.native.netLink(null, [{ op: 'linkDel', name: DEFAULT_BRIDGE, tolerate: ['ENODEV'] }])
   }
 
   /** Subnet and gateway: of the existing bridge that is named, of bip, as they were, or a free one. */

@@ -231,10 +231,14 @@ test('a body of another type than JSON is refused by that type, where JSON is ne
 
 test('a body that is no JSON is told in the words of Go, before anything is looked for', async (t) => {
   const path = await serve(t)
-  const said = async (text: string, type = 'Content-Type: application/json\r\n'): Promise<string> => {
+  const said = async (
+    text: string,
+    type = 'Content-Type: application/json\r\n',
+    to = '/exec/x/start',
+  ): Promise<string> => {
     const raw = new Raw(path)
     raw.socket.write(
-      `POST /exec/x/start HTTP/1.1\r\nHost: d\r\nConnection: close\r\n${type}Content-Length: ${text.length}\r\n\r\n${text}`,
+      `POST ${to} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n${type}Content-Length: ${text.length}\r\n\r\n${text}`,
     )
     await raw.closed
     t.regex(raw.received.toString(), /^HTTP\/1\.1 400/)
@@ -250,7 +254,8 @@ test('a body that is no JSON is told in the words of Go, before anything is look
   ] as const)
     t.true((await said(text)).includes(`invalid JSON: invalid character ${words}`), text)
   t.true((await said('{')).includes('invalid JSON: unexpected EOF'))
-  t.true((await said('')).includes('got EOF while reading request body'))
+  for (const to of ['/exec/x/start', '/volumes/create', '/plugins/x/set'])
+    t.true((await said('', undefined, to)).includes('got EOF while reading request body'), to)
   t.true((await said('{}', 'Content-Type: \r\n')).includes('400'))
 })
 

@@ -148,6 +148,8 @@ walk.step('containers: limits, ports, volumes, exec, cp, logs and their ends', a
   t.not(await c.ok('inspect', '-f', '{{.State.Pid}}', 'c1'), pid)
   t.regex(await fetch(m1, 'http://127.0.0.1:8081/'), /It swims/)
   t.is(await c.ok('exec', 'c1', 'cat', '/data/kept', '/root/in'), 'keptcp in')
+  const merged = await c.ok('inspect', '-f', '{{.GraphDriver.Data.MergedDir}}', 'c1')
+  t.is(readFileSync(join(merged, 'root/in'), 'utf8'), 'cp in', "the container's tree as the host sees it")
   const waited = c.ok('wait', 'c1')
   await c.ok('kill', 'c1')
   t.is(await waited, '137')

@@ -169,6 +169,11 @@ test.serial('a plugin outlives a killed daemon with its volumes, and is started 
   })
   await ok(h, 'volume', 'rm', '-f', 'more')
   await docker(h, ['volume', 'rm', '-f', 'vol'])
+  const daemon = l.daemonPid(l.plan.hosts[0]!)
+  process.kill(daemon, 'SIGTERM')
+  await until('the daemon ends', 20, async () => !existsSync(`/proc/${daemon}/root/etc`))
+  t.regex(readFileSync(l.plan.hosts[0]!.log, 'utf8'), /\bstopped\b.*\s*$/, 'with its plugins, to the last step')
+  await l.startDaemon(l.plan.hosts[0]!)
   await ok(h, 'plugin', 'rm', '-f', 'shelf')
 })
 

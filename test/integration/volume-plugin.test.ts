@@ -79,6 +79,12 @@ for (const path of DOCKERS)
       '600',
     )
     t.deepEqual(users('books'), [id])
+    await run('cp', `${id}:/b/f`, join(dir, 'copied'))
+    t.true(
+      calls().some((c) => c.startsWith(`VolumeDriver.Mount books ${id}:copy`)),
+      'a copy holds the volume',
+    )
+    t.deepEqual(users('books'), [id])
     t.regex((await docker(h, ['volume', 'rm', 'books'], { docker: path })).stderr, /volume is in use/)
     t.is(JSON.parse(await run('inspect', id))[0].Mounts[0].Driver, 'shelf')
     await run('rm', '-f', id)

@@ -321,11 +321,18 @@ run('the default network follows its settings at each start', async (t) => {
   t.true((await links()).includes('own0'), 'the bridge of somebody else stays')
 
   await h.kill()
-  await native.netLink(h.netns, [
-    { op: 'linkAdd', name: 'docker0', kind: 'bridge' },
-    { op: 'linkSet', name: 'docker0', alias: 'shoal:another:br:0' },
-    { op: 'addrAdd', dev: 'docker0', address: '10.78.1.1', prefix: 24 },
-  ])
+  const leaveBridge = (): Promise<unknown> =>
+    native.netLink(h.netns, [
+      { op: 'linkAdd', name: 'docker0', kind: 'bridge' },
+      { op: 'linkSet', name: 'docker0', alias: 'shoal:another:br:0' },
+      { op: 'addrAdd', dev: 'docker0', address: '10.78.1.1', prefix: 24 },
+    ])
+  await leaveBridge()
+  await h.start({ bridge: 'none' })
+  t.false((await links()).includes('docker0'), 'a bridge that was left goes where none is wanted')
+
+  await h.kill()
+  await leaveBridge()
   await h.start()
   const left = (await h.service.findNetwork('bridge')).ipam.pools[0]!
   t.like(left, { subnet: '10.78.1.0/24', gateway: '10.78.1.1' }, 'a bridge that was left keeps its address')

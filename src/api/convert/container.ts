@@ -212,7 +212,14 @@ export function containerInspect(c: ContainerView, apiVersion: string): Record<s
     HostConfig: hostConfigJson(c),
     GraphDriver: {
       Name: 'overlay2',
-      Data: { ID: c.id, LowerDir: c.lower.join(':'), MergedDir: '', UpperDir: c.upper, WorkDir: c.work },
+      Data: {
+        ID: c.id,
+        LowerDir: c.lower.join(':'),
+        // The tree is mounted for the container's processes only, and is reached through them.
+        ...(s.pid > 0 ? { MergedDir: `/proc/${s.pid}/root` } : {}),
+        UpperDir: c.upper,
+        WorkDir: c.work,
+      },
     },
     Mounts: mountsJson(c),
     Config: { ...UNSET, ...c.config, Volumes: c.config.Volumes ?? null },

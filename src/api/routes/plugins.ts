@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { invalid } from '../../common/index.js'
 import type { PluginPrivilege, PluginView } from '../../engine/index.js'
+import { checkPresent } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { bool, Filters, int, type Query, text } from '../query.js'
 import { bodyOf, clientGone } from '../streams.js'
@@ -75,6 +76,7 @@ export function registerPlugins(app: FastifyInstance, m: ApiModules): void {
         return reply.code(200).send()
       case 'set': {
         const changes = request.body
+        checkPresent(changes, 'plugin settings')
         if (!Array.isArray(changes) || !changes.every((c) => typeof c === 'string'))
           throw invalid('badBody', 'the settings must be a list of strings, NAME=VALUE')
         await plugins.set(name, changes)

@@ -28,7 +28,7 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
       Driver?: string
       DriverOpts?: Record<string, string> | null
       Labels?: Record<string, string> | null
-    }>(request.body ?? {}, { Name: 'string', Driver: 'string', DriverOpts: 'map', Labels: 'map' }, 'volume')
+    }>(request.body, { Name: 'string', Driver: 'string', DriverOpts: 'map', Labels: 'map' }, 'volume')
     const v = await volumes.create({
       name: b.Name || undefined,
       driver: b.Driver || undefined,
