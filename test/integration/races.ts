@@ -637,8 +637,12 @@ class Races {
     const { socket } = this.h
     const gone = (path: string): Promise<unknown> =>
       call(socket, 'DELETE', path).catch((e: Error) => this.#fault(`cannot be removed: ${e.message}`))
-    for (const c of await this.#get<{ Id: string }[]>('/containers/json?all=1'))
-      await gone(`/containers/${c.Id}?force=1&v=1`)
+    // Some remove themselves just now.
+    await until('no container is left', 60, async () => {
+      const all = await this.#get<{ Id: string }[]>('/containers/json?all=1')
+      for (const c of all) await call(socket, 'DELETE', `/containers/${c.Id}?force=1&v=1`).catch(() => {})
+      return all.length === 0
+    })
     const { stand } = await this.#observe()
     for (const n of Object.values(stand.networks)) await gone(`/networks/${n}`)
     for (const v of Object.keys(stand.volumes)) await gone(`/volumes/${v}`)
