@@ -37,6 +37,7 @@ export async function configureContainer(ctx: EngineContext, container: Containe
     try {
       const { mounts, toPopulate } = await resolveMounts(
         ctx,
+        id,
         wanted.filter((m) => !isKept(m)),
         undo,
       )
@@ -45,7 +46,9 @@ export async function configureContainer(ctx: EngineContext, container: Containe
       const next = { hostConfig: host, networkMode: host.NetworkMode!, endpoints, mounts: [...mounts, ...stay] }
       await ctx.store.put({ ...record, ...next })
       Object.assign(record, next)
+      ctx.registry.unclaim(id)
     } catch (caught) {
+      ctx.registry.unclaim(id)
       await undo.run()
       throw caught
     }

@@ -196,6 +196,8 @@ export interface ContainerService {
   ): Promise<{ readonly exitCode: number; readonly error: string }>
   get(reference: string): ContainerView
   list(): readonly ContainerView[]
+  /** A container on this image, a running one first; one that is being made counts. */
+  userOfImage(id: Digest): { readonly container: string; readonly running: boolean } | null
   size(reference: string): Promise<{ readonly rw: number; readonly rootFs: number }>
   logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogEntry>
   attach(reference: string, options: AttachOptions): Promise<Attachment>

@@ -57,6 +57,7 @@ export async function createContainer(
   const undo = new UndoList(ctx.logger, { containerId: id })
   const finalName = name ?? generateName(ctx.rng, (n) => ctx.registry.isTaken(n))
   ctx.registry.reserve(finalName, id)
+  ctx.registry.claim(image.id, id)
   undo.add('name', async () => ctx.registry.release(finalName, id))
   try {
     const dir = containerDir(ctx.options.dataRoot, id)
@@ -70,7 +71,7 @@ export async function createContainer(
     if (prepared.status === 'rejected') throw prepared.reason
     if (made.status === 'rejected') throw made.reason
     const rootfs = prepared.value
-    const { mounts, toPopulate } = await resolveMounts(ctx, wanted, undo)
+    const { mounts, toPopulate } = await resolveMounts(ctx, id, wanted, undo)
     await populateVolumes(ctx, id, toPopulate)
     if (userConfig.WorkingDir && config.WorkingDir !== image.config.config?.WorkingDir)
       await makeWorkingDir(ctx, id, config.WorkingDir!)
@@ -102,9 +103,11 @@ export async function createContainer(
     await ctx.store.put(record)
     const container = new Container(record, rootfs, dir)
     ctx.registry.add(container)
+    ctx.registry.unclaim(id)
     containerEvent(ctx, container, 'create')
     return { id, warnings }
   } catch (caught) {
+    ctx.registry.unclaim(id)
     await undo.run()
     throw caught
   }

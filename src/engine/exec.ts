@@ -108,12 +108,15 @@ export class Execs {
       const handle = await this.#prepare(exec)
       exec.handle = handle
       streams = attach
-        ? handle.attach({ stdin: config.attachStdin, stdout: config.attachStdout, stderr: config.attachStderr })
+        ? whileRunning(
+            container,
+            handle.attach({ stdin: config.attachStdin, stdout: config.attachStdout, stderr: config.attachStderr }),
+          )
         : null
       const [height = 0, width = 0] = attach?.consoleSize ?? config.consoleSize ?? []
-      if (config.tty && height > 0 && width > 0) await handle.resize(width, height)
+      if (config.tty && height > 0 && width > 0) await whileRunning(container, handle.resize(width, height))
       await streams
-      await handle.start()
+      await whileRunning(container, handle.start())
       exec.isRunning = true
       containerEvent(this.ctx, container, `exec_start: ${config.cmd.join(' ')}`, { execID: exec.id })
       const ended = handle.exited.then((exitCode) => this.#whenEnded(exec, exitCode))

@@ -110,13 +110,21 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
     container.sandbox = joined
     const [height = 0, width = 0] = hostConfig.ConsoleSize ?? []
     if (config.Tty && height > 0 && width > 0) await live.resize(width, height)
-    await Promise.all([...container.pendingAttachments].map((p) => p.connect(live)))
-    container.pendingAttachments.clear()
+    await connectPending(container, live)
     await live.start()
     return live
   } catch (caught) {
     await undo.run()
     throw caught
+  }
+}
+
+/** Clients that attached before there was a process; others may come meanwhile. */
+export async function connectPending(container: Container, live: LiveContainer): Promise<void> {
+  while (container.pendingAttachments.size > 0) {
+    const waiting = [...container.pendingAttachments]
+    container.pendingAttachments.clear()
+    await Promise.all(waiting.map((p) => p.connect(live)))
   }
 }
 

@@ -6,7 +6,7 @@ import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
 import { whileRunning } from './exec.js'
 import { startHealth } from './health.js'
-import { launch } from './launch.js'
+import { connectPending, launch } from './launch.js'
 import { dropLinksTo } from './links.js'
 import { disconnectNetworks } from './network.js'
 import { decideRestart, RESTART_DELAY_MIN_MS, WAIT_DELAY_MAX_MS } from './restart-policy.js'
@@ -76,6 +76,7 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
   // That it runs is known to its shim; only what must come back after a power failure needs the disk now.
   await (policyOf(container).name === 'no' ? ctx.store.putSoon(record) : ctx.store.putState(record))
   watch(ctx, container, live)
+  await connectPending(container, live)
   containerEvent(ctx, container, 'start')
 }
 
@@ -403,7 +404,6 @@ export async function removeContainer(
     record.status = 'removing'
     try {
       await ctx.store.putSoon(record)
-      for (const pending of container.pendingAttachments) pending.cancel()
       await finishRemoval(ctx, container, options.volumes)
     } catch (caught) {
       // Half of it may be gone: it can be removed again, and nothing else.
@@ -439,6 +439,8 @@ export async function finishRemoval(ctx: EngineContext, container: Container, vo
   ctx.sweeper.add(`layer ${container.id}`, () => ctx.snapshots.remove(container.id))
   ctx.sweeper.add(`directory ${container.dir}`, () => rm(container.dir, { recursive: true, force: true }))
   ctx.registry.delete(container)
+  // Now that nobody finds it, none is added.
+  for (const pending of container.pendingAttachments) pending.cancel()
   containerEvent(ctx, container, 'destroy')
   container.removed.emit({ exitCode: record.exitCode, error: record.startedAtMs > 0 ? record.error : '' })
 }

@@ -1,3 +1,4 @@
+import { isKind } from '../common/index.js'
 import type { AttachedStreams, AttachRequest, LiveContainer } from '../runtime/index.js'
 
 /** A client that attached before the process runs. Start connects it, so that it misses no byte. */
@@ -15,8 +16,8 @@ export class PendingAttachment {
 
   async connect(live: LiveContainer): Promise<void> {
     if (this.#isCancelled) return
-    const streams = await live.attach(this.request)
-    if (this.#isCancelled) streams.close()
+    const streams = await attachUnlessEnding(live, this.request)
+    if (this.#isCancelled) streams?.close()
     else this.#settle(streams)
   }
 
@@ -26,3 +27,10 @@ export class PendingAttachment {
     this.#settle(null)
   }
 }
+
+/** Null for one whose process has just ended: its end is on the way. */
+export const attachUnlessEnding = (live: LiveContainer, request: AttachRequest): Promise<AttachedStreams | null> =>
+  live.attach(request).catch((caught: unknown) => {
+    if (isKind(caught, 'unavailable')) return null
+    throw caught
+  })

@@ -6,6 +6,8 @@ import { aliasOf } from './links.js'
 export class Registry {
   readonly #byId = new Map<string, Container>()
   readonly #names = new Map<string, string>()
+  /** Container that is being made → the image and the volumes that it counts on. */
+  readonly #claims = new Map<string, Set<string>>()
 
   /** @throws conflict `nameInUse` with docker's sentence. */
   reserve(name: string, id: string): void {
@@ -21,6 +23,19 @@ export class Registry {
 
   release(name: string, id: string): void {
     if (this.#names.get(name) === id) this.#names.delete(name)
+  }
+
+  /** Nobody removes this image or volume until the container is there, or given up. */
+  claim(what: string, id: string): void {
+    this.#claims.set(id, (this.#claims.get(id) ?? new Set()).add(what))
+  }
+
+  unclaim(id: string): void {
+    this.#claims.delete(id)
+  }
+
+  claimants(what: string): readonly string[] {
+    return [...this.#claims].filter(([, claimed]) => claimed.has(what)).map(([id]) => id)
   }
 
   isTaken(name: string): boolean {

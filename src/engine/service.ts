@@ -36,7 +36,7 @@ import { aliasOf, renameInLinks } from './links.js'
 import { maxLogFiles } from './logs/drivers.js'
 import { readLog } from './logs/reader.js'
 import { connect, disconnect } from './network.js'
-import { PendingAttachment } from './pending-attachment.js'
+import { attachUnlessEnding, PendingAttachment } from './pending-attachment.js'
 import { mergedUlimits } from './spec/index.js'
 import { readStats } from './stats/index.js'
 import { processTable } from './top.js'
@@ -163,6 +163,13 @@ export class Containers implements ContainerService {
     return this.ctx.registry.all().map((c) => c.view())
   }
 
+  userOfImage(id: Digest): { readonly container: string; readonly running: boolean } | null {
+    const using = this.ctx.registry.all().filter((c) => c.record.image === id)
+    const running = using.find((c) => c.isRunning || c.record.status === 'restarting')
+    const container = (running ?? using[0])?.id ?? this.ctx.registry.claimants(id)[0]
+    return container === undefined ? null : { container, running: running !== undefined }
+  }
+
   async size(reference: string): Promise<{ readonly rw: number; readonly rootFs: number }> {
     return sizeOf(this.ctx, this.#find(reference))
   }
@@ -203,7 +210,7 @@ export class Containers implements ContainerService {
     let pending: PendingAttachment | null = null
     let streams: Promise<Awaited<ReturnType<NonNullable<Container['live']>['attach']>> | null>
     if (!options.stream) streams = Promise.resolve(null)
-    else if (container.live) streams = Promise.resolve(await container.live.attach(request))
+    else if (container.live) streams = Promise.resolve(await attachUnlessEnding(container.live, request))
     else {
       pending = new PendingAttachment(request)
       container.pendingAttachments.add(pending)

@@ -1,4 +1,3 @@
-import { conflict } from '../common/index.js'
 import type { VolumeService } from '../runtime/index.js'
 import type { Registry } from './registry.js'
 
@@ -10,6 +9,7 @@ export function guardVolumes(volumes: VolumeService, registry: Registry): Volume
         .all()
         .filter((c) => c.record.mounts.some((m) => m.type === 'volume' && m.name === name))
         .map((c) => c.id),
+      ...registry.claimants(name),
       ...volumes.users(name),
     ]),
   ]
@@ -19,12 +19,7 @@ export function guardVolumes(volumes: VolumeService, registry: Registry): Volume
     get: (name) => volumes.get(name),
     has: (name) => volumes.has(name),
     list: (onWarning) => volumes.list(onWarning),
-    async remove(name, options) {
-      const by = users(name)
-      if (by.length > 0)
-        throw conflict('volumeInUse', `remove ${name}: volume is in use - [${by.join(', ')}]`, { name, users: by })
-      return volumes.remove(name, options)
-    },
+    remove: (name, options) => volumes.remove(name, { ...options, users }),
     mount: (name, containerId) => volumes.mount(name, containerId),
     unmount: (name, containerId) => volumes.unmount(name, containerId),
     settle: (isLive) => volumes.settle(isLive),

@@ -18,6 +18,7 @@ const run = promisify(execFile)
 /** Turns wanted mounts into records: volumes are made, sources of binds checked. Made things go on the undo list. */
 export async function resolveMounts(
   ctx: EngineContext,
+  containerId: string,
   wanted: readonly WantedMount[],
   undo: UndoList,
 ): Promise<{ readonly mounts: readonly MountRecord[]; readonly toPopulate: readonly MountRecord[] }> {
@@ -40,7 +41,7 @@ export async function resolveMounts(
       const propagation = bindPropagation(ctx.options.dataRoot, want)
       mounts.push({ ...base, propagation, type: 'bind', name: '', source: want.source, driver: '' })
     } else {
-      const volume = await makeVolume(ctx, want, undo)
+      const volume = await makeVolume(ctx, containerId, want, undo)
       const mount: MountRecord = {
         ...base,
         type: 'volume',
@@ -69,8 +70,14 @@ async function checkBindSource(want: WantedMount): Promise<void> {
   }
 }
 
-async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList): Promise<VolumeRecord> {
-  const existed = want.source !== '' && (await ctx.volumes.has(want.source))
+async function makeVolume(
+  ctx: EngineContext,
+  containerId: string,
+  want: WantedMount,
+  undo: UndoList,
+): Promise<VolumeRecord> {
+  // Before it is looked for: who asks for its removal now is refused, or has it removed before it is made.
+  if (want.source) ctx.registry.claim(want.source, containerId)
   const volume = await ctx.volumes.create({
     ...(want.source ? { name: want.source } : {}),
     // An existing volume is used whatever its driver, unless one was asked for.
@@ -78,7 +85,9 @@ async function makeVolume(ctx: EngineContext, want: WantedMount, undo: UndoList)
     ...(Object.keys(want.labels).length > 0 ? { labels: want.labels } : {}),
     ...(Object.keys(want.driverOptions).length > 0 ? { options: want.driverOptions } : {}),
   })
-  if (!existed) undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
+  ctx.registry.claim(volume.name, containerId)
+  // One with a name stays, as with dockerd: somebody else may count on it by now.
+  if (!want.source) undo.add(`volume ${volume.name}`, () => ctx.volumes.remove(volume.name, { force: false }))
   // As docker: also of one that there was.
   ctx.hub.publish({
     type: 'volume',

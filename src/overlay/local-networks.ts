@@ -114,8 +114,14 @@ export class LocalNetworks {
           `network ${n.name} is the configuration of network ${user.name}: remove that first`,
         )
       // The record goes first: a crash between the two leaves a bridge that the next start removes.
-      await this.#store.delete(id)
+      // Nobody joins it from here on.
       this.#records.delete(id)
+      try {
+        await this.#store.delete(id)
+      } catch (caught) {
+        this.#records.set(id, n)
+        throw caught
+      }
       this.#pools.delete(id)
       if (n.driver !== 'bridge' || n.configOnly) return
       this.firewall.dropBridge(bridgeName(n))

@@ -259,8 +259,14 @@ export interface VolumeService {
   has(name: string): Promise<boolean>
   /** Of plugins what they list; `onWarning` hears of those that do not answer. */
   list(onWarning?: (text: string) => void): Promise<readonly VolumeRecord[]>
-  /** What was removed. `force`: null when there was none, and a plugin that refuses is overruled here. */
-  remove(name: string, options: { readonly force: boolean }): Promise<VolumeRecord | null>
+  /**
+   * What was removed. `force`: null when there was none, and a plugin that refuses is overruled here. `users` is asked
+   * under the volume's lock.
+   */
+  remove(
+    name: string,
+    options: { readonly force: boolean; readonly users?: (name: string) => readonly string[] },
+  ): Promise<VolumeRecord | null>
   /** Makes it usable (mounts nfs, tmpfs, bind types, asks the plugin) for a container. Idempotent. Returns the path to bind. */
   mount(name: string, containerId: string): Promise<string>
   /** A plugin that refuses is logged: the container ends all the same. */

@@ -55,6 +55,30 @@ run('a client that attached before the start gets every byte, and the exit code 
   t.deepEqual(await runToEnd(sh('echo out; echo err >&2; exit 7')), { stdout: 'out\n', stderr: 'err\n', exitCode: 7 })
 })
 
+run('clients that attach while a container starts or goes see its end', async (t) => {
+  const attachDuring = async (call: Promise<unknown>, id: string): Promise<number[]> => {
+    let isOver = false
+    const over = call.finally(() => {
+      isOver = true
+    })
+    const attached: number[] = []
+    while (!isOver && attached.length < 12)
+      attached.push(
+        ...(await lab.call('attach', id, {}).then(
+          (a) => [a],
+          () => [],
+        )),
+      )
+    await over
+    return attached
+  }
+  for (let i = 0; i < 2; i++) {
+    const { id } = await lab.call('create', sh('sleep 2; echo late'), { name: '' })
+    for (const a of await attachDuring(lab.call('start', id), id)) t.is((await lab.call('output', a)).stdout, 'late\n')
+    for (const a of await attachDuring(rm(id), id)) t.is((await lab.call('output', a)).stdout, '')
+  }
+})
+
 run('typed input reaches the process, and its end closes it', async (t) => {
   const { id } = await lab.call('create', sh('cat; echo done', { OpenStdin: true, StdinOnce: true }), { name: '' })
   const a = await lab.call('attach', id, {})
@@ -596,6 +620,43 @@ run('a volume is in use as long as a container mounts it, running or not', async
   await rm(again.id)
   await lab.call('removeVolume', 'kept')
   t.false((await lab.call('volumes')).some((v: { name: string }) => v.name === 'kept'))
+})
+
+run('the volume of a container that is being made cannot be removed', async (t) => {
+  for (let i = 0; i < 5; i++) {
+    let isMade = false
+    const creation = lab.call('create', sh('true', { HostConfig: { Binds: ['raced:/data'] } }), { name: '' })
+    const making = creation.finally(() => {
+      isMade = true
+    })
+    while (!isMade) await lab.call('removeVolume', 'raced').catch(() => {})
+    const { id } = await making
+    t.true((await lab.call('volumes')).some((v: { name: string }) => v.name === 'raced'))
+    await rm(id)
+  }
+  await lab.call('removeVolume', 'raced')
+})
+
+run('the image of a container that is being made cannot be removed', async (t) => {
+  for (let made = 0; made < 3; ) {
+    await lab.call('importImage', busyboxTar(lab.root), 'raced:1', ['ENV RACED=1'])
+    let isOver = false
+    const creation = lab.call('create', { Image: 'raced:1', Cmd: ['true'] }, { name: '' })
+    const end = Promise.allSettled([creation]).finally(() => {
+      isOver = true
+    })
+    await lab.call('volumes') // the image has been looked for by now
+    while (!isOver) await lab.call('removeImage', 'raced:1').catch(() => {})
+    const [result] = await end
+    if (result.status === 'rejected') {
+      t.is(result.reason.code, 'noSuchImage')
+      continue
+    }
+    made++
+    t.like(await t.throwsAsync(lab.call('removeImage', 'raced:1')), { kind: 'conflict', code: 'imageInUse' })
+    await rm(result.value.id)
+    await lab.call('removeImage', 'raced:1')
+  }
 })
 
 run('an anonymous volume goes with the last container that has it', async (t) => {

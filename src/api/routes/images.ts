@@ -20,6 +20,7 @@ const SEARCH_LIMIT = 25
 const SEARCH_LIMIT_MAX = 100
 
 export function registerImages(app: FastifyInstance, m: ApiModules): void {
+  const inUse = (id: Digest): { container: string; running: boolean } | null => containers.userOfImage(id)
   const { images, containers } = m.engine
 
   app.get('/images/json', async (request) => {
@@ -130,7 +131,6 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const f = Filters.parse(request.query as Query, ['dangling', 'until', 'label', 'label!'])
     const onlyDangling = f.bool('dangling', true)
     const until = pruneUntil(f, m.clock.now())
-    const inUse = users(m)
     const deleted: object[] = []
     let reclaimed = 0
     for (const i of await images.list()) {
@@ -179,7 +179,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const q = request.query as Query
     const name = request.params['*']
     if (name.trim() === '') throw invalid('noImage', 'image name cannot be blank')
-    return images.remove(name, { force: bool(q, 'force'), prune: !bool(q, 'noprune'), inUse: users(m) })
+    return images.remove(name, { force: bool(q, 'force'), prune: !bool(q, 'noprune'), inUse })
   })
 
   app.get<{ Params: { '*': string } }>('/distribution/*', async (request) => {
@@ -209,15 +209,6 @@ function referenceMatches(pattern: string, name: string): boolean {
   const repo = name.replace(/@.*$/, '').replace(/:[^:/]*$/, '')
   return [name, repo].some((n) => re.test(n) || re.test(n.slice(n.lastIndexOf('/') + 1)))
 }
-
-const users =
-  (m: ApiModules) =>
-  (id: Digest): { container: string; running: boolean } | null => {
-    const using = m.engine.containers.list().filter((c) => c.image === id)
-    const running = using.find((c) => ['running', 'paused', 'restarting'].includes(c.state.status))
-    const c = running ?? using[0]
-    return c ? { container: c.id, running: c === running } : null
-  }
 
 function split(path: string, verbs: readonly string[]): { name: string; verb: string } {
   const i = path.lastIndexOf('/')

@@ -4,6 +4,7 @@ import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { volumeJson } from '../convert/volume.js'
 import { bool, Filters, type Query } from '../query.js'
+import { unlessTaken } from './containers.js'
 
 export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
   const { volumes, events } = m.engine
@@ -80,8 +81,8 @@ export function registerVolumes(app: FastifyInstance, m: ApiModules): void {
       if (v.driver !== 'local') continue
       if (volumes.users(v.name).length > 0 || (!all && !v.anonymous)) continue
       if (!f.labels('label', v.labels) || !f.notLabels('label!', v.labels)) continue
-      const size = await volumes.usage(v.name)
-      await volumes.remove(v.name, { force: false })
+      const size = (await unlessTaken(volumes.usage(v.name))) ?? 0
+      if (!(await unlessTaken(volumes.remove(v.name, { force: false })))) continue
       events.publish({
         type: 'volume',
         action: 'destroy',

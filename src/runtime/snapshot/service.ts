@@ -63,9 +63,10 @@ class Snapshots implements SnapshotService {
       // packed from a private directory (0700) work with any user so.
       await this.store.layers.initLayer(layers)
       // From here on the collector spares the layers, whatever happens to the image.
-      await this.store.exclusive(() =>
-        this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }]),
-      )
+      await this.store.exclusive(async () => {
+        if (!this.store.db.images.has(image)) throw noSuchImage(image) // removed by now
+        await this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }])
+      })
       return this.get(containerId)
     })
   }

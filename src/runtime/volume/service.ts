@@ -314,14 +314,14 @@ class Volumes implements VolumeService {
     return known?.driver === driver ? known : foreign(driver, name)
   }
 
-  async remove(name: string, options: { readonly force: boolean }): Promise<VolumeRecord | null> {
+  async remove(name: string, options: Parameters<VolumeService['remove']>[1]): Promise<VolumeRecord | null> {
     return this.#locks.run(name, async () => {
       const record = this.#records.get(name) ?? (await this.#unrecorded(name))
       if (!record) {
         if (options.force) return null
         throw notFound('noSuchVolume', `get ${name}: no such volume`, { name })
       }
-      const users = this.users(name)
+      const users = options.users?.(name) ?? this.users(name)
       if (users.length > 0)
         throw conflict('volumeInUse', `remove ${name}: volume is in use - [${users.join(', ')}]`, { name, users })
       if (record.driver === 'local') {

@@ -164,6 +164,12 @@ const own: Record<string, (...args: never[]) => unknown> = {
     return { ...view, endpoints: Object.fromEntries(view.endpoints) }
   },
   volumes: () => engine.volumes.list(),
+  removeImage: (reference: string) =>
+    engine.images.remove(reference, {
+      force: false,
+      prune: true,
+      inUse: (id) => engine.containers.userOfImage(id),
+    }),
   removeVolume: (name: string) => engine.volumes.remove(name, { force: false }),
   createNetwork: (name: string) =>
     engine.networks.createNetwork({
