@@ -393,11 +393,12 @@ class Races {
     })
     if (a.status >= 400) return this.#noteRefused(a, ref, 'exec')
     this.#note('containers', a, `exec ${ref.slice(0, 8)}`, legal.there(ref))
-    await this.#send('exec start', 'POST', `/exec/${a.json.Id}/start`, { Detach: chance(this.#rng, 0.3), Tty: false })
+    // It stands still for as long as its container is paused.
+    await this.#follow('exec start', 'POST', `/exec/${a.json.Id}/start`, { Detach: false, Tty: false })
   }
 
   /** A stream that may last as long as its container: it is not waited for, and must have ended when all is removed. */
-  async #follow(op: string, method: string, path: string): Promise<void> {
+  async #follow(op: string, method: string, path: string, body?: object): Promise<void> {
     this.#calls++
     const key = `${op} ${path} #${this.#calls}`
     this.#streams.add(key)
@@ -405,7 +406,7 @@ class Races {
     const began = new Promise<number>((resolve) => {
       onBegin = resolve
     })
-    void send(this.h.socket, method, path, undefined, { onBegin, isUpgrade: op === 'attach' }).then((a) => {
+    void send(this.h.socket, method, path, body, { onBegin, isUpgrade: op === 'attach' }).then((a) => {
       this.#streams.delete(key)
       onBegin(a.status)
     })
