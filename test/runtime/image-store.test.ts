@@ -187,6 +187,7 @@ test('hostile archives are refused and leave nothing', async (t) => {
       /invalid reference format/,
     ],
     ['old, elsewhere', [{ name: 'repositories', data: '{"x":{"1":"../etc"}}' }], /its ids are 64 hex digits/],
+    ['old, no id', [{ name: 'repositories', data: '{"x":{"1":{}}}' }], /has no id for x:1/],
     [
       'old, its own parent',
       [

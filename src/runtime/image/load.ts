@@ -436,8 +436,11 @@ interface LegacyImage {
 async function loadLegacy(store: ImageStore, archive: Archive, o: LoadOptions): Promise<string[]> {
   const named = new Map<string, Reference[]>()
   for (const [repository, tags] of Object.entries((await archive.json('repositories')) ?? {}))
-    for (const [tag, id] of Object.entries((tags ?? {}) as Record<string, unknown>))
-      named.set(String(id), [...(named.get(String(id)) ?? []), parseReference(`${repository}:${tag}`)])
+    for (const [tag, id] of Object.entries((tags ?? {}) as Record<string, unknown>)) {
+      if (typeof id !== 'string')
+        throw invalid('badArchive', `repositories of the image archive has no id for ${repository}:${tag}`)
+      named.set(id, [...(named.get(id) ?? []), parseReference(`${repository}:${tag}`)])
+    }
   const loaded: string[] = []
   for (const [id, names] of named) {
     const lineage = await legacyLineage(archive, id)
