@@ -1,5 +1,6 @@
 // What an operator gets wrong: each gives one clear line, the right status, and leaves nothing behind.
 import { execFileSync, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -210,7 +211,7 @@ bad('names and ports that are taken', async (t) => {
   await refused(t, m1, ['volume', 'create', '-d', 'nosuch', 'x'], 1, /nosuch/)
 })
 
-function tarOf(entries: readonly (Partial<Header> & { name: string; body?: string })[]): Promise<Buffer> {
+function tarOf(entries: readonly (Partial<Header> & { name: string; body?: string | Buffer })[]): Promise<Buffer> {
   const p = pack()
   for (const { body, ...h } of entries) p.entry(h as Header, body ?? '')
   p.finalize()
@@ -505,7 +506,8 @@ test.serial('a full disk: one clear line each, nothing left, and all works again
     else expect(t, lines(r).length === 1 && full.test(lines(r)[0]!), `${noun} create: ${lines(r).join(' | ')}`)
   }
   fill()
-  await refused(t, w1, ['import', '-', 'nope:1'], 1, full, await tarOf([{ name: 'a', body: 'x'.repeat(300_000) }]))
+  // More than all that databases put aside and give back.
+  await refused(t, w1, ['import', '-', 'nope:1'], 1, full, await tarOf([{ name: 'a', body: randomBytes(8 << 20) }]))
   fill()
   await refused(t, w1, ['service', 'create', '-d', '--name', 'nope', '--no-resolve-image', 'kept:1'], 1, full)
   t.is(await ok(w1, 'ps', '--format', '{{.Names}} {{.State}}'), 'runs running')
