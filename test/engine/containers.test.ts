@@ -189,6 +189,8 @@ run('stop asks first and kills after the time-out; kill, pause and restart do as
   t.like(await t.throwsAsync(lab.call('start', deaf)), { kind: 'notModified' })
   await lab.call('pause', deaf)
   t.is((await lab.call('get', deaf)).state.status, 'paused')
+  const attach = lab.call('attach', deaf, { stdin: false, stdout: true, stderr: true, logs: false, stream: true })
+  await t.throwsAsync(attach, { message: `container ${deaf} is paused, unpause the container before attach` })
   await lab.call('unpause', deaf)
   const before = (await lab.call('get', deaf)).state.pid
   await lab.call('restart', deaf, { timeoutSeconds: 0 })

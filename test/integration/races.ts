@@ -63,7 +63,7 @@ const STATUSES: Readonly<Record<string, string>> = {
   archive: '200 404 | 409',
   exec: '201 404 409',
   'exec start': '200 404 409',
-  attach: '101 200 400 404 | 409',
+  attach: '101 200 404 | 409',
   wait: '200 404',
   prune: '200 | 409',
   'network create': '201 403 | 409',

@@ -230,9 +230,7 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
 
   const attach = (request: FastifyRequest<{ Params: Params }>): Promise<Attachment> => {
     const q = request.query as Query
-    const c = containers.get(request.params.id)
-    if (c.state.status === 'paused') throw isPaused(c)
-    return containers.attach(c.id, {
+    return containers.attach(request.params.id, {
       stdin: bool(q, 'stdin'),
       stdout: bool(q, 'stdout'),
       stderr: bool(q, 'stderr'),
@@ -415,9 +413,6 @@ export async function sized(m: ApiModules, found: readonly ContainerView[]) {
   )
   return all.flat()
 }
-
-export const isPaused = (c: ContainerView): Error =>
-  invalid('paused', `container ${c.id} is paused, unpause the container before attach`)
 
 export function size(q: Query): { width: number; height: number } {
   const [height, width] = [int(q, 'h', null), int(q, 'w', null)]
