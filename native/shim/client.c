@@ -191,9 +191,10 @@ static int op_signal(const struct json *rq, struct err *e) {
     }
     if (p->exited || kill(p->pid, sig) < 0) return fail(e, p->exited ? ESRCH : 0, "kill", "", "cannot send signal %d: the process is gone", sig);
   }
+  if (sig != SIGKILL) return 0;
+  if (!j_gets(rq, "exec")) proc_find(NULL)->killed = true;
   // A frozen v1 group does not even die of SIGKILL.
-  if (sig == SIGKILL && cgroup_frozen(&shim.c.cg)) return cgroup_freeze(&shim.c.cg, false, e);
-  return 0;
+  return cgroup_frozen(&shim.c.cg) ? cgroup_freeze(&shim.c.cg, false, e) : 0;
 }
 
 static int op_resize(const struct json *rq, struct err *e) {
@@ -219,7 +220,9 @@ static int op_delete(const struct json *rq, struct err *e) {
 }
 
 static int op_freeze(bool on, struct err *e) {
-  if (!shim.started || proc_find(NULL)->exited) return fail(e, ESRCH, "request", on ? "pause" : "resume", "the container is not running");
+  const struct proc *p = proc_find(NULL);
+  // One that is about to die of SIGKILL would not get to it in a frozen v1 group.
+  if (!shim.started || p->exited || (on && p->killed)) return fail(e, ESRCH, "request", on ? "pause" : "resume", "the container is not running");
   if ((shim.runtime ? oci_freeze(on, e) : cgroup_freeze(&shim.c.cg, on, e)) < 0) return -1;
   shim_state(on ? "paused" : "running");
   return 0;

@@ -77,7 +77,8 @@ struct proc {
   char *exec;  // NULL for the container's own process
   pid_t pid;
   bool tty, running, exited, finished, close_stdin_with_client;
-  bool held;  // not read from until its clients have read
+  bool held;    // not read from until its clients have read
+  bool killed;  // sent a SIGKILL
   int code, signal;
   int64_t finished_at, drain_until;
   struct source in, out, err;  // tty: out is the master, in is unused

@@ -118,6 +118,22 @@ run('a creation that cannot be leaves nothing, and says where it failed', async 
   t.deepEqual(await r.list(), [])
 })
 
+run('a pause just behind a SIGKILL does not keep the process from dying', async (t) => {
+  for (let i = 0; i < 10; i++) {
+    const live = await runtime().create(launch(`killed${i}`, 'exec sleep 100'))
+    await live.start()
+    const killed = live.signal(9)
+    const paused = live.pause().then(
+      () => null,
+      (caught: unknown) => caught,
+    )
+    await killed
+    t.is((await live.exited).exitCode, 137)
+    t.like(await paused, { fields: { errno: 'ESRCH' } })
+    await runtime().delete(`killed${i}`)
+  }
+})
+
 run('what was never started is deleted, with its process', async (t) => {
   const r = runtime()
   const live = await r.create(launch('four', 'true'))
