@@ -202,17 +202,15 @@ export const legal = {
   ],
   /** An object that goes by itself, if it goes. */
   mayGo: (id: string): NameStep[][] => [[], [find(id), remove]],
+  /** Under both names until it lets the old one go. */
   renamed: (ref: string, to: string): NameStep[][] => [
     [
       find(ref),
-      (s, me) => (lives(s, s.found[me]) ? take(to)(s, me) : null),
-      use(lives, (s, id) =>
-        hold(
-          release(s, (x, n) => x === id || n === to),
-          to,
-          id,
-        ),
-      ),
+      (s, me) => {
+        const id = s.found[me] ?? ''
+        return lives(s, id) && s.held[to] === undefined ? hold(s, to, id) : null
+      },
+      use(lives, (s, id) => release(s, (x, n) => x === id && n !== to)),
     ],
   ],
   notRenamed:

@@ -25,6 +25,8 @@ test('the model tells what may have happened from what cannot', (t) => {
   t.is(verdict(at(1, 2, first), at(3, 4, legal.removed('a')), at(5, 6, legal.removed('a'))), 'impossible')
   t.is(verdict(at(1, 2, first), at(3, 9, legal.renamed('a', 'b')), at(4, 8, legal.created('b', '3'))), 'impossible')
   t.is(verdict(at(1, 2, first), at(3, 4, legal.renamed('a', 'b')), at(5, 6, second)), '{"a":"2","b":"1"}')
+  const renaming = at(3, 9, legal.renamed('a', 'b'))
+  t.is(verdict(at(1, 2, first), renaming, at(4, 5, legal.shown('b', '1')), at(6, 7, legal.taken('a'))), '{"b":"1"}')
   t.is(verdict(at(1, 2, legal.notCreated('a')), at(1, 2, legal.taken('a'))), '{}')
 })
 
