@@ -1,5 +1,5 @@
+import { humanDuration } from '../common/duration.js'
 import type { Api } from './api.js'
-import { humanDuration } from './format/units.js'
 
 export interface TaskJson {
   ID: string

@@ -10,11 +10,12 @@ import { statsRow } from '../../src/cli/container/stats.js'
 import { Command, checkArguments, readFlags, UsageError } from '../../src/cli/flags.js'
 import { align, formatList } from '../../src/cli/format/table.js'
 import { compile } from '../../src/cli/format/template.js'
-import { binarySize, humanDuration, humanSize, parseDuration, parseSize } from '../../src/cli/format/units.js'
+import { binarySize, humanSize, parseDuration, parseSize } from '../../src/cli/format/units.js'
 import { familiar, splitTag } from '../../src/cli/image/reference.js'
 import { createFlags, createSpec, parsePort, updateFlags, updateSpec, words } from '../../src/cli/service/flags.js'
 import { parseFileReference } from '../../src/cli/service/references.js'
 import { detachBytes, detachWatch } from '../../src/cli/streams.js'
+import { humanDuration } from '../../src/common/duration.js'
 import { goDuration } from '../../src/common/index.js'
 
 function line(): Command {

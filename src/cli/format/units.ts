@@ -1,3 +1,5 @@
+import { humanDuration } from '../../common/duration.js'
+
 /** "1.982MB": powers of 1000; docker gives image sizes three digits and sums four. */
 export function humanSize(bytes: number, digits = 4): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
@@ -26,24 +28,6 @@ export function binarySize(bytes: number): string {
 function trimmed(v: number, digits: number): string {
   if (v === 0) return '0'
   return String(Number(v.toPrecision(digits)))
-}
-
-/** Docker's rough durations. */
-export function humanDuration(ms: number): string {
-  const s = Math.floor(ms / 1000)
-  if (s < 1) return 'Less than a second'
-  if (s === 1) return '1 second'
-  if (s < 60) return `${s} seconds`
-  const min = Math.floor(s / 60)
-  if (min === 1) return 'About a minute'
-  if (min < 60) return `${min} minutes`
-  const h = Math.round(s / 3600)
-  if (h === 1) return 'About an hour'
-  if (h < 48) return `${h} hours`
-  if (h < 24 * 14) return `${Math.floor(h / 24)} days`
-  if (h < 24 * 60) return `${Math.floor(h / 24 / 7)} weeks`
-  if (h < 24 * 365 * 2) return `${Math.floor(h / 24 / 30)} months`
-  return `${Math.floor(h / 24 / 365)} years`
 }
 
 export const ago = (ms: number): string => `${humanDuration(ms)} ago`
