@@ -15,17 +15,17 @@
  * - Streams and waits that begin may be open until their container is gone, and no longer.
  */
 import { readFileSync } from 'node:fs'
-import { type IncomingMessage, request } from 'node:http'
 import { type Rng, seededRng } from '../../src/common/index.js'
 import { isFlat } from './api-fuzz.js'
 import { chance, pick } from './fuzz-values.js'
-import { type Answered, legal, type Names, namesOf, possible } from './races-model.js'
+import { type Answer, History, type Inspected, KINDS, type Stand } from './races-history.js'
+import { legal } from './races-model.js'
+import { HANG_MS, send } from './races-request.js'
 import { call, clock, type Lab, type LabHost, until, webImage } from './support.js'
 import { difference, traces } from './traces.js'
 
 const CLIENTS = 10
 const CALLS_EACH = 5
-const HANG_MS = 60_000
 const ROUNDS_BETWEEN_TIDYING = 8
 const NAMES = ['race-a', 'race-b', 'race-c']
 const NETWORKS = ['race-net-1', 'race-net-2']
@@ -79,38 +79,6 @@ const STATUSES: Readonly<Record<string, string>> = {
   list: '200',
 }
 
-interface Answer {
-  readonly begin: number
-  readonly end: number
-  readonly status: number
-  readonly text: string
-  // biome-ignore lint/suspicious/noExplicitAny: an answer of any call.
-  readonly json: any
-}
-
-interface Made {
-  readonly id: string
-  readonly isShort: boolean
-  readonly removesItself: boolean
-}
-interface StatusCall {
-  readonly id: string | null
-  readonly name: string | null
-  readonly begin: number
-  readonly end: number
-  readonly status: string
-}
-interface Inspected {
-  Id: string
-  Image: string
-  State: { Status: string }
-  Mounts: { Name?: string }[]
-  NetworkSettings: { Networks: Record<string, { NetworkID: string }> }
-}
-type Stand = Readonly<Record<'containers' | 'networks' | 'volumes' | 'tags', Readonly<Record<string, string>>>>
-
-const KINDS = ['containers', 'networks', 'volumes', 'tags'] as const
-
 export function raceClients(
   l: Lab,
   h: LabHost,
@@ -124,26 +92,12 @@ class Races {
   readonly #answers: Record<string, number> = {}
   readonly #faults: string[] = []
   readonly #memoryMb: number[] = []
-  readonly #made = new Map<string, Made>()
   readonly #streams = new Set<string>()
   #web = ''
   #webId = ''
   #calls = 0
-  #undecided = 0
   #round = 0
-  #stand: Stand = { containers: {}, networks: {}, volumes: {}, tags: {} }
-  #statusBefore = new Map<string, string>()
-  /** Volumes that had a user at the beginning of the round. */
-  #volumesBefore = new Set<string>()
-  #histories: Record<(typeof KINDS)[number], Answered<Names>[]> = {
-    containers: [],
-    networks: [],
-    volumes: [],
-    tags: [],
-  }
-  #statuses: StatusCall[] = []
-  #pruned: { readonly id: string; readonly begin: number; readonly end: number }[] = []
-  #wasUsed = new Set<string>()
+  readonly #told = new History()
 
   constructor(
     readonly l: Lab,
@@ -169,7 +123,7 @@ class Races {
       rounds: this.#round,
       calls: this.#calls,
       answers: this.#answers,
-      undecided: this.#undecided,
+      undecided: this.#told.undecided,
       faults: this.#faults,
       memoryMb: this.#memoryMb,
     }
@@ -186,28 +140,14 @@ class Races {
   }
 
   async #raceOnce(): Promise<void> {
-    for (const k of KINDS) this.#histories[k] = []
-    this.#statuses = []
-    this.#pruned = []
-    this.#wasUsed = new Set()
     const begin = clock.monotonic()
     await Promise.all(
       Array.from({ length: CLIENTS }, async () => {
         for (let i = 0; i < CALLS_EACH; i++) await this.#act()
       }),
     )
-    for (const id of Object.values(this.#stand.containers)) this.#mayGoByItself(id, begin)
+    for (const id of Object.values(this.#told.before.containers)) this.#told.mayGoByItself(id, begin)
     await this.#agree()
-  }
-
-  #mayGoByItself(id: string, begin: number): void {
-    if (this.#made.get(id)?.removesItself)
-      this.#histories.containers.push({
-        what: `${id.slice(0, 8)} removes itself`,
-        begin,
-        end: Number.POSITIVE_INFINITY,
-        way: legal.mayGo(id),
-      })
   }
 
   /** One call, sent and answered. */
@@ -229,19 +169,9 @@ class Races {
     return { begin, end, ...a, json }
   }
 
-  #note(kind: (typeof KINDS)[number], a: Answer, what: string, way: Answered<Names>['way']): void {
-    const message = a.json?.message ?? ''
-    this.#histories[kind].push({ what: `${what} ${a.status} ${message}`, begin: a.begin, end: a.end, way })
-  }
-
-  #noteStatus(a: Answer, ref: string, status: string): void {
-    const isId = /^[0-9a-f]{64}$/.test(ref)
-    this.#statuses.push({ id: isId ? ref : null, name: isId ? null : ref, begin: a.begin, end: a.end, status })
-  }
-
   /** A name, or the id of something that was made lately. */
   #ref(): string {
-    const ids = [...this.#made.keys()].slice(-4)
+    const ids = [...this.#told.made.keys()].slice(-4)
     return ids.length > 0 && chance(this.#rng, 0.3) ? pick(this.#rng, ids) : pick(this.#rng, NAMES)
   }
 
@@ -266,7 +196,7 @@ class Races {
     const volume = chance(rng, 0.3) ? pick(rng, VOLUMES) : null
     const network = chance(rng, 0.3) ? pick(rng, NETWORKS) : null
     const image = chance(rng, 0.3) ? TAG : BASE
-    if (volume) this.#wasUsed.add(volume)
+    if (volume) this.#told.noteWanted(volume)
     const a = await this.#send('create', 'POST', `/containers/create?name=${name}`, {
       Image: image,
       Cmd: [
@@ -283,26 +213,18 @@ class Races {
     const what = `create ${name} of ${image}${volume ? ` with ${volume}` : ''}`
     if (a.status === 201) {
       const id = String(a.json.Id)
-      this.#made.set(id, { id, isShort, removesItself })
-      this.#note('containers', a, `${what} ${id.slice(0, 8)}`, legal.created(name, id))
-      this.#mayGoByItself(id, a.begin)
-      this.#noteStatus(a, id, 'created')
-      if (volume) this.#note('volumes', a, what, legal.ensured(volume))
-      if (image === TAG) this.#note('tags', a, what, legal.taken(TAG))
+      this.#told.made.set(id, { isShort, removesItself })
+      this.#told.note('containers', a, `${what} ${id.slice(0, 8)}`, legal.created(name, id))
+      this.#told.mayGoByItself(id, a.begin)
+      this.#told.noteStatus(a, id, 'created')
+      if (volume) this.#told.note('volumes', a, what, legal.ensured(volume))
+      if (image === TAG) this.#told.note('tags', a, what, legal.taken(TAG))
     } else {
-      this.#note('containers', a, what, a.status === 409 ? legal.taken(name) : legal.notCreated(name))
-      if (volume) this.#note('volumes', a, what, legal.maySet(volume))
-      if (a.status === 404 && image === TAG) this.#note('tags', a, what, legal.gone(TAG))
+      this.#told.note('containers', a, what, a.status === 409 ? legal.taken(name) : legal.notCreated(name))
+      if (volume) this.#told.note('volumes', a, what, legal.maySet(volume))
+      if (a.status === 404 && image === TAG) this.#told.note('tags', a, what, legal.gone(TAG))
     }
     if (a.status === 201 && chance(rng, 0.6)) await this.#changeOf('start', String(a.json.Id))
-  }
-
-  /** The refusals of a call on a container by name or id. */
-  #noteRefused(a: Answer, ref: string, what: string): void {
-    const message = String(a.json?.message)
-    if (a.status === 404 && /no such container/i.test(message))
-      this.#note('containers', a, `${what} ${ref.slice(0, 8)}`, legal.gone(ref))
-    else if (a.status === 409) this.#note('containers', a, `${what} ${ref.slice(0, 8)}`, legal.there(ref))
   }
 
   async #remove(): Promise<void> {
@@ -310,9 +232,9 @@ class Races {
     const isForced = chance(this.#rng, 0.7)
     const a = await this.#send('rm', 'DELETE', `/containers/${ref}?v=1${isForced ? '&force=1' : ''}`)
     if (a.status === 204) {
-      this.#note('containers', a, `rm ${ref.slice(0, 8)}`, legal.removed(ref))
-      if (isForced) this.#noteStatus(a, ref, 'exited')
-    } else this.#noteRefused(a, ref, 'rm')
+      this.#told.note('containers', a, `rm ${ref.slice(0, 8)}`, legal.removed(ref))
+      if (isForced) this.#told.noteStatus(a, ref, 'exited')
+    } else this.#told.noteRefused(a, ref, 'rm')
   }
 
   #change(): Promise<void> {
@@ -324,10 +246,10 @@ class Races {
     const query = op === 'stop' || op === 'restart' ? `?t=${pick(this.#rng, [0, 1])}` : ''
     const body = op === 'update' ? { Memory: pick(this.#rng, [64, 128]) << 20, MemorySwap: -1 } : undefined
     const a = await this.#send(op, 'POST', `/containers/${ref}/${op}${query}`, body)
-    if (a.status >= 400) return this.#noteRefused(a, ref, op)
-    this.#note('containers', a, `${op} ${ref.slice(0, 8)}`, legal.there(ref))
+    if (a.status >= 400) return this.#told.noteRefused(a, ref, op)
+    this.#told.note('containers', a, `${op} ${ref.slice(0, 8)}`, legal.there(ref))
     const after: Record<string, string> = { start: 'running', restart: 'running', unpause: 'running', pause: 'paused' }
-    if (a.status !== 304 && op !== 'update') this.#noteStatus(a, ref, after[op] ?? 'exited')
+    if (a.status !== 304 && op !== 'update') this.#told.noteStatus(a, ref, after[op] ?? 'exited')
   }
 
   async #rename(): Promise<void> {
@@ -336,9 +258,9 @@ class Races {
     if (ref === to) return
     const a = await this.#send('rename', 'POST', `/containers/${ref}/rename?name=${to}`)
     const what = `rename ${ref.slice(0, 8)} to ${to}`
-    if (a.status === 204) this.#note('containers', a, what, legal.renamed(ref, to))
-    else if (a.status === 409) this.#note('containers', a, what, legal.notRenamed(ref, to))
-    else this.#noteRefused(a, ref, 'rename')
+    if (a.status === 204) this.#told.note('containers', a, what, legal.renamed(ref, to))
+    else if (a.status === 409) this.#told.note('containers', a, what, legal.notRenamed(ref, to))
+    else this.#told.noteRefused(a, ref, 'rename')
   }
 
   async #look(): Promise<void> {
@@ -375,15 +297,15 @@ class Races {
       `/containers/${ref}/${path[op] ?? op}`,
       op === 'put' ? Buffer.alloc(1024) : undefined,
     )
-    if (a.status >= 400) return this.#noteRefused(a, ref, op)
+    if (a.status >= 400) return this.#told.noteRefused(a, ref, op)
     if (op === 'inspect' && NAMES.includes(ref))
-      this.#note(
+      this.#told.note(
         'containers',
         a,
         `inspect ${ref} ${String(a.json.Id).slice(0, 8)}`,
         legal.shown(ref, String(a.json.Id)),
       )
-    else this.#note('containers', a, `${op} ${ref.slice(0, 8)}`, legal.there(ref))
+    else this.#told.note('containers', a, `${op} ${ref.slice(0, 8)}`, legal.there(ref))
   }
 
   async #exec(ref: string): Promise<void> {
@@ -391,8 +313,8 @@ class Races {
       Cmd: ['sh', '-c', 'echo x; usleep 100000'],
       AttachStdout: true,
     })
-    if (a.status >= 400) return this.#noteRefused(a, ref, 'exec')
-    this.#note('containers', a, `exec ${ref.slice(0, 8)}`, legal.there(ref))
+    if (a.status >= 400) return this.#told.noteRefused(a, ref, 'exec')
+    this.#told.note('containers', a, `exec ${ref.slice(0, 8)}`, legal.there(ref))
     // It stands still for as long as its container is paused.
     await this.#follow('exec start', 'POST', `/exec/${a.json.Id}/start`, { Detach: false, Tty: false })
   }
@@ -423,14 +345,14 @@ class Races {
     if (op === 'create') {
       const a = await this.#send('network create', 'POST', '/networks/create', { Name: name })
       const what = `network create ${name}`
-      if (a.status === 201) this.#note('networks', a, what, legal.created(name, String(a.json.Id)))
-      else if (a.status === 409) this.#note('networks', a, what, legal.taken(name))
+      if (a.status === 201) this.#told.note('networks', a, what, legal.created(name, String(a.json.Id)))
+      else if (a.status === 409) this.#told.note('networks', a, what, legal.taken(name))
       return
     }
     if (op === 'rm') {
       const a = await this.#send('network rm', 'DELETE', `/networks/${name}`)
-      if (a.status === 204) this.#note('networks', a, `network rm ${name}`, legal.removed(name))
-      else if (a.status === 404) this.#note('networks', a, `network rm ${name}`, legal.gone(name))
+      if (a.status === 204) this.#told.note('networks', a, `network rm ${name}`, legal.removed(name))
+      else if (a.status === 404) this.#told.note('networks', a, `network rm ${name}`, legal.gone(name))
       return
     }
     const ref = this.#ref()
@@ -442,30 +364,29 @@ class Races {
     if (a.status === 200) {
       // With force an endpoint goes whose container or network is not there.
       if (op === 'connect') {
-        this.#note('networks', a, what, legal.there(name))
-        this.#note('containers', a, what, legal.there(ref))
+        this.#told.note('networks', a, what, legal.there(name))
+        this.#told.note('containers', a, what, legal.there(ref))
       }
     } else if (
       a.status === 404 &&
       /network/i.test(String(a.json.message)) &&
       !/container/i.test(String(a.json.message))
     )
-      this.#note('networks', a, what, legal.gone(name))
-    else this.#noteRefused(a, ref, op)
+      this.#told.note('networks', a, what, legal.gone(name))
+    else this.#told.noteRefused(a, ref, op)
   }
 
   async #volume(): Promise<void> {
     const name = pick(this.#rng, VOLUMES)
     if (chance(this.#rng, 0.5)) {
       const a = await this.#send('volume create', 'POST', '/volumes/create', { Name: name })
-      if (a.status === 201) this.#note('volumes', a, `volume create ${name}`, legal.ensured(name))
+      if (a.status === 201) this.#told.note('volumes', a, `volume create ${name}`, legal.ensured(name))
       return
     }
     const a = await this.#send('volume rm', 'DELETE', `/volumes/${name}`)
-    if (a.status === 204) this.#note('volumes', a, `volume rm ${name}`, legal.cleared(name))
-    else if (a.status === 404) this.#note('volumes', a, `volume rm ${name}`, legal.gone(name))
-    else if (a.status === 409 && !this.#wasUsed.has(name) && !this.#volumesBefore.has(name))
-      this.#fault(`volume ${name} has no user: ${a.text}`)
+    if (a.status === 204) this.#told.note('volumes', a, `volume rm ${name}`, legal.cleared(name))
+    else if (a.status === 404) this.#told.note('volumes', a, `volume rm ${name}`, legal.gone(name))
+    else if (a.status === 409 && !this.#told.mayHaveUser(name)) this.#fault(`volume ${name} has no user: ${a.text}`)
   }
 
   async #image(): Promise<void> {
@@ -474,25 +395,25 @@ class Races {
     const pulled = encodeURIComponent(this.#web)
     if (op === 'tag') {
       const a = await this.#send('tag', 'POST', `/images/${BASE}/tag?repo=races/t&tag=1`)
-      if (a.status === 201) this.#note('tags', a, `tag ${TAG}`, legal.set(TAG, this.#webId))
+      if (a.status === 201) this.#told.note('tags', a, `tag ${TAG}`, legal.set(TAG, this.#webId))
       else this.#fault(`${BASE} is always there: ${a.text}`)
     } else if (op === 'rmi') {
       const tag = pick(rng, [TAG, this.#web])
       const a = await this.#send('rmi', 'DELETE', `/images/${tag}`)
-      if (a.status === 200) this.#note('tags', a, `rmi ${tag}`, legal.cleared(tag))
-      else if (a.status === 404) this.#note('tags', a, `rmi ${tag}`, legal.gone(tag))
+      if (a.status === 200) this.#told.note('tags', a, `rmi ${tag}`, legal.cleared(tag))
+      else if (a.status === 404) this.#told.note('tags', a, `rmi ${tag}`, legal.gone(tag))
       else if (tag !== TAG) this.#fault(`${BASE} is the same image: ${a.text}`)
     } else if (op === 'pull') {
       const a = await this.#send('pull', 'POST', `/images/create?fromImage=${pulled}`)
       if (a.status === 200 && !a.text.includes('"error"'))
-        this.#note('tags', a, `pull ${this.#web}`, legal.set(this.#web, this.#webId))
+        this.#told.note('tags', a, `pull ${this.#web}`, legal.set(this.#web, this.#webId))
       else this.#fault(`pull: ${a.text}`)
     } else {
       const ref = this.#ref()
       const a = await this.#send('commit', 'POST', `/commit?container=${ref}&repo=races/t&tag=1`)
-      if (a.status !== 201) return this.#noteRefused(a, ref, 'commit')
-      this.#note('tags', a, `commit ${TAG}`, legal.set(TAG, String(a.json.Id)))
-      this.#note('containers', a, `commit ${ref.slice(0, 8)}`, legal.there(ref))
+      if (a.status !== 201) return this.#told.noteRefused(a, ref, 'commit')
+      this.#told.note('tags', a, `commit ${TAG}`, legal.set(TAG, String(a.json.Id)))
+      this.#told.note('containers', a, `commit ${ref.slice(0, 8)}`, legal.there(ref))
     }
   }
 
@@ -501,34 +422,11 @@ class Races {
     const filters = kind === 'volumes' ? `?filters=${encodeURIComponent('{"all":["1"]}')}` : ''
     const a = await this.#send('prune', 'POST', `/${kind === 'tags' ? 'images' : kind}/prune${filters}`)
     if (a.status !== 200) return
-    for (const id of (a.json.ContainersDeleted ?? []) as string[]) {
-      this.#note('containers', a, `pruned ${id.slice(0, 8)}`, legal.removed(id))
-      this.#pruned.push({ id, begin: a.begin, end: a.end })
-    }
+    for (const id of (a.json.ContainersDeleted ?? []) as string[]) this.#told.notePruned(a, id)
     for (const n of (a.json.NetworksDeleted ?? []) as string[])
-      this.#note('networks', a, `pruned ${n}`, legal.removed(n))
-    for (const v of (a.json.VolumesDeleted ?? []) as string[]) this.#note('volumes', a, `pruned ${v}`, legal.cleared(v))
-  }
-
-  /** Whether a container may have been created or exited while a call lasted. */
-  #mayStandStill(id: string, a: { readonly begin: number; readonly end: number }): boolean {
-    const earlier = this.#statuses.filter((s) => s.begin < a.end)
-    return (
-      ['created', 'exited'].some((s) => this.#possibleStatuses(id, earlier).has(s)) ||
-      this.#statuses.some((s) => (s.id === id || s.name) && s.end > a.begin)
-    )
-  }
-
-  #possibleStatuses(id: string, calls: readonly StatusCall[]): Set<string> {
-    const before = this.#statusBefore.get(id)
-    const writers = [
-      ...(before ? [{ id, name: null, begin: -1, end: -1, status: before }] : []),
-      ...calls.filter((s) => s.id === id || s.name !== null),
-    ]
-    const last = writers.filter((w) => !writers.some((s) => s.id === id && s.begin > w.end))
-    const found = new Set(last.map((w) => w.status))
-    if (this.#made.get(id)?.isShort) found.add('exited')
-    return found
+      this.#told.note('networks', a, `pruned ${n}`, legal.removed(n))
+    for (const v of (a.json.VolumesDeleted ?? []) as string[])
+      this.#told.note('volumes', a, `pruned ${v}`, legal.cleared(v))
   }
 
   /** What stands is among what may stand. Removals that go on behind an answer get some time. */
@@ -536,61 +434,17 @@ class Races {
     const deadline = clock.monotonic() + 10_000
     for (;;) {
       const { stand, inspected } = await this.#observe()
-      const wrong = await this.#disagreements(stand, inspected)
+      const wrong = this.#told.disagreements(stand, inspected)
+      for (const c of inspected)
+        await this.#get(`/images/${c.Image}/json`).catch(() => wrong.push(`image of ${c.Id.slice(0, 8)} is gone`))
       if (wrong.length > 0 && clock.monotonic() < deadline) {
         await clock.sleep(200)
         continue
       }
       for (const w of wrong) this.#fault(w)
-      this.#stand = stand
-      this.#statusBefore = new Map(inspected.map((c) => [c.Id, c.State.Status]))
-      this.#volumesBefore = new Set(inspected.flatMap((c) => c.Mounts.map((m) => m.Name ?? '')))
+      this.#told.settle(stand, inspected)
       return
     }
-  }
-
-  async #disagreements(stand: Stand, inspected: readonly Inspected[]): Promise<string[]> {
-    const wrong: string[] = []
-    for (const kind of KINDS) {
-      const verdict = possible(this.#histories[kind], [namesOf(this.#stand[kind])])
-      if (verdict.kind === 'undecided') this.#undecided++
-      else if (verdict.kind === 'impossible')
-        wrong.push(
-          `${kind}: no order explains "${verdict.what}"\n${this.#told(kind)}\n  states ${shorten(verdict.states)}`,
-        )
-      else if (!verdict.states.some((s) => sameNames(s.held, stand[kind])))
-        wrong.push(
-          `${kind}: ${JSON.stringify(stand[kind])} stands\n${this.#told(kind)}\n  may stand ${shorten(verdict.states)}`,
-        )
-    }
-    for (const p of this.#pruned)
-      if (!this.#made.get(p.id)?.isShort && !this.#mayStandStill(p.id, p))
-        wrong.push(`pruned ${p.id.slice(0, 8)}, which runs\n${this.#told('containers')}`)
-    const networkIds = new Set(Object.values(stand.networks))
-    for (const c of inspected) {
-      const may = this.#possibleStatuses(c.Id, this.#statuses)
-      if (!may.has(c.State.Status))
-        wrong.push(
-          `${c.Id.slice(0, 8)} is ${c.State.Status}, not ${[...may].join(' or ')}\n${this.#told('containers')}`,
-        )
-      for (const m of c.Mounts)
-        if (m.Name && !stand.volumes[m.Name])
-          wrong.push(`volume ${m.Name} of ${c.Id.slice(0, 8)} is gone\n${this.#told('volumes')}`)
-      for (const [n, e] of Object.entries(c.NetworkSettings.Networks))
-        if (NETWORKS.includes(n) && c.State.Status === 'running' && !networkIds.has(e.NetworkID))
-          wrong.push(`network ${n} of ${c.Id.slice(0, 8)}, which runs, is gone`)
-      await this.#get(`/images/${c.Image}/json`).catch(() => wrong.push(`image of ${c.Id.slice(0, 8)} is gone`))
-    }
-    return wrong
-  }
-
-  #told(kind: (typeof KINDS)[number]): string {
-    const all = [...this.#histories[kind]].sort((a, b) => a.begin - b.begin)
-    const first = all[0]?.begin ?? 0
-    return [
-      `  at first ${JSON.stringify(this.#stand[kind])}`,
-      ...all.map((c) => `  ${Math.round(c.begin - first)}-${Math.round(c.end - first)} ${c.what}`),
-    ].join('\n')
   }
 
   async #observe(): Promise<{ stand: Stand; inspected: Inspected[] }> {
@@ -650,86 +504,13 @@ class Races {
     if (stand.tags[TAG]) await gone(`/images/${TAG}`)
     await call(socket, 'POST', `/images/prune?filters=${encodeURIComponent('{"dangling":["true"]}')}`)
     await call(socket, 'POST', `/images/${BASE}/tag?repo=${encodeURIComponent(this.#web.slice(0, -2))}&tag=1`)
-    this.#made.clear()
-    const now = await this.#observe()
-    this.#stand = now.stand
-    for (const [kind, names] of Object.entries(now.stand))
+    this.#told.made.clear()
+    const { stand: now, inspected } = await this.#observe()
+    this.#told.settle(now, inspected)
+    for (const [kind, names] of Object.entries(now))
       if (Object.keys(names).length !== (kind === 'tags' ? 1 : 0))
         this.#fault(`${kind} are left: ${JSON.stringify(names)}`)
-    this.#statusBefore.clear()
-    this.#volumesBefore.clear()
   }
-}
-
-const sameNames = (a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean =>
-  Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([n, id]) => b[n] === id)
-
-const shorten = (states: readonly Names[]): string =>
-  [...new Set(states.map((s) => JSON.stringify(s.held)))].slice(0, 6).join(' or ')
-
-function send(
-  socketPath: string,
-  method: string,
-  path: string,
-  body?: object | Buffer,
-  stream: { readonly onBegin?: (status: number) => void; readonly isUpgrade?: boolean } = {},
-): Promise<{ status: number; text: string }> {
-  return new Promise((resolve) => {
-    const data = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body))
-    let status = 0
-    let text = ''
-    const done = (): void => {
-      hang?.cancel()
-      r.destroy()
-      resolve({ status, text })
-    }
-    const hang = stream.onBegin
-      ? null
-      : clock.after(HANG_MS, () => {
-          status = 0
-          text = `no end in ${HANG_MS} ms`
-          done()
-        })
-    const r = request({
-      socketPath,
-      method,
-      path,
-      agent: false,
-      headers: {
-        ...(data
-          ? {
-              'Content-Type': Buffer.isBuffer(body) ? 'application/x-tar' : 'application/json',
-              'Content-Length': data.length,
-            }
-          : {}),
-        ...(stream.isUpgrade ? { Connection: 'Upgrade', Upgrade: 'tcp' } : {}),
-      },
-    })
-    const begin = (res: IncomingMessage): void => {
-      status = res.statusCode ?? 0
-      stream.onBegin?.(status)
-    }
-    r.on('error', (e) => {
-      text ||= e.message
-      done()
-    })
-    r.on('upgrade', (res, socket) => {
-      begin(res)
-      socket.on('data', () => {})
-      socket.on('error', done)
-      socket.on('close', done)
-      socket.on('end', done)
-    })
-    r.on('response', (res) => {
-      begin(res)
-      res.on('data', (b) => {
-        if (text.length < 1 << 20) text += b
-      })
-      res.on('error', done)
-      res.on('end', done)
-    })
-    r.end(data)
-  })
 }
 
 /** The faults of a run, with those that only its end shows. */
