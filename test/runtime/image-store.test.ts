@@ -457,6 +457,17 @@ test('an image without layers can be prepared', async (t) => {
   t.true(same.config.history?.at(-1)?.empty_layer)
 })
 
+test('images with one layer between them can be made at the same moment', async (t) => {
+  const host = await newHost(t)
+  const tree = tarOf([{ name: 'a', data: 'aaa' }])
+  const made = await Promise.all(Array.from({ length: 20 }, (_, i) => importTar(host, tree, `same:${i}`)))
+  t.is(new Set(made.map((i) => i.config.rootfs.diff_ids[0])).size, 1)
+  t.deepEqual(
+    readdirSync(join(host.root, 'layers')).filter((n) => n.startsWith('tmp-')),
+    [],
+  )
+})
+
 test('changes of import are Dockerfile instructions', (t) => {
   t.deepEqual(
     applyChanges({ Env: ['PATH=/bin', 'A=0'] }, [

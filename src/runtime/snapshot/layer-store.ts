@@ -101,7 +101,17 @@ export class LayerStore {
         join(directory, 'implied'),
         ...overlayArgs(this.lower(below)),
       ])
-    await rename(directory, join(this.#layers, hexOf(chainId)))
+    await this.#settle(directory, join(this.#layers, hexOf(chainId)))
+  }
+
+  /** Another one was faster: what it made is the same, and stays. */
+  async #settle(temporary: string, path: string): Promise<void> {
+    try {
+      await rename(temporary, path)
+    } catch (e) {
+      if (!['ENOTEMPTY', 'EEXIST'].includes((e as NodeJS.ErrnoException).code ?? '')) throw e
+      await this.discard(temporary)
+    }
   }
 
   /** Everything unpacked so far is on disk when it resolves: one flush for many thousand files. */
@@ -133,11 +143,9 @@ export class LayerStore {
         '--',
         ...MOUNT_POINTS,
       ])
-      await rename(temporary, path)
+      await this.#settle(temporary, path)
     } catch (e) {
       await this.discard(temporary)
-      // Another start of the same image was faster: its layer is the same.
-      if (['ENOTEMPTY', 'EEXIST'].includes((e as NodeJS.ErrnoException).code ?? '')) return path
       throw e
     }
     return path
