@@ -37,12 +37,23 @@ export class Container {
   readonly ended = new Emitter<Ending>()
   readonly removed = new Emitter<Ending>()
 
+  /** Its log in the driver's own form, and the files that are mounted over those of its image. */
+  readonly logPath: string
+  readonly #hostnamePath: string
+  readonly #hostsPath: string
+  readonly #resolvConfPath: string
+
   constructor(
     readonly record: ContainerRecord,
     readonly rootfs: RootfsPlan,
     /** Holds its log and files; below the data root. */
     readonly dir: string,
-  ) {}
+  ) {
+    this.logPath = join(dir, `${record.id}-json.log`)
+    this.#hostnamePath = join(dir, 'hostname')
+    this.#hostsPath = join(dir, 'hosts')
+    this.#resolvConfPath = join(dir, 'resolv.conf')
+  }
 
   /** Like the lock, for what a user asked: refused once the container was removed meanwhile, so that no record comes back. */
   locked<T>(critical: () => Promise<T>): Promise<T> {
@@ -62,10 +73,6 @@ export class Container {
 
   get isRunning(): boolean {
     return this.record.status === 'running' || this.record.status === 'paused'
-  }
-
-  get logPath(): string {
-    return join(this.dir, `${this.id}-json.log`)
   }
 
   get hasReadableLog(): boolean {
@@ -108,9 +115,9 @@ export class Container {
       ports: this.sandbox?.ports ?? [],
       sandboxKey: this.sandbox?.netnsPath ?? '',
       logPath: (r.hostConfig.LogConfig?.Type || 'json-file') === 'json-file' ? this.logPath : '',
-      hostnamePath: join(this.dir, 'hostname'),
-      hostsPath: join(this.dir, 'hosts'),
-      resolvConfPath: join(this.dir, 'resolv.conf'),
+      hostnamePath: this.#hostnamePath,
+      hostsPath: this.#hostsPath,
+      resolvConfPath: this.#resolvConfPath,
       execIds: [...this.execs.values()].filter((e) => e.isRunning).map((e) => e.id),
       lower: this.rootfs.lower,
       upper: this.rootfs.upper,
