@@ -3,7 +3,29 @@ import { invalid } from '../common/index.js'
 type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words' | 'objects' | 'lists'
 /** Field name → type, a nested table, or in brackets that of each element; a trailing "[]" of strings; "words" is a string or an array of
  * strings, "objects" an array of objects, "lists" an object of arrays of objects (or nulls). */
-export type Shape = { readonly [field: string]: Check | 'string[]' | 'map' | 'any' | Shape | readonly [Shape] }
+export type Shape = {
+  readonly [field: string]: Check | 'string[]' | 'string[][]' | 'map' | 'any' | Shape | readonly [Shape]
+}
+
+/** The table that a type needs: with it no field of the type is taken unlooked at. */
+export type ShapeOf<T> = { readonly [K in keyof T]-?: FieldOf<NonNullable<T[K]>> }
+type FieldOf<V> = [V] extends [string]
+  ? 'string'
+  : [V] extends [number]
+    ? 'number'
+    : [V] extends [boolean]
+      ? 'boolean'
+      : [V] extends [readonly string[]]
+        ? 'string[]'
+        : [V] extends [readonly string[][]]
+          ? 'string[][]'
+          : [V] extends [readonly (infer E)[]]
+            ? readonly [ShapeOf<E>]
+            : string extends keyof V
+              ? 'map'
+              : [keyof V] extends [never]
+                ? 'object'
+                : ShapeOf<V>
 
 /** Stands for a body that says it is something else than JSON; it is still to be read from the request. */
 export class NotJson {
@@ -57,9 +79,10 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
       check(v as Record<string, unknown>, want, where)
     } else if (want === 'string[]' || (want === 'words' && typeof v !== 'string')) {
-      if (!Array.isArray(v)) throw wrong(where, v, 'array of strings')
-      const bad = v.find((x) => typeof x !== 'string')
-      if (bad !== undefined) throw wrong(`${where}[${v.indexOf(bad)}]`, bad, 'string')
+      checkStrings(v, where)
+    } else if (want === 'string[][]') {
+      if (!Array.isArray(v)) throw wrong(where, v, 'array of arrays of strings')
+      for (const [i, x] of v.entries()) checkStrings(x, `${where}[${i}]`)
     } else if (want === 'map') {
       if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object of strings')
       for (const [k, x] of Object.entries(v)) if (typeof x !== 'string') throw wrong(`${where}.${k}`, x, 'string')
@@ -80,6 +103,12 @@ function check(value: Record<string, unknown>, shape: Shape, path: string): void
 }
 
 const isList = (want: Shape[string]): want is readonly [Shape] => Array.isArray(want)
+
+function checkStrings(v: unknown, where: string): void {
+  if (!Array.isArray(v)) throw wrong(where, v, 'array of strings')
+  const bad = v.findIndex((x) => typeof x !== 'string')
+  if (bad >= 0) throw wrong(`${where}[${bad}]`, v[bad], 'string')
+}
 
 function checkObjects(v: unknown, where: string): asserts v is Record<string, unknown>[] {
   if (!Array.isArray(v)) throw wrong(where, v, 'array of objects')

@@ -1,7 +1,11 @@
 import test from 'ava'
+import { ServiceSpec } from '#proto'
+import { object } from '../../src/api/body.js'
 import { serviceSpecFrom, serviceSpecJson } from '../../src/api/convert/service.js'
 import { withServiceDefaults } from '../../src/api/convert/service-defaults.js'
 import type { ServiceSpecJson } from '../../src/api/convert/service-json.js'
+import { SERVICE_BODY } from '../../src/api/convert/service-shape.js'
+import { isKind } from '../../src/common/index.js'
 
 const FULL: ServiceSpecJson = {
   Name: 'web',
@@ -124,6 +128,31 @@ test('every field of a full specification is shown again', (t) => {
     ...FULL,
     UpdateConfig: { ...FULL.UpdateConfig, MaxFailureRatio: 0.1 },
   })
+})
+
+/** Every way from the root to a value, those of whole objects and arrays too. */
+function* places(value: unknown, path: readonly (string | number)[] = []): Generator<readonly (string | number)[]> {
+  if (path.length > 0) yield path
+  if (typeof value !== 'object' || value === null) return
+  for (const [key, x] of Object.entries(value)) yield* places(x, [...path, Array.isArray(value) ? Number(key) : key])
+}
+
+test('a value of a wrong type anywhere is refused before the cluster sees it', (t) => {
+  let refused = 0
+  for (const path of places(FULL))
+    for (const wrong of [5, 1.5, true, 'x', {}, [], [5], [null], [[5]], { a: 5 }, { a: null }]) {
+      const body = structuredClone(FULL) as Record<string | number, unknown>
+      let at = body
+      for (const key of path.slice(0, -1)) at = at[key] as typeof at
+      at[path.at(-1)!] = wrong
+      try {
+        ServiceSpec.encode(serviceSpecFrom(object(body, SERVICE_BODY, 'service'), ''))
+      } catch (caught) {
+        t.true(isKind(caught, 'invalid'), `${path.join('.')} = ${JSON.stringify(wrong)}: ${caught}`)
+        refused++
+      }
+    }
+  t.true(refused > 500)
 })
 
 test('an unknown word names itself and the known ones', (t) => {

@@ -1,5 +1,6 @@
 import type { Annotations, Driver, Meta, Timestamp, Version } from '#proto'
 import { ZERO_TIME } from '../../common/index.js'
+import type { ShapeOf } from '../body.js'
 
 /** Milliseconds since 1970, 0 for absent. */
 export const fromTimestamp = (t: Timestamp | null): number => (t ? t.seconds * 1000 + t.nanos / 1e6 : 0)
@@ -28,6 +29,8 @@ export interface DriverJson {
   Name?: string
   Options?: Record<string, string> | null
 }
+
+export const DRIVER: ShapeOf<DriverJson> = { Name: 'string', Options: 'map' }
 
 export const driverJson = (d: Driver | null): DriverJson | undefined =>
   d

@@ -10,7 +10,6 @@ import {
   UpdateState,
 } from '#proto'
 import { invalid } from '../../common/index.js'
-import type { Shape } from '../body.js'
 import { annotationsFrom, annotationsJson, metaJson, timeJson } from './proto.js'
 import type { ServiceSpecJson, UpdateConfigJson } from './service-json.js'
 import {
@@ -23,77 +22,6 @@ import {
   taskSpecJson,
   words,
 } from './task-spec.js'
-
-const RESOURCES: Shape = { NanoCPUs: 'number', MemoryBytes: 'number', Pids: 'number', GenericResources: 'objects' }
-const UPDATE: Shape = {
-  Parallelism: 'number',
-  Delay: 'number',
-  FailureAction: 'string',
-  Monitor: 'number',
-  MaxFailureRatio: 'number',
-  Order: 'string',
-}
-
-export const SERVICE_BODY: Shape = {
-  Name: 'string',
-  Labels: 'map',
-  TaskTemplate: {
-    ContainerSpec: {
-      Image: 'string',
-      Labels: 'map',
-      Command: 'string[]',
-      Args: 'string[]',
-      Hostname: 'string',
-      Env: 'string[]',
-      Dir: 'string',
-      User: 'string',
-      Groups: 'string[]',
-      Privileges: 'object',
-      TTY: 'boolean',
-      OpenStdin: 'boolean',
-      ReadOnly: 'boolean',
-      Mounts: 'objects',
-      StopSignal: 'string',
-      StopGracePeriod: 'number',
-      Healthcheck: {
-        Test: 'string[]',
-        Interval: 'number',
-        Timeout: 'number',
-        Retries: 'number',
-        StartPeriod: 'number',
-        StartInterval: 'number',
-      },
-      Hosts: 'string[]',
-      DNSConfig: { Nameservers: 'string[]', Search: 'string[]', Options: 'string[]' },
-      Secrets: 'objects',
-      Configs: 'objects',
-      Isolation: 'string',
-      Init: 'boolean',
-      Sysctls: 'map',
-      CapabilityAdd: 'string[]',
-      CapabilityDrop: 'string[]',
-      Ulimits: 'objects',
-      OomScoreAdj: 'number',
-    },
-    Resources: { Limits: RESOURCES, Reservations: RESOURCES, SwapBytes: 'number', MemorySwappiness: 'number' },
-    RestartPolicy: { Condition: 'string', Delay: 'number', MaxAttempts: 'number', Window: 'number' },
-    Placement: { Constraints: 'string[]', Preferences: 'objects', MaxReplicas: 'number', Platforms: 'objects' },
-    ForceUpdate: 'number',
-    Runtime: 'string',
-    Networks: 'objects',
-    LogDriver: { Name: 'string', Options: 'map' },
-  },
-  Mode: {
-    Replicated: { Replicas: 'number' },
-    Global: 'object',
-    ReplicatedJob: { MaxConcurrent: 'number', TotalCompletions: 'number' },
-    GlobalJob: 'object',
-  },
-  UpdateConfig: UPDATE,
-  RollbackConfig: UPDATE,
-  Networks: 'objects',
-  EndpointSpec: { Mode: 'string', Ports: 'objects' },
-}
 
 const failureActions = words<UpdateFailureAction>('failure action', {
   pause: UpdateFailureAction.FAILURE_PAUSE,

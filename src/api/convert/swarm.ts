@@ -17,9 +17,9 @@ import {
   type SecretSpec,
 } from '#proto'
 import { invalid, isKind } from '../../common/index.js'
-import type { Shape } from '../body.js'
+import type { ShapeOf } from '../body.js'
 import type { ApiModules } from '../contract.js'
-import { annotationsFrom, annotationsJson, type DriverJson, driverFrom, driverJson, metaJson } from './proto.js'
+import { annotationsFrom, annotationsJson, DRIVER, type DriverJson, driverFrom, driverJson, metaJson } from './proto.js'
 import { resourcesJson, words } from './task-spec.js'
 
 export const availabilities = words<NodeAvailability>('availability', {
@@ -77,7 +77,7 @@ interface ClusterSpecJson {
   EncryptionConfig?: { AutoLockManagers?: boolean } | null
 }
 
-export const CLUSTER_SPEC_BODY: Shape = {
+export const CLUSTER_SPEC_BODY: ShapeOf<ClusterSpecJson> = {
   Name: 'string',
   Labels: 'map',
   Orchestration: { TaskHistoryRetentionLimit: 'number' },
@@ -91,12 +91,12 @@ export const CLUSTER_SPEC_BODY: Shape = {
   Dispatcher: { HeartbeatPeriod: 'number' },
   CAConfig: {
     NodeCertExpiry: 'number',
-    ExternalCAs: 'array',
+    ExternalCAs: [{ Protocol: 'string', URL: 'string', Options: 'map', CACert: 'string' }],
     SigningCACert: 'string',
     SigningCAKey: 'string',
     ForceRotate: 'number',
   },
-  TaskDefaults: { LogDriver: { Name: 'string', Options: 'map' } },
+  TaskDefaults: { LogDriver: DRIVER },
   EncryptionConfig: { AutoLockManagers: 'boolean' },
 }
 
@@ -242,14 +242,21 @@ export async function swarmInfo(m: ApiModules): Promise<object> {
 
 // ------------------------------------------------------------------------------------------------ nodes
 
-export const NODE_SPEC_BODY: Shape = { Name: 'string', Labels: 'map', Role: 'string', Availability: 'string' }
-
-export function nodeSpecFrom(s: {
+interface NodeSpecJson {
   Name?: string
   Labels?: Record<string, string> | null
   Role?: string
   Availability?: string
-}): NodeSpec {
+}
+
+export const NODE_SPEC_BODY: ShapeOf<NodeSpecJson> = {
+  Name: 'string',
+  Labels: 'map',
+  Role: 'string',
+  Availability: 'string',
+}
+
+export function nodeSpecFrom(s: NodeSpecJson): NodeSpec {
   if (!s.Role) throw invalid('roleMissing', 'invalid Role: "": use worker or manager')
   if (!s.Availability) throw invalid('availabilityMissing', 'invalid Availability: "": use active, pause or drain')
   return {
@@ -312,12 +319,12 @@ interface DataSpecJson {
   Driver?: DriverJson | null
 }
 
-export const DATA_SPEC_BODY: Shape = {
+export const DATA_SPEC_BODY: ShapeOf<DataSpecJson> = {
   Name: 'string',
   Labels: 'map',
   Data: 'string',
-  Templating: { Name: 'string', Options: 'map' },
-  Driver: { Name: 'string', Options: 'map' },
+  Templating: DRIVER,
+  Driver: DRIVER,
 }
 
 function payload(v: string | null | undefined, what: string): Uint8Array {
