@@ -1,31 +1,47 @@
 import { invalid } from '../common/index.js'
 
-type Check = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'words' | 'objects' | 'lists'
-/** Field name → type, a nested table, or in brackets that of each element; a trailing "[]" of strings; "words" is a string or an array of
- * strings, "objects" an array of objects, "lists" an object of arrays of objects (or nulls). */
-export type Shape = {
-  readonly [field: string]: Check | 'string[]' | 'string[][]' | 'map' | 'any' | Shape | readonly [Shape]
-}
+type Kind =
+  | 'string'
+  | 'number'
+  | 'float'
+  | 'boolean'
+  | 'object'
+  | 'map'
+  | 'string[]'
+  | 'string[][]'
+  | 'number[]'
+  | 'words'
+
+/**
+ * Field name → what it holds: a number is a whole one but for "float"; "map" an object of strings, "words" one string or an array of
+ * them; a nested table an object, in brackets an array of such objects. The field "*" stands for every field.
+ */
+export type Shape = { readonly [field: string]: Kind | Shape | readonly [Shape] }
 
 /** The table that a type needs: with it no field of the type is taken unlooked at. */
 export type ShapeOf<T> = { readonly [K in keyof T]-?: FieldOf<NonNullable<T[K]>> }
 type FieldOf<V> = [V] extends [string]
   ? 'string'
   : [V] extends [number]
-    ? 'number'
+    ? 'number' | 'float'
     : [V] extends [boolean]
       ? 'boolean'
       : [V] extends [readonly string[]]
-        ? 'string[]'
-        : [V] extends [readonly string[][]]
-          ? 'string[][]'
-          : [V] extends [readonly (infer E)[]]
-            ? readonly [ShapeOf<E>]
-            : string extends keyof V
-              ? 'map'
-              : [keyof V] extends [never]
-                ? 'object'
-                : ShapeOf<V>
+        ? 'string[]' | 'words'
+        : [V] extends [readonly string[] | string]
+          ? 'words'
+          : [V] extends [readonly number[]]
+            ? 'number[]'
+            : [V] extends [readonly string[][]]
+              ? 'string[][]'
+              : [V] extends [readonly (infer E)[]]
+                ? readonly [ShapeOf<E>]
+                : string extends keyof V
+                  ? MapOf<NonNullable<V[keyof V]>>
+                  : [keyof V] extends [never]
+                    ? 'object'
+                    : ShapeOf<V>
+type MapOf<E> = [E] extends [string] ? 'map' : { readonly '*': FieldOf<E> }
 
 /** Stands for a body that says it is something else than JSON; it is still to be read from the request. */
 export class NotJson {
@@ -67,53 +83,51 @@ function spellAsKnown(value: Record<string, unknown>, shape: Shape): void {
 }
 
 function check(value: Record<string, unknown>, shape: Shape, path: string): void {
-  spellAsKnown(value, shape)
-  for (const [field, want] of Object.entries(shape)) {
-    const v = value[field]
-    if (v === undefined || v === null || want === 'any') continue
-    const where = `${path}.${field}`
-    if (isList(want)) {
-      checkObjects(v, where)
-      for (const [i, x] of v.entries()) check(x, want[0], `${where}[${i}]`)
-    } else if (typeof want === 'object') {
-      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
-      check(v as Record<string, unknown>, want, where)
-    } else if (want === 'string[]' || (want === 'words' && typeof v !== 'string')) {
-      checkStrings(v, where)
-    } else if (want === 'string[][]') {
-      if (!Array.isArray(v)) throw wrong(where, v, 'array of arrays of strings')
-      for (const [i, x] of v.entries()) checkStrings(x, `${where}[${i}]`)
-    } else if (want === 'map') {
-      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object of strings')
-      for (const [k, x] of Object.entries(v)) if (typeof x !== 'string') throw wrong(`${where}.${k}`, x, 'string')
-    } else if (want === 'array') {
-      if (!Array.isArray(v)) throw wrong(where, v, want)
-    } else if (want === 'object') {
-      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, want)
-    } else if (want === 'objects') {
-      checkObjects(v, where)
-    } else if (want === 'lists') {
-      if (typeof v !== 'object' || Array.isArray(v)) throw wrong(where, v, 'object')
-      for (const [k, x] of Object.entries(v)) if (x !== null) checkObjects(x, `${where}.${k}`)
-    } else if (want === 'words') {
-      // One string, which the engine takes as one word.
-    } else if (typeof v !== want) throw wrong(where, v, want)
-    else if (want === 'number' && !Number.isFinite(v)) throw wrong(where, v, 'finite number')
+  const each = shape['*']
+  if (each) for (const [field, v] of Object.entries(value)) checkField(v, each, `${path}.${field}`)
+  else {
+    spellAsKnown(value, shape)
+    for (const [field, want] of Object.entries(shape)) checkField(value[field], want, `${path}.${field}`)
   }
 }
 
-const isList = (want: Shape[string]): want is readonly [Shape] => Array.isArray(want)
-
-function checkStrings(v: unknown, where: string): void {
-  if (!Array.isArray(v)) throw wrong(where, v, 'array of strings')
-  const bad = v.findIndex((x) => typeof x !== 'string')
-  if (bad >= 0) throw wrong(`${where}[${bad}]`, v[bad], 'string')
+function checkField(v: unknown, want: Shape[string], where: string): void {
+  if (v === undefined || v === null) return
+  if (isList(want)) {
+    if (!Array.isArray(v)) throw wrong(where, v, 'array of objects')
+    for (const [i, x] of v.entries()) {
+      if (!isObject(x)) throw wrong(`${where}[${i}]`, x, 'object')
+      check(x, want[0], `${where}[${i}]`)
+    }
+  } else if (typeof want === 'object') {
+    if (!isObject(v)) throw wrong(where, v, 'object')
+    check(v, want, where)
+  } else if (want === 'object') {
+    if (!isObject(v)) throw wrong(where, v, want)
+  } else if (want === 'map') {
+    if (!isObject(v)) throw wrong(where, v, 'object of strings')
+    for (const [k, x] of Object.entries(v)) if (typeof x !== 'string') throw wrong(`${where}.${k}`, x, 'string')
+  } else if (want === 'string[][]') {
+    if (!Array.isArray(v)) throw wrong(where, v, 'array of arrays of strings')
+    for (const [i, x] of v.entries()) checkElements(x, 'string', `${where}[${i}]`)
+  } else if (want === 'string[]' || (want === 'words' && typeof v !== 'string')) checkElements(v, 'string', where)
+  else if (want === 'number[]') checkElements(v, 'number', where)
+  else if (want === 'number' || want === 'float') {
+    if (typeof v !== 'number') throw wrong(where, v, 'number')
+    if (!(want === 'float' ? Number.isFinite(v) : Number.isInteger(v)))
+      throw wrong(where, v, want === 'float' ? 'finite number' : 'whole number')
+  } else if (want !== 'words' && typeof v !== want) throw wrong(where, v, want)
 }
 
-function checkObjects(v: unknown, where: string): asserts v is Record<string, unknown>[] {
-  if (!Array.isArray(v)) throw wrong(where, v, 'array of objects')
-  const bad = v.findIndex((x) => typeof x !== 'object' || x === null || Array.isArray(x))
-  if (bad >= 0) throw wrong(`${where}[${bad}]`, v[bad], 'object')
+const isObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v)
+const isList = (want: Shape[string]): want is readonly [Shape] => Array.isArray(want)
+
+function checkElements(v: unknown, type: 'string' | 'number', where: string): void {
+  if (!Array.isArray(v)) throw wrong(where, v, `array of ${type}s`)
+  for (const [i, x] of v.entries()) {
+    if (x === null || x === undefined) throw wrong(`${where}[${i}]`, x, type)
+    checkField(x, type, `${where}[${i}]`)
+  }
 }
 
 const wrong = (where: string, v: unknown, want: string): Error =>
@@ -121,129 +135,3 @@ const wrong = (where: string, v: unknown, want: string): Error =>
     'badBody',
     `${where}: expected ${want}, got ${typeName(v)} ${JSON.stringify(v)?.slice(0, 80) ?? ''}`.trimEnd(),
   )
-
-const health: Shape = {
-  Test: 'string[]',
-  Interval: 'number',
-  Timeout: 'number',
-  StartPeriod: 'number',
-  StartInterval: 'number',
-  Retries: 'number',
-}
-
-export const HOST_CONFIG: Shape = {
-  Binds: 'string[]',
-  ContainerIDFile: 'string',
-  LogConfig: { Type: 'string', Config: 'map' },
-  NetworkMode: 'string',
-  PortBindings: 'lists',
-  RestartPolicy: { Name: 'string', MaximumRetryCount: 'number' },
-  AutoRemove: 'boolean',
-  VolumeDriver: 'string',
-  VolumesFrom: 'string[]',
-  Mounts: 'objects',
-  ConsoleSize: 'array',
-  Annotations: 'map',
-  CapAdd: 'words',
-  CapDrop: 'words',
-  CgroupnsMode: 'string',
-  Dns: 'string[]',
-  DnsOptions: 'string[]',
-  DnsSearch: 'string[]',
-  ExtraHosts: 'string[]',
-  GroupAdd: 'string[]',
-  IpcMode: 'string',
-  Links: 'string[]',
-  OomScoreAdj: 'number',
-  PidMode: 'string',
-  Privileged: 'boolean',
-  PublishAllPorts: 'boolean',
-  ReadonlyRootfs: 'boolean',
-  SecurityOpt: 'string[]',
-  StorageOpt: 'map',
-  Tmpfs: 'map',
-  UTSMode: 'string',
-  UsernsMode: 'string',
-  ShmSize: 'number',
-  Sysctls: 'map',
-  Runtime: 'string',
-  Isolation: 'string',
-  CpuShares: 'number',
-  Memory: 'number',
-  NanoCpus: 'number',
-  CgroupParent: 'string',
-  BlkioWeight: 'number',
-  BlkioWeightDevice: 'objects',
-  BlkioDeviceReadBps: 'objects',
-  BlkioDeviceWriteBps: 'objects',
-  BlkioDeviceReadIOps: 'objects',
-  BlkioDeviceWriteIOps: 'objects',
-  CpuPeriod: 'number',
-  CpuQuota: 'number',
-  CpuRealtimePeriod: 'number',
-  CpuRealtimeRuntime: 'number',
-  CpusetCpus: 'string',
-  CpusetMems: 'string',
-  Devices: 'objects',
-  DeviceCgroupRules: 'string[]',
-  DeviceRequests: 'objects',
-  KernelMemory: 'number',
-  MemoryReservation: 'number',
-  MemorySwap: 'number',
-  MemorySwappiness: 'number',
-  OomKillDisable: 'boolean',
-  PidsLimit: 'number',
-  Ulimits: 'objects',
-  Init: 'boolean',
-  MaskedPaths: 'string[]',
-  ReadonlyPaths: 'string[]',
-}
-
-export const CONTAINER_BODY: Shape = {
-  Hostname: 'string',
-  Domainname: 'string',
-  User: 'string',
-  AttachStdin: 'boolean',
-  AttachStdout: 'boolean',
-  AttachStderr: 'boolean',
-  ExposedPorts: 'object',
-  Tty: 'boolean',
-  OpenStdin: 'boolean',
-  StdinOnce: 'boolean',
-  Env: 'string[]',
-  Healthcheck: health,
-  Image: 'string',
-  Cmd: 'words',
-  Entrypoint: 'words',
-  Volumes: 'object',
-  WorkingDir: 'string',
-  NetworkDisabled: 'boolean',
-  MacAddress: 'string',
-  OnBuild: 'string[]',
-  Labels: 'map',
-  StopSignal: 'string',
-  StopTimeout: 'number',
-  Shell: 'string[]',
-  HostConfig: HOST_CONFIG,
-  NetworkingConfig: { EndpointsConfig: 'object' },
-}
-
-/** With the places where clients of before API 1.18 wrote what belongs to the host. */
-export const CREATE_BODY: Shape = { Cpuset: 'string', ...HOST_CONFIG, ...CONTAINER_BODY }
-
-/** What clients of before API 1.24 may give with a start. */
-export const START_BODY: Shape = { ...HOST_CONFIG, HostConfig: HOST_CONFIG }
-
-export const EXEC_BODY: Shape = {
-  AttachStdin: 'boolean',
-  AttachStdout: 'boolean',
-  AttachStderr: 'boolean',
-  ConsoleSize: 'array',
-  DetachKeys: 'string',
-  Tty: 'boolean',
-  Env: 'string[]',
-  Cmd: 'string[]',
-  Privileged: 'boolean',
-  User: 'string',
-  WorkingDir: 'string',
-}

@@ -129,7 +129,7 @@ export interface HostConfig {
   CpusetMems?: string
   Devices?: DeviceMapping[] | null
   DeviceCgroupRules?: string[] | null
-  DeviceRequests?: { Driver?: string; Capabilities?: unknown }[] | null
+  DeviceRequests?: { Driver?: string; Capabilities?: string[][] | null }[] | null
   KernelMemory?: number
   MemoryReservation?: number
   MemorySwap?: number

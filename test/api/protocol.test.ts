@@ -289,7 +289,7 @@ test('a start takes no settings from 1.24 on', async (t) => {
 test('an attach that is refused is told in the form of its stream', async (t) => {
   const path = await serve(t, {
     containers: {
-      get: (id: string) => {
+      attach: async (id: string) => {
         throw notFound('noSuchContainer', `No such container: ${id}`)
       },
     },

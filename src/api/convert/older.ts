@@ -1,8 +1,8 @@
 import { invalid } from '../../common/index.js'
 import type { CreateContainerBody, HostConfig } from '../../engine/index.js'
 import { manyEndpoints } from '../../engine/index.js'
-import { HOST_CONFIG } from '../body.js'
 import { atLeast } from '../streams.js'
+import { HOST_CONFIG } from './container-shape.js'
 
 type Fields = Record<string, unknown>
 

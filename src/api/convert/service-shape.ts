@@ -12,7 +12,7 @@ import type {
   UpdateConfigJson,
 } from './service-json.js'
 
-const MOUNT: ShapeOf<MountJson> = {
+export const MOUNT: ShapeOf<MountJson> = {
   Type: 'string',
   Source: 'string',
   Target: 'string',
@@ -117,7 +117,7 @@ const UPDATE: ShapeOf<UpdateConfigJson> = {
   Delay: 'number',
   FailureAction: 'string',
   Monitor: 'number',
-  MaxFailureRatio: 'number',
+  MaxFailureRatio: 'float',
   Order: 'string',
 }
 

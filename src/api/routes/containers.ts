@@ -10,9 +10,10 @@ import type {
   LogQuery,
 } from '../../engine/index.js'
 import { linkNames } from '../../engine/index.js'
-import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, NotJson, object, START_BODY } from '../body.js'
+import { NotJson, object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { containerInspect, containerSummary } from '../convert/container.js'
+import { CONTAINER_BODY, CREATE_BODY, HOST_CONFIG, START_BODY } from '../convert/container-shape.js'
 import { olderInspect, olderStats } from '../convert/legacy.js'
 import { createBodyOf } from '../convert/older.js'
 import { statsJson } from '../convert/stats.js'

@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { conflict, invalid, ShoalError } from '../../common/index.js'
 import { type ContainerView, parseDetachKeys } from '../../engine/index.js'
-import { EXEC_BODY, object } from '../body.js'
+import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
+import { EXEC_BODY } from '../convert/container-shape.js'
 import type { Query } from '../query.js'
 import { frame, hijack, pump, streamType } from '../streams.js'
 import { size } from './containers.js'
@@ -50,7 +51,7 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
   app.post<{ Params: { id: string } }>('/exec/:id/start', async (request, reply) => {
     const b = object<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>(
       request.body,
-      { Detach: 'boolean', Tty: 'boolean', ConsoleSize: 'array' },
+      { Detach: 'boolean', Tty: 'boolean', ConsoleSize: 'number[]' },
       'exec start',
     )
     const exec = containers.execInspect(request.params.id)

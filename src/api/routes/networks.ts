@@ -3,8 +3,9 @@ import { AnySpec, type ListFilter, NetworkSpec, ObjectKind } from '#proto'
 import { conflict, forbidden, invalid, isKind, notFound, ShoalError } from '../../common/index.js'
 import type { EndpointSettings } from '../../engine/index.js'
 import type { IpamPool, LocalNetworkSpec, NetworkRecord } from '../../overlay/index.js'
-import { object, type Shape } from '../body.js'
+import { object, type ShapeOf } from '../body.js'
 import type { ApiModules } from '../contract.js'
+import { ENDPOINT } from '../convert/container-shape.js'
 import { networkJson, swarmNetworkRecord } from '../convert/network.js'
 import { Filters, type Query, text } from '../query.js'
 import { atLeast } from '../streams.js'
@@ -35,7 +36,7 @@ interface CreateBody {
   Labels?: Record<string, string> | null
 }
 
-const CREATE: Shape = {
+const CREATE: ShapeOf<CreateBody> = {
   Name: 'string',
   CheckDuplicate: 'boolean',
   Driver: 'string',
@@ -182,7 +183,7 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
   app.post<{ Params: { id: string } }>('/networks/:id/connect', async (request, reply) => {
     const b = object<{ Container?: string; EndpointConfig?: EndpointSettings | null }>(
       request.body,
-      { Container: 'string', EndpointConfig: 'object' },
+      { Container: 'string', EndpointConfig: ENDPOINT },
       'connect',
     )
     const reference = request.params.id

@@ -10,7 +10,7 @@ import {
   type UpdateRequest,
 } from '#proto'
 import { invalid } from '../../common/index.js'
-import { object, type Shape } from '../body.js'
+import { object, type ShapeOf } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import {
   availabilities,
@@ -29,7 +29,7 @@ import {
 import { bool, Filters, int, type Query, text } from '../query.js'
 import { bodyOf } from '../streams.js'
 
-const INIT: Shape = {
+const INIT: ShapeOf<InitBody> = {
   ListenAddr: 'string',
   AdvertiseAddr: 'string',
   DataPathAddr: 'string',
@@ -41,7 +41,7 @@ const INIT: Shape = {
   Availability: 'string',
   Spec: CLUSTER_SPEC_BODY,
 }
-const JOIN: Shape = {
+const JOIN: ShapeOf<JoinBody> = {
   ListenAddr: 'string',
   AdvertiseAddr: 'string',
   DataPathAddr: 'string',
