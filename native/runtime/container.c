@@ -98,7 +98,7 @@ static pid_t clone_in_userns(struct container *c, struct birth *b, unsigned long
 }
 
 // What the child says until it is ready.
-static int follow_child(struct container *c, struct err *e) {
+static int follow_child(struct container *c, const struct process *p, struct err *e) {
   for (;;) {
     struct sync_msg m;
     int fd = -1, r = sync_recv(c->sync, &m, &fd);
@@ -116,7 +116,7 @@ static int follow_child(struct container *c, struct err *e) {
     }
     if (m.kind == SYNC_CONSOLE) c->master = fd;
     else if (fd >= 0) close(fd);
-    if (m.kind == SYNC_READY) return 0;
+    if (m.kind == SYNC_READY) return process_rlimits(p, c->pid, e);
     if (m.kind == SYNC_HOOKS) {
       autobuf state = {0};
       oci_state(&state, c->config, c->id, "created", c->pid, c->bundle);
@@ -155,7 +155,7 @@ static int spawn(struct container *c, struct birth *b, struct err *e) {
   if (process_limits(b->p, c->pid, e) < 0) return -1;
   cleanup_fd(&b->sync);
   (void)sync_send(c->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
-  return follow_child(c, e);
+  return follow_child(c, b->p, e);
 }
 
 // What would reach beyond the container, or be dropped without a word.

@@ -3,12 +3,12 @@
 //   parent                                   child (first process of the container)
 //   cgroup, sources that need its rights
 //   clone with the new namespaces       ->
-//   id maps, rlimits                         goes into its cgroup, waits
+//   id maps, priorities                      goes into its cgroup, waits
 //   GO                                  ->   root, mounts, devices
 //   prestart, createRuntime hooks       <-   HOOKS
 //   HOOKS                               ->   createContainer hooks, pivot_root, sysctl, masks, names, terminal
 //                                       <-   CONSOLE (with the terminal's descriptor)
-//                                       <-   READY                                     "created"
+//   rlimits                             <-   READY                                     "created"
 //   START                               ->   startContainer hooks, rights, filter, execve
 //                                       <-   end of file: execve worked; ERROR: it did not "running"
 #pragma once

@@ -72,7 +72,7 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   child_start(p, &x->filter, NULL, x->id, x->bundle, false, x->preserve_fds, sync, -1);
 }
 
-static int follow(struct exec *x, struct err *e) {
+static int follow(struct exec *x, const struct process *p, struct err *e) {
   for (;;) {
     struct sync_msg m;
     int fd = -1, r = sync_recv(x->sync, &m, &fd);
@@ -81,7 +81,7 @@ static int follow(struct exec *x, struct err *e) {
     if (m.kind == SYNC_ERROR) return *e = m.err, -1;
     if (m.kind == SYNC_CONSOLE) x->master = fd;
     else if (fd >= 0) close(fd);
-    if (m.kind == SYNC_READY) return 0;
+    if (m.kind == SYNC_READY) return process_rlimits(p, x->pid, e);
   }
 }
 
@@ -136,7 +136,7 @@ int exec_create(struct exec *x, struct err *e) {
   }
   if (process_limits(&p, x->pid, e) < 0) goto out;
   (void)sync_send(x->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
-  r = follow(x, e);
+  r = follow(x, &p, e);
 out:
   cgroup_close_door(&door);
   if (r < 0) {

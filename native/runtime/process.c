@@ -165,7 +165,7 @@ int process_affinity(const struct process *p, const char *when, struct err *e) {
   return 0;
 }
 
-int process_limits(const struct process *p, pid_t pid, struct err *e) {
+int process_rlimits(const struct process *p, pid_t pid, struct err *e) {
   STAGE("process");
   unsigned seen = 0;
   J_EACH(r, j_get(p->json, "rlimits")) {
@@ -182,6 +182,11 @@ int process_limits(const struct process *p, pid_t pid, struct err *e) {
       return fail(e, 0, "prlimit64", type, "cannot set %s to %llu:%llu: %s", type, (unsigned long long)lim.soft,
                   (unsigned long long)lim.hard, strerror(errno));
   }
+  return 0;
+}
+
+int process_limits(const struct process *p, pid_t pid, struct err *e) {
+  STAGE("process");
   const struct json *oom = j_get(p->json, "oomScoreAdj");
   if (oom) {
     char path[64], value[24], old[24] = "";

@@ -20,8 +20,10 @@ struct process {
 };
 int process_parse(struct process *p, const struct json *process, const struct json *config, const char *init_path, struct err *e);
 void process_free(struct process *p);
-// By the parent, while the child waits: what needs the parent's rights (rlimits, oom_score_adj, affinity, scheduler).
+// By the parent, with its rights. Before the child begins: oom_score_adj, scheduler, I/O priority.
 int process_limits(const struct process *p, pid_t pid, struct err *e);
+// When the child is ready: it needs more descriptors than the process may be allowed.
+int process_rlimits(const struct process *p, pid_t pid, struct err *e);
 // In an exec process, for itself; `when` is "initial" (before it enters the container's cgroup) or "final" (after that).
 int process_affinity(const struct process *p, const char *when, struct err *e);
 // In the child, inside the container, once everything is set up: directory, rights, filter. Then execve, which returns only with an error.

@@ -162,6 +162,8 @@ export interface NativeError extends Error {
   readonly stage: string
 }
 
+export const isNativeError = (caught: unknown): caught is NativeError => caught instanceof Error && 'syscall' in caught
+
 export const hasErrno = (caught: unknown, ...codes: string[]): boolean =>
   caught instanceof Error && codes.includes((caught as Partial<NativeError>).code ?? '')
 

@@ -18,7 +18,7 @@ import type { HostFirewall } from './firewall/host-firewall.js'
 import type { PortReservations } from './firewall/port-reservations.js'
 import { contains, macOf, parseCidr, parseIpv4 } from './ipam/ipv4.js'
 import { GATEWAY_OF_ENDPOINTS, type LocalNetworks } from './local-networks.js'
-import { hasErrno } from './native.js'
+import { hasErrno, isNativeError } from './native.js'
 import { RecordStore } from './record-store.js'
 import { Discovery, hasNames } from './sandbox/discovery.js'
 import { chooseGateway, dnsNamesOf, nextInterface } from './sandbox/gateway.js'
@@ -128,7 +128,13 @@ export class Sandboxes {
       } catch (e) {
         if (own) await this.ctx.native.netnsDelete(own)
         await this.#store.delete(spec.id)
-        if (!(e instanceof Error) || !('syscall' in e)) throw e
+        if (!isNativeError(e)) throw e
+        const sysctl = e.stage.startsWith('sysctl ') ? e.stage.slice('sysctl '.length) : null
+        if (sysctl !== null && Object.hasOwn(spec.sysctls, sysctl))
+          throw invalid(
+            'badSysctl',
+            `cannot set sysctl ${sysctl} to "${spec.sysctls[sysctl]}": ${e.code === 'ENOENT' ? 'this kernel has no such setting' : `the kernel does not take this value (${e.code})`}`,
+          )
         throw unavailable(
           'sandboxSetup',
           `cannot make the network namespace of ${spec.name}: ${e.message}`,

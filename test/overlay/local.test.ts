@@ -148,6 +148,19 @@ run('host, none, shared and macvlan modes', async (t) => {
   t.is(host.netns, null as never)
   const none = await h.container('alone', (await h.service.findNetwork('none')).id, { spec: { mode: 'none' } })
   t.deepEqual(await h.service.stats(none.id), [])
+  for (const [name, value, message] of [
+    [
+      'net.core.somaxconn',
+      'many',
+      /^cannot set sysctl net.core.somaxconn to "many": the kernel does not take this value/,
+    ],
+    ['net.core.nosuch', '1', /^cannot set sysctl net.core.nosuch to "1": this kernel has no such setting$/],
+  ] as const) {
+    const refused = h.container('odd', (await h.service.findNetwork('none')).id, {
+      spec: { mode: 'none', sysctls: { [name]: value } },
+    })
+    t.like(await t.throwsAsync(refused, { message }), { kind: 'invalid' })
+  }
   const a = await h.container('a', (await h.service.findNetwork('bridge')).id)
   const shared = await h.service.createSandbox({
     id: 'shared',
