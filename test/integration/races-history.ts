@@ -167,6 +167,7 @@ export class History {
     const first = all[0]?.begin ?? 0
     return [
       `  at first ${JSON.stringify(this.#before[kind])}`,
+      `  ${[...this.#statusBefore].map(([id, status]) => `${id.slice(0, 8)} ${status}`).join(', ')}`,
       ...all.map((c) => `  ${Math.round(c.begin - first)}-${Math.round(c.end - first)} ${c.what}`),
     ].join('\n')
   }

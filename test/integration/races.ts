@@ -232,7 +232,7 @@ class Races {
     const isForced = chance(this.#rng, 0.7)
     const a = await this.#send('rm', 'DELETE', `/containers/${ref}?v=1${isForced ? '&force=1' : ''}`)
     if (a.status === 204) {
-      this.#told.note('containers', a, `rm ${ref.slice(0, 8)}`, legal.removed(ref))
+      this.#told.note('containers', a, `rm ${isForced ? '-f ' : ''}${ref.slice(0, 8)}`, legal.removed(ref))
       if (isForced) this.#told.noteStatus(a, ref, 'exited')
     } else this.#told.noteRefused(a, ref, 'rm')
   }
