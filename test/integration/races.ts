@@ -433,8 +433,8 @@ class Races {
   async #agree(): Promise<void> {
     const deadline = clock.monotonic() + 10_000
     for (;;) {
-      const { stand, inspected } = await this.#observe()
-      const wrong = this.#told.disagreements(stand, inspected)
+      const { stand, inspected, lost } = await this.#observe()
+      const wrong = [...lost, ...this.#told.disagreements(stand, inspected)]
       for (const c of inspected)
         await this.#get(`/images/${c.Image}/json`).catch(() => wrong.push(`image of ${c.Id.slice(0, 8)} is gone`))
       if (wrong.length > 0 && clock.monotonic() < deadline) {
@@ -447,18 +447,22 @@ class Races {
     }
   }
 
-  async #observe(): Promise<{ stand: Stand; inspected: Inspected[] }> {
+  async #observe(): Promise<{ stand: Stand; inspected: Inspected[]; lost: string[] }> {
     const list = await this.#get<{ Id: string; Names: string[] }[]>('/containers/json?all=1')
     const networks = await this.#get<{ Id: string; Name: string }[]>('/networks')
     const volumes = (await this.#get<{ Volumes: { Name: string }[] | null }>('/volumes')).Volumes ?? []
     const images = await this.#get<{ Id: string; RepoTags: string[] | null }[]>('/images/json')
     const inspected: Inspected[] = []
+    const lost: string[] = []
     for (const c of list) {
-      const i = await this.#get<Inspected>(`/containers/${c.Id}/json`).catch(() => null)
-      if (i) inspected.push(i)
+      await this.#get<Inspected>(`/containers/${c.Id}/json`).then(
+        (i) => inspected.push(i),
+        (e: Error) => lost.push(`${c.Id.slice(0, 8)} is listed, but cannot be inspected: ${e.message}`),
+      )
     }
     return {
       inspected,
+      lost,
       stand: {
         containers: Object.fromEntries(list.map((c) => [c.Names[0]?.slice(1), c.Id])),
         networks: Object.fromEntries(networks.filter((n) => NETWORKS.includes(n.Name)).map((n) => [n.Name, n.Id])),
