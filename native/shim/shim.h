@@ -63,6 +63,10 @@ struct logger {
   uint64_t lost;
   struct buf partial[2];  // stdout, stderr: the line so far
   struct buf batch;       // formatted lines of one log_write; empty between calls, its memory is kept
+  char *compressor;       // program; NULL: rotated files stay as they are
+  int dir;                // of the log: who gives names to rotated files holds a lock on it
+  bool uncompressed;      // there are rotated files that no compressor was started for
+  pid_t compressing;      // 0: none is at work
   time_t second;          // of second_text
   char second_text[SECOND_TEXT + 1];
 };
@@ -70,6 +74,7 @@ int log_open(struct logger *l, const struct json *conf, struct err *e);
 bool log_write(struct logger *l, int stream, const char *data, size_t n);  // false: stop reading for now
 bool log_retry(struct logger *l);
 void log_finish(struct logger *l);
+void log_compress(struct logger *l, bool is_last);  // is_last: does not wait for the end of the one that is at work
 int log_reopen(struct logger *l, struct err *e);
 
 struct proc {

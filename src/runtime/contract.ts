@@ -311,6 +311,8 @@ export interface ShimLog {
   readonly path: string | null
   readonly maxSizeBytes: number
   readonly maxFiles: number
+  /** The program that compresses rotated files; null: they stay as they are. */
+  readonly compressor?: string | null
   readonly mode: 'blocking' | 'non-blocking'
   readonly bufferBytes: number
   readonly extra: Readonly<Record<string, string>> | null

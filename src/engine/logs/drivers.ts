@@ -81,6 +81,7 @@ export function checkLogDriver(driver: string, options: Options): void {
       }
   checkTag(options.tag ?? '')
   files(driver, options)
+  parseFlag('cache-disabled', options)
   if (driver === 'syslog') {
     syslogAddress(options['syslog-address'] ?? '')
     facility(options['syslog-facility'] ?? '')
@@ -107,10 +108,27 @@ export const isForwarded = (driver: string): boolean => driver === 'syslog' || d
 
 /** A file is kept that `logs` can read. */
 export const keepsFile = (driver: string, options: Options): boolean =>
-  driver !== 'none' && !(isForwarded(driver) && /^(1|t|true)$/i.test(options['cache-disabled'] ?? ''))
+  driver !== 'none' && !(isForwarded(driver) && parseFlag('cache-disabled', options) === true)
 
-function files(driver: string, options: Options): { readonly maxSizeBytes: number; readonly maxFiles: number } {
-  const prefix = isForwarded(driver) ? 'cache-' : ''
+/** As Go reads booleans; null when the option is not there. */
+function parseFlag(name: string, options: Options): boolean | null {
+  const text = options[name]
+  if (!text) return null
+  if (!/^(1|0|t|f|true|false)$/i.test(text)) refuse(`log opt ${name}: "${text}" is neither true nor false`)
+  return /^(1|t|true)$/i.test(text)
+}
+
+interface Files {
+  readonly maxSizeBytes: number
+  readonly maxFiles: number
+  /** Null: as the driver has it. */
+  readonly compress: boolean | null
+}
+
+const optionPrefix = (driver: string): string => (isForwarded(driver) ? 'cache-' : '')
+
+function files(driver: string, options: Options): Files {
+  const prefix = optionPrefix(driver)
   const rotates = driver !== 'json-file'
   const size = options[`${prefix}max-size`]
   const count = options[`${prefix}max-file`]
@@ -118,7 +136,21 @@ function files(driver: string, options: Options): { readonly maxSizeBytes: numbe
   const maxFiles = count ? Number(count) : rotates ? LOCAL_MAX_FILES : 1
   if (!Number.isInteger(maxFiles) || maxFiles < 1) refuse(`max-file cannot be less than 1: '${count}'`)
   // Without a size there is no second file, whatever their number: dockerd takes it without a word.
-  return { maxSizeBytes, maxFiles: maxSizeBytes === 0 ? 1 : maxFiles }
+  return {
+    maxSizeBytes,
+    maxFiles: maxSizeBytes === 0 ? 1 : maxFiles,
+    compress: parseFlag(`${prefix}compress`, options),
+  }
+}
+
+/** Compressing needs rotated files. Asked at the start, where the daemon's options and the container's are one. */
+function isCompressed(driver: string, { maxFiles, compress }: Files): boolean {
+  const prefix = optionPrefix(driver)
+  if (compress === true && maxFiles < 2)
+    refuse(
+      `failed to initialize logging driver: ${prefix}compress cannot be true when ${prefix}max-file is less than 2 or ${prefix}max-size is not set`,
+    )
+  return compress ?? (driver !== 'json-file' && maxFiles > 1)
 }
 
 /** How many files the log of a container has at most. */
@@ -127,15 +159,18 @@ export function maxLogFiles(container: Container): number {
   return files(driver, Config ?? {}).maxFiles
 }
 
-/** Where and how the shim writes a container's log; null for the driver `none`. */
-export async function shimLog(container: Container): Promise<ShimLog | null> {
+/** Where and how the shim writes a container's log; null for the driver `none`. `compressor`: absolute path of shoal-compress. */
+export async function shimLog(container: Container, compressor: string): Promise<ShimLog | null> {
   const { Type: driver = 'json-file', Config } = container.record.hostConfig.LogConfig ?? {}
   const options = Config ?? {}
   if (driver === 'none') return null
+  const kept = files(driver, options)
   return {
     driver: 'json-file',
     path: keepsFile(driver, options) ? container.logPath : null,
-    ...files(driver, options),
+    maxSizeBytes: kept.maxSizeBytes,
+    maxFiles: kept.maxFiles,
+    compressor: isCompressed(driver, kept) ? compressor : null,
     mode: options.mode === 'non-blocking' ? 'non-blocking' : 'blocking',
     bufferBytes: options['max-buffer-size'] ? parseSize(options['max-buffer-size']) : DEFAULT_BUFFER_BYTES,
     extra: isForwarded(driver) ? null : extraAttributes(container, options),

@@ -85,6 +85,11 @@ export async function* readLog(
           if (isPast(entry)) return
           yield entry
         }
+        if (file.damage !== null)
+          logger.warn('a compressed file of a log is damaged: it is read as far as it goes', {
+            path,
+            error: file.damage,
+          })
         if (files.length === 1) break
         files.shift()
         await file.close()
