@@ -24,7 +24,7 @@ export class BridgeDriver implements NetworkDriver {
         { op: 'linkSet', name, up: true, alias: linkAlias(this.ctx, `br:${n.id.slice(0, 12)}`) },
         { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       ])
-      await this.#allowLoopback(name)
+      await this.#setSysctls(n)
     } catch (e) {
       throw unavailable(
         'bridgeSetup',
@@ -61,12 +61,21 @@ export class BridgeDriver implements NetworkDriver {
       { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       { op: 'linkSet', name, up: true },
     ])
-    await this.#allowLoopback(name)
+    await this.#setSysctls(n)
   }
 
-  /** Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. */
-  #allowLoopback(bridge: string): Promise<void> {
-    return this.ctx.native.netSysctl(null, { [`net.ipv4.conf.${bridge.replaceAll('.', '/')}.route_localnet`]: '1' })
+  /**
+   * Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. Where endpoints do
+   * not reach each other the host answers for all, at once, so that what goes between them meets that table: links pass.
+   */
+  #setSysctls(n: NetworkRecord): Promise<void> {
+    const dev = bridgeName(n).replaceAll('.', '/')
+    return this.ctx.native.netSysctl(null, {
+      [`net.ipv4.conf.${dev}.route_localnet`]: '1',
+      ...(isInterConnected(n)
+        ? {}
+        : { [`net.ipv4.conf.${dev}.proxy_arp_pvlan`]: '1', [`net.ipv4.neigh.${dev}.proxy_delay`]: '0' }),
+    })
   }
 
   async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {
