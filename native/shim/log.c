@@ -1,6 +1,4 @@
 // The container's log in json-file form: one object a line, rotated by size.
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -102,24 +100,10 @@ static void rotate(struct logger *l) {
 void log_compress(struct logger *l, bool is_last) {
   if (!l->compressor || !l->uncompressed || (l->compressing && !is_last)) return;
   l->uncompressed = false;
-  // The shim's own signals are blocked or ignored: the compressor takes them.
-  posix_spawnattr_t attr;
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  (void)posix_spawnattr_init(&attr);
-  (void)posix_spawnattr_setsigmask(&attr, &none);
-  (void)posix_spawnattr_setsigdefault(&attr, &all);
-  (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   char files[16];
   snprintf(files, sizeof files, "%d", l->max_files);
-  char *argv[] = {"shoal-compress", l->path, files, NULL}, *envp[] = {NULL};
-  int r = posix_spawn(&l->compressing, l->compressor, NULL, &attr, argv, envp);
-  (void)posix_spawnattr_destroy(&attr);
-  if (r != 0) {
-    l->compressing = 0;
-    fprintf(stderr, "shoal-shim: cannot start %s: %s; rotated files stay as they are\n", l->compressor, strerror(r));
-  }
+  l->compressing = helper_start((char *[]){l->compressor, l->path, files, NULL}, -1);
+  if (!l->compressing) fprintf(stderr, "shoal-shim: cannot start %s: %s; rotated files stay as they are\n", l->compressor, strerror(errno));
 }
 
 // Go's RFC3339Nano: nanoseconds without trailing zeros. The part down to the second is made once a second.

@@ -28,6 +28,9 @@ int source_add(struct source *s, uint32_t events);
 void source_set(struct source *s, uint32_t events);
 void source_close(struct source *s);
 
+// helper.c
+pid_t helper_start(char *const argv[], int fd0);
+
 enum forward_format { FORMAT_UNIX, FORMAT_3164, FORMAT_5424, FORMAT_5424_MICRO };
 
 // Lines that go to syslog or the journal as well.
@@ -45,6 +48,8 @@ struct forward {
   size_t sent;         // of the first one
   uint64_t lost;       // messages
   int64_t since, retry_at;
+  char *tls[12];       // shoal-tls and its arguments; [0] NULL: without TLS
+  char refusal[200];   // what it said last
 };
 int forward_open(struct forward *f, const struct json *conf, struct err *e);
 void forward_line(struct forward *f, int stream, const char *text, size_t n);

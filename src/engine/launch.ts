@@ -44,7 +44,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
       shmSource(ctx, container),
-      shimLog(container, join(ctx.options.nativeDir, 'shoal-compress')),
+      shimLog(container, ctx.options.nativeDir),
     ])
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,

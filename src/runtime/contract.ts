@@ -294,6 +294,8 @@ export interface ShimForward {
   /** An IP address or an absolute path. */
   readonly address: string
   readonly port: number
+  /** Over TLS: shoal-tls, who the server must prove to be, and shoal-tls's further arguments. */
+  readonly tls?: { readonly program: string; readonly name: string; readonly arguments: readonly string[] } | null
   readonly format: 'unix' | 'rfc3164' | 'rfc5424' | 'rfc5424micro'
   /** 0 to 23. */
   readonly facility: number

@@ -137,7 +137,6 @@ test.serial('wrong drivers, options and addresses are refused with the value nam
       ['--log-driver', 'syslog', '--log-opt', 'syslog-address=host:1'],
       /should be in form proto:\/\/address, got host:1/,
     ],
-    [['--log-driver', 'syslog', '--log-opt', 'syslog-address=tcp+tls://h:1'], /tcp\+tls is not supported/],
     [['--log-driver', 'syslog', '--log-opt', 'syslog-facility=loud'], /invalid syslog facility: "loud"/],
     [['--log-driver', 'syslog', '--log-opt', 'syslog-format=xml'], /Invalid syslog format: "xml"/],
     [

@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises'
 import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { invalid, ShoalError } from '../../common/index.js'
 import type { ShimForward, ShimLog } from '../../runtime/index.js'
 import type { Container } from '../container.js'
@@ -159,8 +160,8 @@ export function maxLogFiles(container: Container): number {
   return files(driver, Config ?? {}).maxFiles
 }
 
-/** Where and how the shim writes a container's log; null for the driver `none`. `compressor`: absolute path of shoal-compress. */
-export async function shimLog(container: Container, compressor: string): Promise<ShimLog | null> {
+/** Where and how the shim writes a container's log; null for the driver `none`. `nativeDir`: of the programs that the shim starts. */
+export async function shimLog(container: Container, nativeDir: string): Promise<ShimLog | null> {
   const { Type: driver = 'json-file', Config } = container.record.hostConfig.LogConfig ?? {}
   const options = Config ?? {}
   if (driver === 'none') return null
@@ -170,15 +171,20 @@ export async function shimLog(container: Container, compressor: string): Promise
     path: keepsFile(driver, options) ? container.logPath : null,
     maxSizeBytes: kept.maxSizeBytes,
     maxFiles: kept.maxFiles,
-    compressor: isCompressed(driver, kept) ? compressor : null,
+    compressor: isCompressed(driver, kept) ? join(nativeDir, 'shoal-compress') : null,
     mode: options.mode === 'non-blocking' ? 'non-blocking' : 'blocking',
     bufferBytes: options['max-buffer-size'] ? parseSize(options['max-buffer-size']) : DEFAULT_BUFFER_BYTES,
     extra: isForwarded(driver) ? null : extraAttributes(container, options),
-    forward: isForwarded(driver) ? await forward(driver, container, options) : null,
+    forward: isForwarded(driver) ? await forward(driver, container, options, nativeDir) : null,
   }
 }
 
-async function forward(driver: string, container: Container, options: Options): Promise<ShimForward> {
+async function forward(
+  driver: string,
+  container: Container,
+  options: Options,
+  nativeDir: string,
+): Promise<ShimForward> {
   const tag = expandTag(options.tag || '{{.ID}}', container)
   const bufferBytes = options['max-buffer-size'] ? parseSize(options['max-buffer-size']) : DEFAULT_BUFFER_BYTES
   if (driver === 'journald') {
@@ -199,11 +205,14 @@ async function forward(driver: string, container: Container, options: Options): 
       fields: journalFields(container, tag, extraAttributes(container, { ...options, tag: '' }) ?? {}),
     }
   }
-  const where = syslogAddress(options['syslog-address'] ?? '')
+  const { isTls, ...where } = syslogAddress(options['syslog-address'] ?? '')
   return {
     driver: 'syslog',
     ...where,
     address: where.network === 'udp' || where.network === 'tcp' ? await resolved(where.address) : where.address,
+    tls: isTls
+      ? { program: join(nativeDir, 'shoal-tls'), name: where.address, arguments: tlsArguments(options) }
+      : null,
     format: (options['syslog-format'] || 'unix') as ShimForward['format'],
     facility: facility(options['syslog-facility'] ?? ''),
     tag,
@@ -235,30 +244,39 @@ export function journalFields(container: Container, tag: string, extra: Options)
   return fields
 }
 
-/** `[udp|tcp|unix|unixgram]://ADDRESS`; nothing: this host's own server. */
-export function syslogAddress(text: string): Pick<ShimForward, 'network' | 'address' | 'port'> {
+/** As dockerd: the host's CAs and this one; not to verify is asked for by the option's presence, whatever it says. */
+function tlsArguments(options: Options): string[] {
+  const args = (['ca', 'cert', 'key'] as const).flatMap((name) => {
+    const file = options[`syslog-tls-${name === 'ca' ? 'ca-cert' : name}`]
+    return file ? [`--${name}`, file] : []
+  })
+  return 'syslog-tls-skip-verify' in options ? [...args, '--skip-verify'] : args
+}
+
+interface SyslogAddress extends Pick<ShimForward, 'network' | 'address' | 'port'> {
+  readonly isTls: boolean
+}
+
+/** `[udp|tcp|tcp+tls|unix|unixgram]://ADDRESS`; nothing: this host's own server. */
+export function syslogAddress(text: string): SyslogAddress {
   if (text === '') {
     const address = SYSLOG_SOCKETS.find((p) => existsSync(p)) ?? SYSLOG_SOCKETS[0]!
-    return { network: 'unix', address, port: 0 }
+    return { network: 'unix', address, port: 0, isTls: false }
   }
   const m = /^(udp|tcp|tcp\+tls|unix|unixgram):\/\/(.+)$/.exec(text)
   if (!m) return refuse(`syslog-address should be in form proto://address, got ${text}`, { address: text })
   const [, network, rest] = m as unknown as [string, string, string]
-  if (network === 'tcp+tls')
-    return refuse(
-      `syslog-address: tcp+tls is not supported; send to a relay on this host that speaks TLS, got ${text}`,
-      { address: text },
-    )
   if (network === 'unix' || network === 'unixgram') {
     if (!rest.startsWith('/'))
       refuse(`syslog-address: the socket's path must be absolute, got ${text}`, { address: text })
-    return { network, address: rest, port: 0 }
+    return { network, address: rest, port: 0, isTls: false }
   }
   const host = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(rest)
   const port = host?.[3] === undefined ? SYSLOG_PORT : Number(host[3])
   if (!host || port < 1 || port > 65535)
     return refuse(`syslog-address should be in form proto://address, got ${text}`, { address: text })
-  return { network: network as 'udp' | 'tcp', address: host[1] ?? host[2]!, port }
+  const address = host[1] ?? host[2]!
+  return { network: network === 'udp' ? 'udp' : 'tcp', address, port, isTls: network === 'tcp+tls' }
 }
 
 async function resolved(name: string): Promise<string> {
