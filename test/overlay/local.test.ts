@@ -261,10 +261,13 @@ run('leftovers of a crash are removed at the next start; what belongs to others 
   )
 
   // A bridge that somebody else made, used by name.
+  const macOf = async () => (await native.netLinks(h.netns)).find((l) => l.name === 'foreign0')?.mac
+  const before = await macOf()
   const named = await h.network('named', { options: { 'com.docker.network.bridge.name': 'foreign0' } })
   const n = await h.container('n', named.id)
   await lab.serve(lab.outside, 'out', 99)
   t.is((await lab.get(n.netns, '10.88.0.100', 99)).error, null)
+  t.is(await macOf(), before, 'it does not follow its ports')
   await h.service.deleteSandbox(n.id)
   await h.service.removeNetwork(named.id)
   t.true((await lab.leftovers(h)).links.includes('foreign0'))
