@@ -374,6 +374,19 @@ test('a compressor killed at any of its calls neither loses nor doubles a line, 
   }
 })
 
+test('files that were last written before the time asked for are not read', async (t) => {
+  const log = new StepLog(t, 4)
+  log.write('1')
+  log.rotate('2')
+  log.compress()
+  truncateSync(`${log.path}.1.gz`, 60)
+  const sinceMs = Date.parse('2026-11-27T00:00:00Z')
+  t.deepEqual(await log.read({ ...ALL, sinceMs }).rest(), ['2'])
+  t.is(log.warnings.length, 1, 'its last line may be younger')
+  t.deepEqual(await log.read({ ...ALL, sinceMs: Date.now() + 3_600_000 }).rest(), [])
+  t.is(log.warnings.length, 1)
+})
+
 test('a compressed file that is damaged is read as far as it goes, and the rest of the log after it', async (t) => {
   const log = new StepLog(t, 3)
   log.write('1')

@@ -4,6 +4,8 @@ import { createGunzip } from 'node:zlib'
 import { LineCutter, type LineTest, type TailStart, tailBackwards, tailForwards } from './lines.js'
 
 const BLOCK_BYTES = 64 * 1024
+/** Files' times are those of the kernel's last tick. */
+const CLOCK_TICK_MS = 1000
 
 /** What tells a file from others of its log after it was compressed: an inode's number alone is given out again. */
 interface Identity {
@@ -46,6 +48,12 @@ export abstract class LogFile {
     if (this instanceof PlainFile && other instanceof PlainFile) return false
     const [a, b] = await Promise.all([this.identity(), other.identity()])
     return a !== null && b !== null && a.ino === b.ino && a.size === b.size && a.mtimeNs === b.mtimeNs
+  }
+
+  /** It was last written so long before that none of its lines, by the same clock, is younger. */
+  async isBefore(ms: number): Promise<boolean> {
+    const identity = await this.identity()
+    return identity !== null && Number(identity.mtimeNs / 1_000_000n) + CLOCK_TICK_MS < ms
   }
 
   /** Reads on from where the last call stopped, to the present end, line by line. */

@@ -59,6 +59,9 @@ export async function* readLog(
   let files: LogFile[] = []
   try {
     files = (await openNewer(path, maxFiles, null)).files
+    // Whole files that are too old need not be read: compressed ones above all.
+    if (query.sinceMs !== null)
+      while (files.length > 1 && (await files[0]!.isBefore(query.sinceMs))) await files.shift()!.close()
     if (query.tail !== null) {
       const from = await findTail(files, query.tail, isWanted)
       for (const unwanted of files.splice(0, from.file)) await unwanted.close()
