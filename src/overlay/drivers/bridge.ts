@@ -71,14 +71,15 @@ export class BridgeDriver implements NetworkDriver {
   }
 
   /**
-   * Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. Where endpoints do
-   * not reach each other the host answers for all, at once, so that what goes between them meets that table: links pass.
+   * Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. Where endpoints of
+   * the default network, the only one with links, do not reach each other the host answers for all, at once, so that what goes
+   * between them meets that table.
    */
   #setSysctls(n: NetworkRecord): Promise<void> {
     const dev = bridgeName(n).replaceAll('.', '/')
     return this.ctx.native.netSysctl(null, {
       [`net.ipv4.conf.${dev}.route_localnet`]: '1',
-      ...(isInterConnected(n)
+      ...(isInterConnected(n) || n.name !== 'bridge'
         ? {}
         : { [`net.ipv4.conf.${dev}.proxy_arp_pvlan`]: '1', [`net.ipv4.neigh.${dev}.proxy_delay`]: '0' }),
     })
