@@ -16,11 +16,22 @@ enum {
   INFO = 6, ERR = 3,  // severities of standard output and error
 };
 
+// Its other end is a shoal-tls of its own, which holds little: what is on the way is lost with the connection.
+static int open_tls(struct forward *f) {
+  int pair[2], few = 8192;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -1;
+  autofd theirs = pair[1], ours = pair[0];
+  (void)setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
+  if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0 || !helper_start(f->tls, theirs)) return -1;
+  f->connecting = true;
+  return steal_fd(&ours);
+}
+
 static int open_socket(struct forward *f) {
   int type = f->stream ? SOCK_STREAM : SOCK_DGRAM;
-  int fd = socket(f->address.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int fd = f->tls[0] ? open_tls(f) : socket(f->address.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
-  if (RETRY(connect(fd, (struct sockaddr *)&f->address, f->address_len)) < 0) {
+  if (!f->tls[0] && RETRY(connect(fd, (struct sockaddr *)&f->address, f->address_len)) < 0) {
     if (errno != EINPROGRESS) {
       cleanup_fd(&fd);
       return -1;
@@ -39,11 +50,21 @@ static void hang_up(struct forward *f) {
   f->retry_at = now_ms() + RETRY_MS;
 }
 
+// shoal-tls says "+", or "-" and why not.
+static int greeted(struct forward *f) {
+  ssize_t n = RETRY(read(f->fd, f->refusal, sizeof f->refusal - 1));
+  f->connecting = false;
+  if (n > 0 && f->refusal[0] == '+') return 1;
+  f->refusal[n > 0 ? n : 0] = 0;
+  return errno = ECONNREFUSED, -1;
+}
+
 // 1: connected, 0: not yet, -1 with errno.
 static int connected(struct forward *f, int wait_ms) {
   if (!f->connecting) return 1;
-  struct pollfd p = {.fd = f->fd, .events = POLLOUT};
+  struct pollfd p = {.fd = f->fd, .events = f->tls[0] ? POLLIN : POLLOUT};
   if (RETRY(poll(&p, 1, wait_ms)) <= 0) return 0;
+  if (f->tls[0]) return greeted(f);
   int code = 0;
   socklen_t n = sizeof code;
   getsockopt(f->fd, SOL_SOCKET, SO_ERROR, &code, &n);
@@ -80,6 +101,19 @@ static int parse_address(struct forward *f, const struct json *conf, struct err 
   return 0;
 }
 
+static void parse_tls(struct forward *f, const struct json *conf) {
+  const struct json *tls = j_get(conf, "tls");
+  const char *program = j_gets(tls, "program"), *name = j_gets(tls, "name");
+  if (!program || !name) return;
+  size_t n = 0;
+  f->tls[n++] = xstrdup(program);
+  f->tls[n++] = xstrdup(j_gets(conf, "address"));
+  f->tls[n++] = xasprintf("%d", (int)j_int(j_get(conf, "port"), 514));
+  f->tls[n++] = xstrdup(name);
+  J_EACH(v, j_get(tls, "arguments"))
+    if (v->type == J_STR && n < sizeof f->tls / sizeof f->tls[0] - 1) f->tls[n++] = xstrdup(v->s);
+}
+
 // NAME=value, or with a length where the value has line ends (systemd's native journal protocol).
 static void field(struct buf *b, const char *name, const char *value, size_t n) {
   buf_str(b, name);
@@ -111,6 +145,7 @@ int forward_open(struct forward *f, const struct json *conf, struct err *e) {
   f->host = xstrdup(host ? host : "");
   J_EACH(v, j_get(conf, "fields")) if (v->type == J_STR) field(&f->fields, v->key, v->s, v->n);
   if (parse_address(f, conf, e) < 0) return -1;
+  parse_tls(f, conf);
   const char *address = j_gets(conf, "address");
   int r = open_socket(f);
   // "unix" names a path: whether the server there takes streams or datagrams is found out.
@@ -121,8 +156,9 @@ int forward_open(struct forward *f, const struct json *conf, struct err *e) {
   int up = r < 0 ? -1 : connected(f, CONNECT_MS);
   if (up <= 0) {
     int code = up < 0 ? errno : ETIMEDOUT;
+    const char *why = f->tls[0] && f->refusal[0] == '-' ? f->refusal + 1 : strerror(code);
     cleanup_fd(&f->fd);
-    return fail(e, code, "connect", address, "failed to initialize logging driver: cannot reach %s at %s: %s", driver, address, strerror(code));
+    return fail(e, code, "connect", address, "failed to initialize logging driver: cannot reach %s at %s: %s", driver, address, why);
   }
   f->on = true;
   return 0;
@@ -157,14 +193,7 @@ static void stamp(struct buf *b, int format) {
   else buf_fmt(b, "%c%02ld:%02ld", off < 0 ? '-' : '+', abs / 60, abs % 60);
 }
 
-static void message(struct forward *f, struct buf *b, int severity, const char *text, size_t n, bool partial) {
-  if (f->journal) {
-    field(b, "MESSAGE", text, n);
-    buf_fmt(b, "PRIORITY=%d\n", severity);
-    buf_add(b, f->fields.p, f->fields.len);
-    if (partial) buf_str(b, "CONTAINER_PARTIAL_MESSAGE=true\n");
-    return;
-  }
+static void syslog_line(struct forward *f, struct buf *b, int severity, const char *text, size_t n) {
   buf_fmt(b, "<%d>", f->facility * 8 + severity);
   int pid = (int)getpid();
   if (f->format == FORMAT_5424 || f->format == FORMAT_5424_MICRO) {
@@ -178,6 +207,21 @@ static void message(struct forward *f, struct buf *b, int severity, const char *
   }
   buf_add(b, text, n);
   buf_str(b, "\n");
+}
+
+static void message(struct forward *f, struct buf *b, int severity, const char *text, size_t n, bool partial) {
+  if (f->journal) {
+    field(b, "MESSAGE", text, n);
+    buf_fmt(b, "PRIORITY=%d\n", severity);
+    buf_add(b, f->fields.p, f->fields.len);
+    if (partial) buf_str(b, "CONTAINER_PARTIAL_MESSAGE=true\n");
+    return;
+  }
+  bool counted = f->tls[0] && (f->format == FORMAT_5424 || f->format == FORMAT_5424_MICRO);  // RFC 5425, 4.3
+  autobuf line = {0};
+  syslog_line(f, &line, severity, text, n);
+  if (counted) buf_fmt(b, "%zu ", line.len);
+  buf_add(b, line.p, line.len);
 }
 
 static void drop_first(struct forward *f, size_t n) {

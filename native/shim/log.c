@@ -1,5 +1,6 @@
 // The container's log in json-file form: one object a line, rotated by size.
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "shim.h"
@@ -12,8 +13,28 @@ static int open_file(struct logger *l) {
   return 0;
 }
 
+// What was left by a compressor that was cut short, or by a container that ran without one.
+static bool any_rotated(const struct logger *l) {
+  for (int n = 1; n < l->max_files; n++) {
+    autofree char *name = xasprintf("%s.%d", l->path, n);
+    if (access(name, F_OK) == 0) return true;
+  }
+  return false;
+}
+
+static int compress_open(struct logger *l, const char *program, struct err *e) {
+  if (!program || l->max_files < 2) return 0;
+  autofree char *dir = xstrdup(l->path);
+  *strrchr(dir, '/') = 0;
+  l->dir = open(dir[0] ? dir : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (l->dir < 0) return fail(e, 0, "open", dir, "cannot open the log's directory %s: %s", dir, strerror(errno));
+  l->compressor = xstrdup(program);
+  l->uncompressed = any_rotated(l);
+  return 0;
+}
+
 int log_open(struct logger *l, const struct json *conf, struct err *e) {
-  *l = (struct logger){.fd = -1, .forward.fd = -1};
+  *l = (struct logger){.fd = -1, .dir = -1, .forward.fd = -1};
   if (!conf) return 0;
   if (forward_open(&l->forward, j_get(conf, "forward"), e) < 0) return -1;
   STAGE("log");
@@ -34,30 +55,55 @@ int log_open(struct logger *l, const struct json *conf, struct err *e) {
     l->attrs = xstrdup(b.p);
   }
   if (open_file(l) < 0) return fail(e, 0, "open", path, "cannot open the log file %s: %s", path, strerror(errno));
+  return compress_open(l, j_gets(conf, "compressor"), e);
+}
+
+static int move_up(const struct logger *l, int to, const char *suffix) {
+  autofree char *target = xasprintf("%s.%d%s", l->path, to, suffix);
+  autofree char *from = to == 1 ? xstrdup(l->path) : xasprintf("%s.%d%s", l->path, to - 1, suffix);
+  return rename(from, target) < 0 && errno != ENOENT ? -1 : 0;
+}
+
+// Where there are compressed files as well: both of a number move together, and the oldest goes whichever it is.
+static int move_all(const struct logger *l) {
+  if (l->compressor)
+    for (int kind = 0; kind < 2; kind++) {
+      autofree char *oldest = xasprintf("%s.%d%s", l->path, l->max_files - 1, kind ? ".gz" : "");
+      (void)unlink(oldest);
+    }
+  for (int i = l->max_files - 1; i >= 1; i--) {
+    if (move_up(l, i, "") < 0) return -1;
+    if (l->compressor && i > 1 && move_up(l, i, ".gz") < 0) return -1;
+  }
   return 0;
 }
 
 // The next file is made before anything moves: without room for it all stays as it is, the file goes on growing, and the
-// next line tries again. Files move to higher numbers only, the oldest first, and the last step puts the new file in the
-// place of the old, so that a reader who looks from the current file upwards meets each (src/engine/logs). With one file
-// the old is replaced, not cut short: who reads it reads it out.
+// next line tries again; so it does in the moment in which the compressor names a file. Files move to higher numbers only, the
+// oldest first, and the last step puts the new file in the place of the old, so that a reader who looks from the current
+// file upwards meets each (src/engine/logs). With one file the old is replaced, not cut short: who reads it reads it out.
 static void rotate(struct logger *l) {
+  if (l->compressor && flock(l->dir, LOCK_EX | LOCK_NB) < 0) return;
   autofree char *next = xasprintf("%s.next", l->path);
-  int fd = (int)RETRY(open(next, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
-  if (fd < 0) return;
-  for (int i = l->max_files - 1; i >= 1; i--) {
-    autofree char *to = xasprintf("%s.%d", l->path, i);
-    autofree char *from = i == 1 ? xstrdup(l->path) : xasprintf("%s.%d", l->path, i - 1);
-    if (rename(from, to) < 0 && errno != ENOENT) goto keep;
+  autofd fd = (int)RETRY(open(next, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
+  if (fd >= 0) {
+    if (move_all(l) == 0 && rename(next, l->path) == 0) {
+      close(l->fd);
+      l->fd = steal_fd(&fd);
+      l->size = 0;
+      l->uncompressed = true;
+    } else (void)unlink(next);
   }
-  if (rename(next, l->path) < 0) goto keep;
-  close(l->fd);
-  l->fd = fd;
-  l->size = 0;
-  return;
-keep:
-  (void)unlink(next);
-  close(fd);
+  if (l->compressor) (void)flock(l->dir, LOCK_UN);
+}
+
+void log_compress(struct logger *l, bool is_last) {
+  if (!l->compressor || !l->uncompressed || (l->compressing && !is_last)) return;
+  l->uncompressed = false;
+  char files[16];
+  snprintf(files, sizeof files, "%d", l->max_files);
+  l->compressing = helper_start((char *[]){l->compressor, l->path, files, NULL}, -1);
+  if (!l->compressing) fprintf(stderr, "shoal-shim: cannot start %s: %s; rotated files stay as they are\n", l->compressor, strerror(errno));
 }
 
 // Go's RFC3339Nano: nanoseconds without trailing zeros. The part down to the second is made once a second.

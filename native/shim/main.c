@@ -225,6 +225,7 @@ static void record_exit(void) {
     if (replace_file_at(shim.dir, "exit.json", b.p, b.len, true) < 0)
       fprintf(stderr, "shoal-shim %s: cannot write exit.json: %s\n", shim.id, strerror(errno));
   }
+  log_compress(&shim.log, true);  // it outlives the shim
   shim_state("stopped");
   shim.ending = true;
   tell_oom();
@@ -252,6 +253,7 @@ static void step(int64_t deadline) {
     if (s->fd >= 0) s->ready(s, ev[i].events);
   }
   forward_retry(&shim.log.forward);
+  log_compress(&shim.log, false);
   if (shim.log.waiting.len && log_retry(&shim.log)) {
     struct proc *p = proc_find(NULL);
     source_set(&p->out, EPOLLIN);

@@ -187,6 +187,7 @@ void proc_reap(void) {
     int status;
     pid_t pid = waitpid(-1, &status, WNOHANG);
     if (pid <= 0) return;
+    if (pid == shim.log.compressing) shim.log.compressing = 0;
     for (struct proc *p = shim.procs; p; p = p->next) {
       if (p->pid != pid || p->exited) continue;
       p->exited = true;

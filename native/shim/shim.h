@@ -28,6 +28,9 @@ int source_add(struct source *s, uint32_t events);
 void source_set(struct source *s, uint32_t events);
 void source_close(struct source *s);
 
+// helper.c
+pid_t helper_start(char *const argv[], int fd0);
+
 enum forward_format { FORMAT_UNIX, FORMAT_3164, FORMAT_5424, FORMAT_5424_MICRO };
 
 // Lines that go to syslog or the journal as well.
@@ -45,6 +48,8 @@ struct forward {
   size_t sent;         // of the first one
   uint64_t lost;       // messages
   int64_t since, retry_at;
+  char *tls[12];       // shoal-tls and its arguments; [0] NULL: without TLS
+  char refusal[200];   // what it said last
 };
 int forward_open(struct forward *f, const struct json *conf, struct err *e);
 void forward_line(struct forward *f, int stream, const char *text, size_t n);
@@ -63,6 +68,10 @@ struct logger {
   uint64_t lost;
   struct buf partial[2];  // stdout, stderr: the line so far
   struct buf batch;       // formatted lines of one log_write; empty between calls, its memory is kept
+  char *compressor;       // program; NULL: rotated files stay as they are
+  int dir;                // of the log: who gives names to rotated files holds a lock on it
+  bool uncompressed;      // there are rotated files that no compressor was started for
+  pid_t compressing;      // 0: none is at work
   time_t second;          // of second_text
   char second_text[SECOND_TEXT + 1];
 };
@@ -70,6 +79,7 @@ int log_open(struct logger *l, const struct json *conf, struct err *e);
 bool log_write(struct logger *l, int stream, const char *data, size_t n);  // false: stop reading for now
 bool log_retry(struct logger *l);
 void log_finish(struct logger *l);
+void log_compress(struct logger *l, bool is_last);  // is_last: does not wait for the end of the one that is at work
 int log_reopen(struct logger *l, struct err *e);
 
 struct proc {

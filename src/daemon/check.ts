@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { createSecureContext } from 'node:tls'
 import { invalid, ShoalError } from '../common/index.js'
 import { BUILT_IN_RUNTIMES, checkLogDriver } from '../engine/index.js'
 import { type HostPort, splitHostPort } from './addresses.js'
@@ -78,20 +79,34 @@ export function mistakesOf(o: DaemonOptions): string[] {
   }
   if (o.mtu !== 0 && (o.mtu < 68 || o.mtu > 65535)) mistakes.push(`mtu ${o.mtu}: use 68 to 65535, or 0 for the host's`)
   attempt(() => checkLogDriver(o.logDriver, o.logOptions))
-  if (o.tls) {
-    const files: (readonly [string, string])[] = [
-      ['tlscert', o.tlsCert],
-      ['tlskey', o.tlsKey],
-      ...(o.tlsVerify ? [['tlscacert', o.tlsCaCert] as const] : []),
-    ]
-    for (const [flag, path] of files) {
-      if (path === '') mistakes.push(`${flag} is needed with TLS; make a bundle with: node certs/make.mjs --out DIR`)
-      else if (!existsSync(path)) mistakes.push(`${flag} ${path}: there is no such file`)
-    }
-  }
+  if (o.tls) mistakes.push(...tlsMistakes(o))
   if (o.group !== 'docker' && groupId(o.group) === null) mistakes.push(`group "${o.group}": there is no such group`)
   mistakes.push(...o.refused)
   return mistakes
+}
+
+/** Files that are missing, do not belong together, or hold what no client would accept any more, such as SHA-1 signatures. */
+function tlsMistakes(o: DaemonOptions): string[] {
+  const files: (readonly [string, string])[] = [
+    ['tlscert', o.tlsCert],
+    ['tlskey', o.tlsKey],
+    ...(o.tlsVerify ? [['tlscacert', o.tlsCaCert] as const] : []),
+  ]
+  const missing = files.flatMap(([flag, path]) => {
+    if (path === '') return [`${flag} is needed with TLS`]
+    return existsSync(path) ? [] : [`${flag} ${path}: there is no such file`]
+  })
+  const pair = `Could not load X509 key pair (cert: "${o.tlsCert}", key: "${o.tlsKey}")`
+  const remedy = 'make a bundle with: node certs/make.mjs --out DIR'
+  if (missing.length > 0) return [`${pair}: ${missing.join('; ')}; ${remedy}`]
+  try {
+    createSecureContext({ cert: readFileSync(o.tlsCert), key: readFileSync(o.tlsKey) })
+  } catch (e) {
+    return [`${pair}: ${(e as { reason?: string }).reason ?? (e as Error).message}; ${remedy}`]
+  }
+  if (o.tlsVerify && !readFileSync(o.tlsCaCert, 'latin1').includes('-----BEGIN CERTIFICATE-----'))
+    return [`could not read CA certificate "${o.tlsCaCert}": there is no certificate in PEM form in it`]
+  return []
 }
 
 const isBlock4 = (text: string): boolean => {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isOutOfSpace, ShoalError } from '../common/index.js'
 import {
@@ -21,6 +21,7 @@ import {
   DEFAULT_STOP_TIMEOUT_SECONDS,
   finishRemoval,
   handleExit,
+  removeDirectory,
   resumeRestart,
   startWithDaemon,
   stopContainer,
@@ -285,7 +286,7 @@ async function removeStrays(ctx: EngineContext, ids: ReadonlySet<string>): Promi
       if (!isOutOfSpace(caught)) throw caught // its files are gone, and the next start tries its record again
     }),
   )
-  await forEach(dirs.filter(isOurs), (id) => rm(join(dir, id), { recursive: true, force: true }))
+  await forEach(dirs.filter(isOurs), (id) => removeDirectory(join(dir, id)))
 }
 
 /** All at once, each by its own stop signal and time-out, and within the daemon's. */

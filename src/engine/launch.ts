@@ -5,7 +5,7 @@ import { containerUser } from './account-files.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { deviceNumber, hostDevices, mappedDevices } from './host.js'
-import { linkEnvironment } from './links.js'
+import { linkEnvironment, refreshLinks } from './links.js'
 import { shimLog } from './logs/drivers.js'
 import { disconnectNetworks, hostnameOf, joinNetworks, openSandbox, runningContainer } from './network.js'
 import { runtimeProgram } from './other-runtime.js'
@@ -44,7 +44,7 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       containerUser(ctx, container, config.User ?? ''),
       containerDevices(container),
       shmSource(ctx, container),
-      shimLog(container),
+      shimLog(container, ctx.options.nativeDir),
     ])
     const namespaces = {
       network: (sandbox.netnsPath ? { path: sandbox.netnsPath } : 'host') as NamespaceSource,
@@ -108,6 +108,10 @@ export async function launch(ctx: EngineContext, container: Container): Promise<
       joinNetworks(ctx, container),
     ])
     container.sandbox = joined
+    await refreshLinks(
+      ctx,
+      ctx.registry.all().filter((c) => c !== container && c.record.hostConfig.Links?.length),
+    )
     const [height = 0, width = 0] = hostConfig.ConsoleSize ?? []
     if (config.Tty && height > 0 && width > 0) await live.resize(width, height)
     await connectPending(container, live)

@@ -413,6 +413,9 @@ export async function removeContainer(
   })
 }
 
+/** Of a container. The compressor of its log may just be giving a file its name: what comes in meanwhile is taken as well. */
+export const removeDirectory = (dir: string): Promise<void> => rm(dir, { recursive: true, force: true, maxRetries: 3 })
+
 /** Also for what a crash left half removed. Idempotent. */
 export async function finishRemoval(ctx: EngineContext, container: Container, volumes: boolean): Promise<void> {
   const { record } = container
@@ -430,14 +433,14 @@ export async function finishRemoval(ctx: EngineContext, container: Container, vo
   await ctx.store.remove(container.id).catch(async (caught) => {
     if (!isOutOfSpace(caught)) throw caught
     // Its files make the room that the removal of its record needs.
-    await rm(container.dir, { recursive: true, force: true })
+    await removeDirectory(container.dir)
     await ctx.snapshots.remove(container.id)
     await ctx.store.remove(container.id)
   })
   container.isGone = true
   // Without its record the layer and the directory are strays: if they are not gone by then, the next start sees to it.
   ctx.sweeper.add(`layer ${container.id}`, () => ctx.snapshots.remove(container.id))
-  ctx.sweeper.add(`directory ${container.dir}`, () => rm(container.dir, { recursive: true, force: true }))
+  ctx.sweeper.add(`directory ${container.dir}`, () => removeDirectory(container.dir))
   ctx.registry.delete(container)
   // Now that nobody finds it, none is added.
   for (const pending of container.pendingAttachments) pending.cancel()

@@ -1,4 +1,5 @@
 import { conflict, shortId } from '../common/index.js'
+import type { PortPublication, SandboxLink } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import type { ContainerView } from './contract.js'
@@ -45,9 +46,10 @@ export function neededBy(ctx: EngineContext, { record }: Container): Container[]
   )
 }
 
-/** `--link name:alias` as lines of /etc/hosts: addresses of the moment, as docker's legacy links. */
-export function linkHosts(ctx: EngineContext, container: Container): string[] {
-  return linksOf(ctx, container).flatMap(({ reference, alias, other, address }) => {
+/** `--link name:alias`: lines of /etc/hosts, addresses of the moment, and the ports that are open through `icc=false`. */
+export function sandboxLinks(ctx: EngineContext, container: Container): SandboxLink[] {
+  return linksOf(ctx, container).map((link) => {
+    const { reference, alias, other, address } = link
     if (other?.sandbox && !address)
       throw conflict('linkElsewhere', `Cannot link to /${other.name}, as it does not belong to the default network`)
     if (!other || !address)
@@ -55,9 +57,30 @@ export function linkHosts(ctx: EngineContext, container: Container): string[] {
         'linkNotRunning',
         `Cannot link to a non running container: /${other?.name ?? reference} AS /${container.name}/${alias}`,
       )
-    const hostname = other.record.config.Hostname || shortId(other.id)
-    return [...new Set([alias, hostname, other.name])].map((name) => `${name}:${address}`)
+    return sandboxLink(other, alias, address)
   })
+}
+
+function sandboxLink(other: Container, alias: string, address: string): SandboxLink {
+  const { config, hostConfig } = other.record
+  const names = [...new Set([alias, config.Hostname || shortId(other.id), other.name])]
+  const exposed = new Set([...Object.keys(config.ExposedPorts ?? {}), ...Object.keys(hostConfig.PortBindings ?? {})])
+  const ports = [...exposed].map((key) => {
+    const [port, protocol = 'tcp'] = key.split('/')
+    return { port: Number(port), protocol: protocol as PortPublication['protocol'] }
+  })
+  return { address, names, ports }
+}
+
+/** Containers that run and are linked to one that got another address, or to one less. */
+export async function refreshLinks(ctx: EngineContext, containers: readonly Container[]): Promise<void> {
+  for (const container of containers) {
+    if (!container.sandbox || !['bridge', 'default'].includes(container.record.networkMode)) continue
+    const links = linksOf(ctx, container).flatMap(({ alias, other, address }) =>
+      other && address ? [sandboxLink(other, alias, address)] : [],
+    )
+    if (ctx.networks.sandbox(container.id)) await ctx.networks.setLinks(container.id, links)
+  }
 }
 
 /** "name:alias", "name", or as inspect shows it, "/name:/container/alias". */

@@ -3,7 +3,7 @@ import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
-import { linkHosts, parseLink } from './links.js'
+import { parseLink, sandboxLinks } from './links.js'
 import { publications } from './ports.js'
 import { sharedWith } from './record.js'
 import type { ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig } from './types.js'
@@ -141,7 +141,8 @@ function sandboxSpec(ctx: EngineContext, container: Container): SandboxSpec {
       search: hostConfig.DnsSearch?.length ? hostConfig.DnsSearch : dns.search,
       options: hostConfig.DnsOptions?.length ? hostConfig.DnsOptions : dns.options,
     },
-    extraHosts: [...(hostConfig.ExtraHosts ?? []), ...linkHosts(ctx, container)],
+    extraHosts: hostConfig.ExtraHosts ?? [],
+    links: sandboxLinks(ctx, container),
     sysctls: networkMode === 'host' ? {} : netSysctls(hostConfig),
     filesDir: container.dir,
   }

@@ -32,7 +32,7 @@ import {
   startContainer,
   stopContainer,
 } from './lifecycle.js'
-import { aliasOf, renameInLinks } from './links.js'
+import { aliasOf, refreshLinks, renameInLinks } from './links.js'
 import { maxLogFiles } from './logs/drivers.js'
 import { readLog } from './logs/reader.js'
 import { connect, disconnect } from './network.js'
@@ -131,7 +131,7 @@ export class Containers implements ContainerService {
     await removeContainer(this.ctx, this.#find(reference), options)
   }
 
-  /** "container/alias": the next start of that container knows the alias no more. */
+  /** "container/alias". */
   async #removeLink(reference: string): Promise<void> {
     const [parent = '', alias] = reference.replace(/^\//, '').split('/')
     if (alias === undefined)
@@ -146,6 +146,7 @@ export class Containers implements ContainerService {
         throw notFound('noSuchLink', `No such link: ${reference}`, { reference })
       hostConfig.Links = rest.length > 0 ? rest : null
       await this.ctx.store.put(container.record)
+      await refreshLinks(this.ctx, [container])
     })
   }
 

@@ -81,6 +81,13 @@ export interface PortPublication {
   readonly hostPortEnd?: number
 }
 
+/** A legacy link: names for another sandbox, and its ports, which are open also where endpoints do not reach each other. */
+export interface SandboxLink {
+  readonly address: string
+  readonly names: readonly string[]
+  readonly ports: readonly { readonly protocol: 'tcp' | 'udp' | 'sctp'; readonly port: number }[]
+}
+
 export interface SandboxSpec {
   /** Container id. */
   readonly id: string
@@ -96,6 +103,7 @@ export interface SandboxSpec {
     readonly options: readonly string[]
   }
   readonly extraHosts: readonly string[]
+  readonly links?: readonly SandboxLink[]
   readonly sysctls: Readonly<Record<string, string>>
   /** Where the engine wants /etc/hosts, /etc/resolv.conf and /etc/hostname of this container written. */
   readonly filesDir: string
@@ -149,6 +157,8 @@ export interface NetworkService {
   leave(sandboxId: string, networkId: string): Promise<void>
   /** Replaces the sandbox's published ports; all or none. Resolves with the ports as bound. */
   publish(sandboxId: string, ports: readonly PortPublication[]): Promise<readonly PortPublication[]>
+  /** Replaces its legacy links. */
+  setLinks(sandboxId: string, links: readonly SandboxLink[]): Promise<void>
   /** Idempotent. Frees addresses, ports, interfaces, namespace. */
   deleteSandbox(id: string): Promise<void>
   stats(sandboxId: string): Promise<readonly InterfaceStats[]>

@@ -10,11 +10,13 @@ import type {
   NetworkRecord,
   PortPublication,
   Sandbox,
+  SandboxLink,
   SandboxSpec,
 } from './contract.js'
 import { BRIDGE_OPTION } from './drivers/bridge-options.js'
 import type { Attachment, NetworkDriver } from './drivers/driver.js'
 import type { HostFirewall } from './firewall/host-firewall.js'
+import type { OpenWay } from './firewall/host-table.js'
 import type { PortReservations } from './firewall/port-reservations.js'
 import { contains, macOf, parseCidr, parseIpv4 } from './ipam/ipv4.js'
 import { GATEWAY_OF_ENDPOINTS, type LocalNetworks } from './local-networks.js'
@@ -75,6 +77,7 @@ export class Sandboxes {
       this.#claimAddresses(s)
       // All at once, before anything is written: a port of a live container is never missing from the table.
       this.firewall.setForwards(id, s.ports, this.#target(s))
+      this.firewall.setWays(id, this.#ways(s))
     }
     for (const id of dead) await this.delete(id)
     await Promise.all([...this.#live.values()].map((s) => this.#resume(s)))
@@ -221,12 +224,28 @@ export class Sandboxes {
     })
   }
 
+  setLinks(id: string, links: readonly SandboxLink[]): Promise<void> {
+    return this.#locked(id, async () => {
+      const s = this.#get(id)
+      const before = s.spec.links ?? []
+      if (JSON.stringify(before) === JSON.stringify(links)) return
+      s.spec = { ...s.spec, links }
+      await this.#save(s)
+      await this.#forward(s)
+      await this.#files.exchangeLinks(s.spec, before, links)
+    })
+  }
+
   delete(id: string): Promise<void> {
     return this.#locked(id, async () => {
       const s = this.#live.get(id)
       if (!s) return
       // Each step can be done again: a deletion that failed half-way is repeated by the next call or start.
       this.#discovery.close(s)
+      if (s.spec.links?.length) {
+        this.firewall.setWays(id, [])
+        await this.firewall.apply()
+      }
       if (s.ports.length > 0) {
         this.firewall.setForwards(id, [], null)
         await this.firewall.apply()
@@ -505,12 +524,25 @@ export class Sandboxes {
     ])
     const steps = await Promise.allSettled([route, this.#discovery.settle(s)])
     for (const step of steps) if (step.status === 'rejected') throw step.reason
-    if (s.ports.length > 0) await this.#forward(s)
+    if (s.ports.length > 0 || s.spec.links?.length) await this.#forward(s)
   }
 
   async #forward(s: Live): Promise<void> {
     this.firewall.setForwards(s.spec.id, s.ports, this.#target(s))
+    this.firewall.setWays(s.spec.id, this.#ways(s))
     await this.firewall.apply()
+  }
+
+  /** From its own address on a bridge to those that it is linked to there. */
+  #ways(s: Live): OpenWay[] {
+    return s.attachments.flatMap(({ record: { networkId, ipv4Address } }) => {
+      const network = this.#networkOrNull(networkId)
+      if (network?.driver !== 'bridge' || ipv4Address === '') return []
+      const block = parseCidr(network.ipam.pools[0]!.subnet)!
+      return (s.spec.links ?? [])
+        .filter(({ address }) => contains(block, parseIpv4(address) ?? -1))
+        .flatMap(({ address, ports }) => ports.map((p) => ({ ...p, fromIp: ipv4Address, toIp: address })))
+    })
   }
 
   /** Where ports without an address are published: the network's own setting, else the daemon's. */

@@ -109,6 +109,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     join: (id, network, request) => sandboxes.join(id, network, request),
     leave: (id, network) => sandboxes.leave(id, network),
     publish: (id, ports) => sandboxes.publish(id, ports),
+    setLinks: (id, links) => sandboxes.setLinks(id, links),
     deleteSandbox: (id) => sandboxes.delete(id),
     stats: (id) => sandboxes.stats(id),
     rename: (id, name) => sandboxes.rename(id, name),

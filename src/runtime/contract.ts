@@ -294,6 +294,8 @@ export interface ShimForward {
   /** An IP address or an absolute path. */
   readonly address: string
   readonly port: number
+  /** Over TLS: shoal-tls, who the server must prove to be, and shoal-tls's further arguments. */
+  readonly tls?: { readonly program: string; readonly name: string; readonly arguments: readonly string[] } | null
   readonly format: 'unix' | 'rfc3164' | 'rfc5424' | 'rfc5424micro'
   /** 0 to 23. */
   readonly facility: number
@@ -311,6 +313,8 @@ export interface ShimLog {
   readonly path: string | null
   readonly maxSizeBytes: number
   readonly maxFiles: number
+  /** The program that compresses rotated files; null: they stay as they are. */
+  readonly compressor?: string | null
   readonly mode: 'blocking' | 'non-blocking'
   readonly bufferBytes: number
   readonly extra: Readonly<Record<string, string>> | null

@@ -1,7 +1,9 @@
 // Settings from flags and file: conflicts, mistakes, and what a reload may change.
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type DaemonOptions, parseOptions } from '../../src/daemon/options.js'
 import { planReload } from '../../src/daemon/reload.js'
@@ -25,6 +27,24 @@ const mistakes = (content: unknown, ...flags: string[]): string => {
   }
   return ''
 }
+
+/** Flags that name a bundle. */
+function tlsFiles(): string[] {
+  const out = mkdtempSync(join(dir, 'certs-'))
+  execFileSync(process.execPath, [fileURLToPath(new URL('../../../certs/make.mjs', import.meta.url)), '--out', out])
+  return ['ca', 'cert', 'key'].flatMap((n) => [`--tls${n === 'ca' ? 'cacert' : n}`, join(out, 'server', `${n}.pem`)])
+}
+
+test('TLS files that cannot work are told before anything is started', (t) => {
+  const own = tlsFiles()
+  const other = tlsFiles()
+  const at = (files: string[], n: number, path: string): string[] => files.with(2 * n + 1, path)
+  t.is(mistakes({}, '--tlsverify', ...own), '')
+  t.regex(mistakes({}, '--tlsverify', ...at(own, 2, other[5]!)), /Could not load X509 key pair .*: key values mismatch/)
+  t.regex(mistakes({}, '--tlsverify', ...at(own, 1, '/etc/passwd')), /Could not load X509 key pair .*: no start line/)
+  t.regex(mistakes({}, '--tlsverify', ...at(own, 1, '/none')), /key pair .*: tlscert \/none: there is no such file/)
+  t.regex(mistakes({}, '--tlsverify', ...at(own, 0, '/etc/passwd')), /could not read CA certificate "\/etc\/passwd"/)
+})
 
 test('flags, file and defaults are put together', (t) => {
   const o = parse(
@@ -102,12 +122,11 @@ test('all mistakes of a file and of the flags are named at once', (t) => {
     /--host "unix:\/\/relative": the path must be absolute/,
     /bip "10.0.0.1": use ADDRESS\/BITS/,
     /group "no-such-group-here": there is no such group/,
-    /tlscert is needed with TLS/,
-    /tlscacert is needed with TLS/,
+    /Could not load X509 key pair \(cert: "", key: ""\): tlscert is needed with TLS; tlskey .*; tlscacert .*; make a bundle/,
   ])
     t.regex(text, expected)
   t.notRegex(text, /0\.0\.0\.0/, 'with TLS the port need not be named')
-  t.regex(text, /^the configuration has 17 mistakes:\n/)
+  t.regex(text, /^the configuration has 15 mistakes:\n/)
 })
 
 test('flags are written and read as those of dockerd', (t) => {
@@ -133,7 +152,7 @@ test('flags are written and read as those of dockerd', (t) => {
     },
   )
   t.deepEqual(parse({}, '-H=unix:///a', '--host', 'unix:///a').hosts, ['unix:///a'], 'one socket, named twice')
-  const files = ['--tlscacert', '/etc/passwd', '--tlscert', '/etc/passwd', '--tlskey', '/etc/passwd']
+  const files = tlsFiles()
   t.like(parse({}, '--tlsverify', ...files), { tls: true, tlsVerify: true, hosts: ['tcp://localhost:2376'] })
   t.like(parse({}, '--tlsverify=false', ...files), { tls: true, tlsVerify: false })
   t.like(parse({}, '--graph', '/old'), { dataRoot: '/old' })

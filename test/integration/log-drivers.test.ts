@@ -1,6 +1,6 @@
 // Log drivers by the stock docker command: what goes out, what can still be read, what is refused.
 import { once } from 'node:events'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
@@ -107,6 +107,28 @@ test.serial('without a cache, and with the driver none, there is nothing to read
   await ok(h, 'rm', id)
 })
 
+test.serial('rotated files are compressed where that is asked for, and logs reads them', async (t) => {
+  const sized = ['--log-opt', 'max-size=20k', '--log-opt', 'max-file=9']
+  for (const flags of [
+    [...sized, '--log-opt', 'compress=true'],
+    ['--log-driver', 'local', ...sized],
+  ]) {
+    const id = await ok(h, 'run', '-d', ...flags, image, 'seq', '1000')
+    await ok(h, 'wait', id)
+    const files = (): string[] => readdirSync(join(h.dataRoot, 'containers', id)).filter((f) => /\.log\.\d/.test(f))
+    await until('the files are compressed', 10, async () => files().every((f) => f.endsWith('.gz')))
+    t.true(files().length >= 2)
+    const lines = Array.from({ length: 1000 }, (_, n) => String(n + 1))
+    t.deepEqual((await ok(h, 'logs', id)).split('\n'), lines)
+    t.deepEqual((await ok(h, 'logs', '--tail', '700', id)).split('\n'), lines.slice(-700))
+    await ok(h, 'rm', id)
+  }
+  const plain = await ok(h, 'run', '-d', ...sized, image, 'seq', '1000')
+  await ok(h, 'wait', plain)
+  t.true(existsSync(join(h.dataRoot, 'containers', plain, `${plain}-json.log.2`)))
+  await ok(h, 'rm', plain)
+})
+
 test.serial('wrong drivers, options and addresses are refused with the value named', async (t) => {
   const rows: [string[], RegExp][] = [
     [['--log-driver', 'gelf'], /no log driver named 'gelf' is registered/],
@@ -115,7 +137,6 @@ test.serial('wrong drivers, options and addresses are refused with the value nam
       ['--log-driver', 'syslog', '--log-opt', 'syslog-address=host:1'],
       /should be in form proto:\/\/address, got host:1/,
     ],
-    [['--log-driver', 'syslog', '--log-opt', 'syslog-address=tcp+tls://h:1'], /tcp\+tls is not supported/],
     [['--log-driver', 'syslog', '--log-opt', 'syslog-facility=loud'], /invalid syslog facility: "loud"/],
     [['--log-driver', 'syslog', '--log-opt', 'syslog-format=xml'], /Invalid syslog format: "xml"/],
     [
@@ -123,6 +144,11 @@ test.serial('wrong drivers, options and addresses are refused with the value nam
       /cannot reach syslog at \/nowhere: No such file or directory/,
     ],
     [['--log-opt', 'tag={{.Nope}}'], /log opt tag: "{{.Nope}}" is not known; use {{.ID}}/],
+    [['--log-opt', 'compress=perhaps'], /log opt compress: "perhaps" is neither true nor false/],
+    [
+      ['--log-opt', 'compress=true', '--log-opt', 'max-file=3'],
+      /compress cannot be true when max-file is less than 2 or max-size is not set/,
+    ],
     [['--log-opt', 'mode=sometimes'], /logging mode not supported: sometimes/],
   ]
   if (!existsSync('/run/systemd/journal/socket'))

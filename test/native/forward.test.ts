@@ -1,14 +1,17 @@
 // Log lines that the shim sends on: their forms on the wire, and what happens while the other side is away.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFileSync, rmdirSync } from 'node:fs'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
 import test from 'ava'
 import {
+  bin,
   canRun,
   cgroupFolders,
+  checkout,
   eventually,
   type Json,
   makeConfig,
@@ -124,7 +127,6 @@ run(
     )
     await c.start()
     const touch = async (name: string): Promise<void> => {
-      const { writeFileSync } = await import('node:fs')
       writeFileSync(`/proc/${c.json('state.json')['pid']}/root/${name}`, '')
     }
     await eventually(() => text.includes('first'), 'the first line')
@@ -194,7 +196,6 @@ run('what the buffer does not hold is lost and counted', async (t) => {
     })
   for (const s of sockets) s.resume()
   await eventually(() => lines > 0, 'the server reads')
-  const { writeFileSync } = await import('node:fs')
   writeFileSync(`${root}/read`, '')
   await c.ended()
   // The last line begins with what head(1) left of one.
@@ -262,3 +263,62 @@ run('a start fails where nobody listens', async (t) => {
   const failed = await container('true', { network: 'tcp', port: 1 }).run()
   t.regex(JSON.stringify(failed), /cannot reach syslog at 127\.0\.0\.1: Connection refused/)
 })
+
+run(
+  'lines go by TLS to the server that proves itself, with their lengths, also after it was away; others are refused',
+  async (t) => {
+    const certs = join(base, 'certs')
+    execFileSync(process.execPath, [join(checkout, 'certs/make.mjs'), '--out', certs, '--host', '127.0.0.1'])
+    const read = (name: string): Buffer => readFileSync(join(certs, name))
+    let text = ''
+    const sockets: Socket[] = []
+    const serve = async (port: number): Promise<Server> => {
+      const identity = { key: read('server/key.pem'), cert: read('server/cert.pem'), ca: read('server/ca.pem') }
+      const server = createTlsServer({ ...identity, requestCert: true, rejectUnauthorized: true }, (s) => {
+        sockets.push(s)
+        s.on('data', (b) => {
+          text += b
+        })
+        s.on('error', () => {})
+      })
+      server.on('tlsClientError', () => {})
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      return server
+    }
+    let server = await serve(0)
+    t.teardown(() => {
+      for (const s of sockets) s.destroy()
+      server.close()
+    })
+    const { port } = server.address() as AddressInfo
+    const ca = ['--ca', join(certs, 'server/ca.pem')]
+    const own = ['--cert', join(certs, 'client/cert.pem'), '--key', join(certs, 'client/key.pem')]
+    const to = (script: string, args: string[], name = '127.0.0.1'): TestContainer =>
+      container(script, {
+        network: 'tcp',
+        port,
+        format: 'rfc5424',
+        tls: { program: bin('shoal-tls'), name, arguments: args },
+      })
+    const c = to('echo first; read x </go; echo last', [...ca, ...own])
+    execFileSync('mkfifo', [join(image, 'go')])
+    await c.start()
+    await eventually(() => text.includes('first'), 'the first line')
+    t.regex(text, /^\d+ <30>1 \S+ host1 tag1 \d+ tag1 - first\n$/)
+    t.is(Number(/^\d+/.exec(text)![0]), text.length - /^\d+ /.exec(text)![0].length)
+    for (const s of sockets) s.destroy()
+    await new Promise((resolve) => server.close(resolve))
+    server = await serve(port)
+    writeFileSync(`/proc/${c.json('state.json')['pid']}/root/go`, 'on\n')
+    await c.ended()
+    await eventually(() => / - last\n$/.test(text), 'the last line')
+
+    const said = async (args: string[], name?: string): Promise<string> =>
+      JSON.stringify(await to('true', args, name).run())
+    t.regex(await said(own), /cannot reach syslog at 127\.0\.0\.1: its certificate: self-signed certificate/)
+    t.regex(await said([...ca, ...own], 'other.example'), /its certificate: hostname mismatch/)
+    t.regex(await said(['--ca', '/nowhere/ca.pem']), /\/nowhere\/ca\.pem: No such file or directory/)
+    t.regex(await said([...own, '--skip-verify']), /"exitCode":0/)
+  },
+)

@@ -94,6 +94,39 @@ run('networks are isolated from each other, internal ones from the outside too',
   t.like(await t.throwsAsync(h.container('s2', small.id)), { kind: 'unavailable', code: 'noFreeAddress' })
 })
 
+run(
+  'a link opens ports of one endpoint for another where endpoints do not reach each other, as long as it stands',
+  async (t) => {
+    t.timeout(60_000)
+    const lab = await Lab.open(1)
+    t.teardown(() => lab.close())
+    const h = lab.hosts[0] as Host
+    await h.start({ icc: false })
+    const quiet = await h.service.findNetwork('bridge')
+    const web = await h.container('web', quiet.id)
+    const user = await h.container('user', quiet.id)
+    const third = await h.container('third', quiet.id)
+    for (const port of [80, 81]) await lab.serve(web.netns, 'web', port)
+    await lab.serve(user.netns, 'user', 80)
+    const reaches = async (from: { netns: string }, to: { endpoint: { ipv4Address: string } }, port: number) =>
+      (await lab.get(from.netns, to.endpoint.ipv4Address, port)).error === null
+    t.false(await reaches(user, web, 80))
+    const link = { address: web.endpoint.ipv4Address, names: ['db'], ports: [{ protocol: 'tcp', port: 80 }] } as const
+    await h.service.setLinks(user.id, [link])
+    t.regex(readFileSync(join(user.files, 'hosts'), 'utf8'), new RegExp(`^${link.address}\tdb$`, 'm'))
+    t.true(await reaches(user, web, 80))
+    t.false(await reaches(user, web, 81))
+    t.false(await reaches(web, user, 80))
+    t.false(await reaches(third, web, 80))
+    await h.kill()
+    await h.start({ icc: false }, [web.id, user.id, third.id])
+    t.true(await reaches(user, web, 80))
+    await h.service.setLinks(user.id, [])
+    t.notRegex(readFileSync(join(user.files, 'hosts'), 'utf8'), /\tdb$/m)
+    t.false(await reaches(user, web, 80))
+  },
+)
+
 run('a killed daemon finds its sandboxes again, removes the dead ones, and serves names and ports', async (t) => {
   t.timeout(60_000)
   const lab = await Lab.open(1)
@@ -228,10 +261,13 @@ run('leftovers of a crash are removed at the next start; what belongs to others 
   )
 
   // A bridge that somebody else made, used by name.
+  const macOf = async () => (await native.netLinks(h.netns)).find((l) => l.name === 'foreign0')?.mac
+  const before = await macOf()
   const named = await h.network('named', { options: { 'com.docker.network.bridge.name': 'foreign0' } })
   const n = await h.container('n', named.id)
   await lab.serve(lab.outside, 'out', 99)
   t.is((await lab.get(n.netns, '10.88.0.100', 99)).error, null)
+  t.is(await macOf(), before, 'it does not follow its ports')
   await h.service.deleteSandbox(n.id)
   await h.service.removeNetwork(named.id)
   t.true((await lab.leftovers(h)).links.includes('foreign0'))

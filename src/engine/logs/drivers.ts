@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises'
 import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { invalid, ShoalError } from '../../common/index.js'
 import type { ShimForward, ShimLog } from '../../runtime/index.js'
 import type { Container } from '../container.js'
@@ -81,6 +82,7 @@ export function checkLogDriver(driver: string, options: Options): void {
       }
   checkTag(options.tag ?? '')
   files(driver, options)
+  parseFlag('cache-disabled', options)
   if (driver === 'syslog') {
     syslogAddress(options['syslog-address'] ?? '')
     facility(options['syslog-facility'] ?? '')
@@ -107,10 +109,27 @@ export const isForwarded = (driver: string): boolean => driver === 'syslog' || d
 
 /** A file is kept that `logs` can read. */
 export const keepsFile = (driver: string, options: Options): boolean =>
-  driver !== 'none' && !(isForwarded(driver) && /^(1|t|true)$/i.test(options['cache-disabled'] ?? ''))
+  driver !== 'none' && !(isForwarded(driver) && parseFlag('cache-disabled', options) === true)
 
-function files(driver: string, options: Options): { readonly maxSizeBytes: number; readonly maxFiles: number } {
-  const prefix = isForwarded(driver) ? 'cache-' : ''
+/** As Go reads booleans; null when the option is not there. */
+function parseFlag(name: string, options: Options): boolean | null {
+  const text = options[name]
+  if (!text) return null
+  if (!/^(1|0|t|f|true|false)$/i.test(text)) refuse(`log opt ${name}: "${text}" is neither true nor false`)
+  return /^(1|t|true)$/i.test(text)
+}
+
+interface Files {
+  readonly maxSizeBytes: number
+  readonly maxFiles: number
+  /** Null: as the driver has it. */
+  readonly compress: boolean | null
+}
+
+const optionPrefix = (driver: string): string => (isForwarded(driver) ? 'cache-' : '')
+
+function files(driver: string, options: Options): Files {
+  const prefix = optionPrefix(driver)
   const rotates = driver !== 'json-file'
   const size = options[`${prefix}max-size`]
   const count = options[`${prefix}max-file`]
@@ -118,7 +137,21 @@ function files(driver: string, options: Options): { readonly maxSizeBytes: numbe
   const maxFiles = count ? Number(count) : rotates ? LOCAL_MAX_FILES : 1
   if (!Number.isInteger(maxFiles) || maxFiles < 1) refuse(`max-file cannot be less than 1: '${count}'`)
   // Without a size there is no second file, whatever their number: dockerd takes it without a word.
-  return { maxSizeBytes, maxFiles: maxSizeBytes === 0 ? 1 : maxFiles }
+  return {
+    maxSizeBytes,
+    maxFiles: maxSizeBytes === 0 ? 1 : maxFiles,
+    compress: parseFlag(`${prefix}compress`, options),
+  }
+}
+
+/** Compressing needs rotated files. Asked at the start, where the daemon's options and the container's are one. */
+function isCompressed(driver: string, { maxFiles, compress }: Files): boolean {
+  const prefix = optionPrefix(driver)
+  if (compress === true && maxFiles < 2)
+    refuse(
+      `failed to initialize logging driver: ${prefix}compress cannot be true when ${prefix}max-file is less than 2 or ${prefix}max-size is not set`,
+    )
+  return compress ?? (driver !== 'json-file' && maxFiles > 1)
 }
 
 /** How many files the log of a container has at most. */
@@ -127,23 +160,31 @@ export function maxLogFiles(container: Container): number {
   return files(driver, Config ?? {}).maxFiles
 }
 
-/** Where and how the shim writes a container's log; null for the driver `none`. */
-export async function shimLog(container: Container): Promise<ShimLog | null> {
+/** Where and how the shim writes a container's log; null for the driver `none`. `nativeDir`: of the programs that the shim starts. */
+export async function shimLog(container: Container, nativeDir: string): Promise<ShimLog | null> {
   const { Type: driver = 'json-file', Config } = container.record.hostConfig.LogConfig ?? {}
   const options = Config ?? {}
   if (driver === 'none') return null
+  const kept = files(driver, options)
   return {
     driver: 'json-file',
     path: keepsFile(driver, options) ? container.logPath : null,
-    ...files(driver, options),
+    maxSizeBytes: kept.maxSizeBytes,
+    maxFiles: kept.maxFiles,
+    compressor: isCompressed(driver, kept) ? join(nativeDir, 'shoal-compress') : null,
     mode: options.mode === 'non-blocking' ? 'non-blocking' : 'blocking',
     bufferBytes: options['max-buffer-size'] ? parseSize(options['max-buffer-size']) : DEFAULT_BUFFER_BYTES,
     extra: isForwarded(driver) ? null : extraAttributes(container, options),
-    forward: isForwarded(driver) ? await forward(driver, container, options) : null,
+    forward: isForwarded(driver) ? await forward(driver, container, options, nativeDir) : null,
   }
 }
 
-async function forward(driver: string, container: Container, options: Options): Promise<ShimForward> {
+async function forward(
+  driver: string,
+  container: Container,
+  options: Options,
+  nativeDir: string,
+): Promise<ShimForward> {
   const tag = expandTag(options.tag || '{{.ID}}', container)
   const bufferBytes = options['max-buffer-size'] ? parseSize(options['max-buffer-size']) : DEFAULT_BUFFER_BYTES
   if (driver === 'journald') {
@@ -164,11 +205,14 @@ async function forward(driver: string, container: Container, options: Options): 
       fields: journalFields(container, tag, extraAttributes(container, { ...options, tag: '' }) ?? {}),
     }
   }
-  const where = syslogAddress(options['syslog-address'] ?? '')
+  const { isTls, ...where } = syslogAddress(options['syslog-address'] ?? '')
   return {
     driver: 'syslog',
     ...where,
     address: where.network === 'udp' || where.network === 'tcp' ? await resolved(where.address) : where.address,
+    tls: isTls
+      ? { program: join(nativeDir, 'shoal-tls'), name: where.address, arguments: tlsArguments(options) }
+      : null,
     format: (options['syslog-format'] || 'unix') as ShimForward['format'],
     facility: facility(options['syslog-facility'] ?? ''),
     tag,
@@ -200,30 +244,39 @@ export function journalFields(container: Container, tag: string, extra: Options)
   return fields
 }
 
-/** `[udp|tcp|unix|unixgram]://ADDRESS`; nothing: this host's own server. */
-export function syslogAddress(text: string): Pick<ShimForward, 'network' | 'address' | 'port'> {
+/** As dockerd: the host's CAs and this one; not to verify is asked for by the option's presence, whatever it says. */
+function tlsArguments(options: Options): string[] {
+  const args = (['ca', 'cert', 'key'] as const).flatMap((name) => {
+    const file = options[`syslog-tls-${name === 'ca' ? 'ca-cert' : name}`]
+    return file ? [`--${name}`, file] : []
+  })
+  return 'syslog-tls-skip-verify' in options ? [...args, '--skip-verify'] : args
+}
+
+interface SyslogAddress extends Pick<ShimForward, 'network' | 'address' | 'port'> {
+  readonly isTls: boolean
+}
+
+/** `[udp|tcp|tcp+tls|unix|unixgram]://ADDRESS`; nothing: this host's own server. */
+export function syslogAddress(text: string): SyslogAddress {
   if (text === '') {
     const address = SYSLOG_SOCKETS.find((p) => existsSync(p)) ?? SYSLOG_SOCKETS[0]!
-    return { network: 'unix', address, port: 0 }
+    return { network: 'unix', address, port: 0, isTls: false }
   }
   const m = /^(udp|tcp|tcp\+tls|unix|unixgram):\/\/(.+)$/.exec(text)
   if (!m) return refuse(`syslog-address should be in form proto://address, got ${text}`, { address: text })
   const [, network, rest] = m as unknown as [string, string, string]
-  if (network === 'tcp+tls')
-    return refuse(
-      `syslog-address: tcp+tls is not supported; send to a relay on this host that speaks TLS, got ${text}`,
-      { address: text },
-    )
   if (network === 'unix' || network === 'unixgram') {
     if (!rest.startsWith('/'))
       refuse(`syslog-address: the socket's path must be absolute, got ${text}`, { address: text })
-    return { network, address: rest, port: 0 }
+    return { network, address: rest, port: 0, isTls: false }
   }
   const host = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(rest)
   const port = host?.[3] === undefined ? SYSLOG_PORT : Number(host[3])
   if (!host || port < 1 || port > 65535)
     return refuse(`syslog-address should be in form proto://address, got ${text}`, { address: text })
-  return { network: network as 'udp' | 'tcp', address: host[1] ?? host[2]!, port }
+  const address = host[1] ?? host[2]!
+  return { network: network === 'udp' ? 'udp' : 'tcp', address, port, isTls: network === 'tcp+tls' }
 }
 
 async function resolved(name: string): Promise<string> {

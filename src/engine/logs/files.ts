@@ -1,16 +1,29 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
+import { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { LineCutter, type LineTest, type TailStart, tailBackwards, tailForwards } from './lines.js'
 
 const BLOCK_BYTES = 64 * 1024
-const NEWLINE = 10
+/** Files' times are those of the kernel's last tick. */
+const CLOCK_TICK_MS = 1000
+
+/** What tells a file from others of its log after it was compressed: an inode's number alone is given out again. */
+interface Identity {
+  readonly ino: bigint
+  readonly size: bigint
+  /** Of its last write. */
+  readonly mtimeNs: bigint
+}
 
 /** One file of a log, held open: it is the same file whatever it is called by now, and can be read after it was removed. */
-export class LogFile {
-  /** Where reading goes on, bytes from the start. */
+export abstract class LogFile {
+  /** Where reading goes on, bytes of lines from the start. */
   at = 0
-  #cutter = new LineCutter()
+  /** What is wrong with it, once that was met; it ends there. */
+  damage: string | null = null
 
-  private constructor(
-    readonly handle: FileHandle,
+  constructor(
+    protected readonly handle: FileHandle,
     readonly dev: bigint,
     readonly ino: bigint,
   ) {}
@@ -19,16 +32,52 @@ export class LogFile {
   static async open(path: string): Promise<LogFile | null> {
     const handle = await open(path, 'r').catch(nullWhenGone)
     if (!handle) return null
-    const { dev, ino } = await handle.stat({ bigint: true })
-    return new LogFile(handle, dev, ino)
+    try {
+      const { dev, ino } = await handle.stat({ bigint: true })
+      if (!path.endsWith('.gz')) return new PlainFile(handle, dev, ino)
+      return new CompressedFile(handle, dev, ino, await sourceOf(handle))
+    } catch (caught) {
+      await handle.close()
+      throw caught
+    }
   }
 
-  /** It is held, so that its number cannot have been given to another file. */
-  isSame(other: { readonly dev: bigint; readonly ino: bigint }): boolean {
-    return this.dev === other.dev && this.ino === other.ino
+  /** Also one compressed and the other not. Both are held, so that neither's number can have been given to another file. */
+  async isSame(other: LogFile): Promise<boolean> {
+    if (this.dev === other.dev && this.ino === other.ino) return true
+    if (this instanceof PlainFile && other instanceof PlainFile) return false
+    const [a, b] = await Promise.all([this.identity(), other.identity()])
+    return a !== null && b !== null && a.ino === b.ino && a.size === b.size && a.mtimeNs === b.mtimeNs
+  }
+
+  /** It was last written so long before that none of its lines, by the same clock, is younger. */
+  async isBefore(ms: number): Promise<boolean> {
+    const identity = await this.identity()
+    return identity !== null && Number(identity.mtimeNs / 1_000_000n) + CLOCK_TICK_MS < ms
   }
 
   /** Reads on from where the last call stopped, to the present end, line by line. */
+  abstract readToEnd(): AsyncGenerator<Buffer>
+
+  abstract tail(count: number, matches: LineTest): Promise<TailStart>
+
+  /** Is it the one called `path`? One that somebody cut short since is read from its start again. */
+  abstract isAt(path: string): Promise<boolean>
+
+  /** Null: not known. */
+  protected abstract identity(): Promise<Identity | null>
+
+  close(): Promise<void> {
+    return this.handle.close()
+  }
+}
+
+const isAmong = async (file: LogFile, files: readonly LogFile[]): Promise<boolean> =>
+  (await Promise.all(files.map((f) => f.isSame(file)))).includes(true)
+
+class PlainFile extends LogFile {
+  #cutter = new LineCutter()
+
   async *readToEnd(): AsyncGenerator<Buffer> {
     for (;;) {
       const { bytesRead, buffer } = await this.handle.read(Buffer.allocUnsafe(BLOCK_BYTES), 0, BLOCK_BYTES, this.at)
@@ -38,10 +87,20 @@ export class LogFile {
     }
   }
 
-  /** Is it the one called `path`? One that somebody cut short since is read from its start again. */
+  /** Backwards, so that the tail of a large log costs no more than its last blocks. */
+  async tail(count: number, matches: LineTest): Promise<TailStart> {
+    const { size } = await this.handle.stat()
+    const read = async (from: number, length: number): Promise<Buffer> => {
+      const block = Buffer.alloc(length)
+      await this.handle.read(block, 0, length, from)
+      return block
+    }
+    return tailBackwards({ size, read, blockBytes: BLOCK_BYTES }, count, matches)
+  }
+
   async isAt(path: string): Promise<boolean> {
     const there = await stat(path, { bigint: true }).catch(nullWhenGone)
-    if (!there || !this.isSame(there)) return false
+    if (!there || there.dev !== this.dev || there.ino !== this.ino) return false
     if (there.size < this.at) {
       this.at = 0
       this.#cutter = new LineCutter()
@@ -49,9 +108,86 @@ export class LogFile {
     return true
   }
 
-  close(): Promise<void> {
-    return this.handle.close()
+  /** Of now: it is asked for when it may have been compressed, and then nothing is written to it any more. */
+  protected async identity(): Promise<Identity> {
+    const { ino, size, mtimeNs } = await this.handle.stat({ bigint: true })
+    return { ino, size, mtimeNs }
   }
+}
+
+/** A rotated file as shoal-compress left it. Nothing is written to it any more. */
+class CompressedFile extends LogFile {
+  #isReadOut = false
+
+  constructor(
+    handle: FileHandle,
+    dev: bigint,
+    ino: bigint,
+    private readonly source: Identity | null,
+  ) {
+    super(handle, dev, ino)
+  }
+
+  async *readToEnd(): AsyncGenerator<Buffer> {
+    if (this.#isReadOut) return
+    const cutter = new LineCutter()
+    let before = this.at
+    for await (const block of this.#blocks()) {
+      const skipped = Math.min(before, block.length)
+      before -= skipped
+      yield* cutter.push(block.subarray(skipped))
+    }
+    this.#isReadOut = true
+  }
+
+  tail(count: number, matches: LineTest): Promise<TailStart> {
+    return tailForwards(this.#blocks(), count, matches)
+  }
+
+  isAt(): Promise<boolean> {
+    return Promise.resolve(false)
+  }
+
+  protected identity(): Promise<Identity | null> {
+    return Promise.resolve(this.source)
+  }
+
+  async *#blocks(): AsyncGenerator<Buffer> {
+    const packed = Readable.from(this.#packed())
+    const unpacked = createGunzip()
+    packed.on('error', (e) => unpacked.destroy(e))
+    try {
+      for await (const block of packed.pipe(unpacked)) yield block as Buffer
+    } catch (caught) {
+      if (!(caught as NodeJS.ErrnoException).code?.startsWith('Z_')) throw caught
+      this.damage = (caught as Error).message
+    } finally {
+      packed.destroy()
+      unpacked.destroy()
+    }
+  }
+
+  async *#packed(): AsyncGenerator<Buffer> {
+    for (let at = 0; ; ) {
+      const { bytesRead, buffer } = await this.handle.read(Buffer.allocUnsafe(BLOCK_BYTES), 0, BLOCK_BYTES, at)
+      if (bytesRead === 0) return
+      at += bytesRead
+      yield buffer.subarray(0, bytesRead)
+    }
+  }
+}
+
+/** Fixed part of a gzip header with an extra field, and shoal-compress's field (RFC 1952, 2.3.1). */
+const HEADER_BYTES = 40
+const FIELD_AT = 12
+
+/** The file that a compressed one was made of; null where something else made it. */
+async function sourceOf(handle: FileHandle): Promise<Identity | null> {
+  const { bytesRead, buffer } = await handle.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0)
+  const hasExtra = bytesRead === HEADER_BYTES && buffer[0] === 0x1f && buffer[1] === 0x8b && (buffer[3]! & 4) !== 0
+  if (!hasExtra || buffer.toString('latin1', FIELD_AT, FIELD_AT + 4) !== 'SH\x18\0') return null
+  const [ino, size, mtimeNs] = [4, 12, 20].map((at) => buffer.readBigUInt64LE(FIELD_AT + at))
+  return { ino: ino!, size: size!, mtimeNs: mtimeNs! }
 }
 
 /** A log that rotates faster than its files are looked through is looked through so often. */
@@ -73,18 +209,20 @@ export async function openNewer(
       for (const file of removed) await file.close()
       throw caught
     })
-    const isNew = (file: LogFile): boolean => !seen.files.some((f) => f.isSame(file))
-    for (const file of removed) if (!isNew(file)) await file.close()
-    const files = [...removed.filter(isNew), ...seen.files]
+    const unseen: LogFile[] = []
+    for (const file of removed)
+      if (await isAmong(file, seen.files)) await file.close()
+      else unseen.push(file)
+    const files = [...unseen, ...seen.files]
     if (seen.isSteady || look === LOOKS_MAX) return { files, isFound: seen.isFound }
     removed = files
   }
 }
 
 /**
- * From `path` upwards. A file only ever moves to higher numbers, the oldest first, so that this meets each that stays, some
- * twice, and `than` before any that is older. A number without a file is a rotation seen half-way, not the end. Only a file
- * that was begun meanwhile may come in the wrong place: not `isSteady`.
+ * From `path` upwards, of each number first the file, then the compressed one. A file only ever moves on in that order, the oldest
+ * first, so that this meets each that stays, some twice, and `than` before any that is older. A number without a file is a
+ * rotation seen half-way, not the end. Only a file that was begun meanwhile may come in the wrong place: not `isSteady`.
  */
 async function lookThrough(
   path: string,
@@ -94,18 +232,21 @@ async function lookThrough(
   const files: LogFile[] = []
   let current: LogFile | null = null
   let isFound = false
+  const names = [path]
+  for (let n = 1; n < maxFiles; n++) names.push(`${path}.${n}`, `${path}.${n}.gz`)
   try {
-    for (let n = 0; n < maxFiles && !isFound; n++) {
-      const file = await LogFile.open(n === 0 ? path : `${path}.${n}`)
-      if (n === 0) current = file
+    for (const name of names) {
+      const file = await LogFile.open(name)
+      if (name === path) current = file
       if (!file) continue
-      isFound = than?.isSame(file) === true
-      if (isFound || files.some((f) => f.isSame(file))) await file.close()
+      isFound = than !== null && (await than.isSame(file))
+      if (isFound || (await isAmong(file, files))) await file.close()
       else files.unshift(file)
+      if (isFound) break
     }
     const there = await stat(path, { bigint: true }).catch(nullWhenGone)
     // Gone: half-way, and nothing new is there yet.
-    return { files, isFound, isSteady: !there || current?.isSame(there) === true }
+    return { files, isFound, isSteady: !there || (current?.dev === there.dev && current.ino === there.ino) }
   } catch (caught) {
     for (const file of files) await file.close()
     throw caught
@@ -117,58 +258,17 @@ const nullWhenGone = (caught: unknown): null => {
   throw caught
 }
 
-/** Cuts appended bytes into lines; the unfinished rest waits for more. */
-class LineCutter {
-  #rest: Buffer = Buffer.alloc(0);
-
-  *push(chunk: Buffer): Generator<Buffer> {
-    let bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk
-    for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE)) {
-      yield bytes.subarray(0, end)
-      bytes = bytes.subarray(end + 1)
-    }
-    this.#rest = Buffer.from(bytes)
-  }
-}
-
-/**
- * Where the last `count` matching lines of a log begin: file index and offset. Reads backwards, so that the tail of a
- * large log costs no more than its last blocks.
- */
+/** Where the last `count` matching lines of a log begin: file index and offset. */
 export async function findTail(
   files: readonly LogFile[],
   count: number,
-  matches: (line: Buffer) => boolean,
+  matches: LineTest,
 ): Promise<{ readonly file: number; readonly at: number }> {
   let left = count
   for (let index = files.length - 1; index >= 0; index--) {
-    const { handle } = files[index]!
-    let end = (await handle.stat()).size
-    if (left <= 0) return { file: index, at: end }
-    let tail: Buffer = Buffer.alloc(0)
-    while (end > 0) {
-      const start = Math.max(0, end - BLOCK_BYTES)
-      const block = Buffer.alloc(end - start)
-      await handle.read(block, 0, block.length, start)
-      let bytes: Buffer = tail.length > 0 ? Buffer.concat([block, tail]) : block
-      // Lines that begin in `bytes` and are whole; what is before the first newline may begin earlier.
-      let lineEnd = bytes.length
-      if (bytes[lineEnd - 1] === NEWLINE) lineEnd--
-      for (;;) {
-        const newline = bytes.lastIndexOf(NEWLINE, lineEnd - 1)
-        if (newline < 0 || lineEnd <= 0) break
-        if (matches(bytes.subarray(newline + 1, lineEnd)) && --left === 0)
-          return { file: index, at: start + newline + 1 }
-        lineEnd = newline
-      }
-      if (start === 0) {
-        if (lineEnd > 0 && matches(bytes.subarray(0, lineEnd)) && --left === 0) return { file: index, at: 0 }
-        bytes = Buffer.alloc(0)
-      }
-      tail = Buffer.from(bytes.subarray(0, lineEnd))
-      if (tail.length > 0) tail = Buffer.concat([tail, Buffer.from('\n')])
-      end = start
-    }
+    const tail = await files[index]!.tail(left, matches)
+    if (tail.missing === 0) return { file: index, at: tail.at }
+    left = tail.missing
   }
   return { file: 0, at: 0 }
 }

@@ -59,6 +59,9 @@ export async function* readLog(
   let files: LogFile[] = []
   try {
     files = (await openNewer(path, maxFiles, null)).files
+    // Whole files that are too old need not be read: compressed ones above all.
+    if (query.sinceMs !== null)
+      while (files.length > 1 && (await files[0]!.isBefore(query.sinceMs))) await files.shift()!.close()
     if (query.tail !== null) {
       const from = await findTail(files, query.tail, isWanted)
       for (const unwanted of files.splice(0, from.file)) await unwanted.close()
@@ -85,6 +88,11 @@ export async function* readLog(
           if (isPast(entry)) return
           yield entry
         }
+        if (file.damage !== null)
+          logger.warn('a compressed file of a log is damaged: it is read as far as it goes', {
+            path,
+            error: file.damage,
+          })
         if (files.length === 1) break
         files.shift()
         await file.close()

@@ -2,6 +2,7 @@ import { unavailable } from '../../common/index.js'
 import type { OverlayContext } from '../context.js'
 import type { NetworkRecord } from '../contract.js'
 import { macOf, parseCidr } from '../ipam/ipv4.js'
+import type { LinkState } from '../native.js'
 import { BRIDGE_OPTION, bridgeName, DEFAULT_BRIDGE, EGRESS_NETWORK, isInterConnected, mtuOf } from './bridge-options.js'
 import type { Attachment, NetworkDriver } from './driver.js'
 import { isOfShoal, linkAlias } from './link-alias.js'
@@ -17,14 +18,15 @@ export class BridgeDriver implements NetworkDriver {
     const prefix = parseCidr(pool.subnet)!.prefix
     const mtu = mtuOf(n, this.ctx.options.mtu)
     try {
-      if (await this.#isForeign(n)) return await this.#useForeign(n)
+      const foreign = await this.#foreign(n)
+      if (foreign) return await this.#useForeign(n, foreign)
       // A MAC of its own: a bridge without one takes and changes to the lowest of its ports'.
       await this.ctx.native.netLink(null, [
         { op: 'linkAdd', name, kind: 'bridge', mtu, mac: macOf(pool.gateway!), tolerate: ['EEXIST'] },
         { op: 'linkSet', name, up: true, alias: linkAlias(this.ctx, `br:${n.id.slice(0, 12)}`) },
         { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       ])
-      await this.#allowLoopback(name)
+      await this.#setSysctls(n)
     } catch (e) {
       throw unavailable(
         'bridgeSetup',
@@ -37,36 +39,50 @@ export class BridgeDriver implements NetworkDriver {
 
   /** Addresses go with it. A bridge that somebody else made stays. */
   async destroy(n: NetworkRecord): Promise<void> {
-    if (await this.#isForeign(n)) return
+    if (await this.#foreign(n)) return
     await this.ctx.native.netLink(null, [{ op: 'linkDel', name: bridgeName(n), tolerate: ['ENODEV'] }])
   }
 
   /** The user named a link that is there already and does not carry our mark. */
-  async #isForeign(n: NetworkRecord): Promise<boolean> {
+  async #foreign(n: NetworkRecord): Promise<LinkState | null> {
     const name = n.options[BRIDGE_OPTION.name]
     // Our own name is ours also without the mark: a crash may have come before it was set.
-    if (name === undefined || name.startsWith(this.ctx.options.instance)) return false
+    if (name === undefined || name.startsWith(this.ctx.options.instance)) return null
     const link = (await this.ctx.native.netLinks(null)).find((l) => l.name === name)
-    if (link === undefined) return false
+    if (link === undefined) return null
     const isStandard = name === DEFAULT_BRIDGE || name === EGRESS_NETWORK
-    return !(isStandard ? isOfShoal(this.ctx, link.alias) : link.alias.startsWith(linkAlias(this.ctx, '')))
+    const isOurs = isStandard ? isOfShoal(this.ctx, link.alias) : link.alias.startsWith(linkAlias(this.ctx, ''))
+    return isOurs ? null : link
   }
 
-  /** A bridge named by the user that exists already: gets the gateway's address if it lacks it, nothing else. */
-  async #useForeign(n: NetworkRecord): Promise<void> {
+  /**
+   * A bridge named by the user that exists already: gets the gateway's address if it lacks it, and keeps the MAC that it has. It
+   * would change it with its ports, and others would go on sending to one that is gone until they ask again.
+   */
+  async #useForeign(n: NetworkRecord, { mac }: LinkState): Promise<void> {
     const name = bridgeName(n)
     const pool = n.ipam.pools[0]!
     const prefix = parseCidr(pool.subnet)!.prefix
     await this.ctx.native.netLink(null, [
       { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
-      { op: 'linkSet', name, up: true },
+      { op: 'linkSet', name, mac, up: true },
     ])
-    await this.#allowLoopback(name)
+    await this.#setSysctls(n)
   }
 
-  /** Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. */
-  #allowLoopback(bridge: string): Promise<void> {
-    return this.ctx.native.netSysctl(null, { [`net.ipv4.conf.${bridge.replaceAll('.', '/')}.route_localnet`]: '1' })
+  /**
+   * Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. Where endpoints of
+   * the default network, the only one with links, do not reach each other the host answers for all, at once, so that what goes
+   * between them meets that table.
+   */
+  #setSysctls(n: NetworkRecord): Promise<void> {
+    const dev = bridgeName(n).replaceAll('.', '/')
+    return this.ctx.native.netSysctl(null, {
+      [`net.ipv4.conf.${dev}.route_localnet`]: '1',
+      ...(isInterConnected(n) || n.name !== 'bridge'
+        ? {}
+        : { [`net.ipv4.conf.${dev}.proxy_arp_pvlan`]: '1', [`net.ipv4.neigh.${dev}.proxy_delay`]: '0' }),
+    })
   }
 
   async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {

@@ -1,12 +1,13 @@
 import type { OverlayContext } from '../context.js'
 import type { PortPublication } from '../contract.js'
-import { type BridgeState, hostTable, type PortForward } from './host-table.js'
+import { type BridgeState, hostTable, type OpenWay, type PortForward } from './host-table.js'
 import { TableWriter } from './table-writer.js'
 
 /** The host's own table: who put what into it, so that each part can be replaced by its owner. */
 export class HostFirewall {
   readonly #bridges = new Map<string, BridgeState>()
   readonly #forwards = new Map<string, PortForward[]>()
+  readonly #ways = new Map<string, readonly OpenWay[]>()
   readonly #writer: TableWriter
 
   constructor(private readonly ctx: OverlayContext) {
@@ -39,12 +40,22 @@ export class HostFirewall {
     )
   }
 
+  setWays(owner: string, ways: readonly OpenWay[]): void {
+    if (ways.length > 0) this.#ways.set(owner, ways)
+    else this.#ways.delete(owner)
+  }
+
   /** Resolves when the kernel has what was set so far. */
   apply(): Promise<void> {
     const { instance, packetRules } = this.ctx.options
     return this.#writer.write(
       packetRules
-        ? hostTable(instance, [...this.#bridges.values()], [...this.#forwards.values()].flat())
+        ? hostTable(
+            instance,
+            [...this.#bridges.values()],
+            [...this.#forwards.values()].flat(),
+            [...this.#ways.values()].flat(),
+          )
         : { family: 'inet', name: instance, sets: {}, chains: {} },
     )
   }

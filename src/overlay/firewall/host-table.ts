@@ -22,6 +22,14 @@ export interface PortForward {
   readonly targetPort: number
 }
 
+/** One port of an endpoint that another one of its bridge may use, though endpoints of that do not reach each other. */
+export interface OpenWay {
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  readonly fromIp: string
+  readonly toIp: string
+  readonly port: number
+}
+
 const setOf = (spec: string, keys: Iterable<string>): SetModel => ({
   kind: 'set',
   spec,
@@ -38,12 +46,17 @@ const PORTS = 'meta l4proto { tcp, udp, sctp }'
 /**
  * The table of this host's own networks: published ports, egress NAT, isolation. Pure.
  *
- * Order in `forw` matters: answers first, then inside one bridge, then what a published port let in; only then is
+ * Order in `forw` matters: answers first, then inside one bridge, links, then what a published port let in; only then is
  * everything else towards a bridge dropped, so that networks are isolated and unpublished ports closed also to a
  * neighbour that routes straight to a container. The guard keeps 127.0.0.0/8 closed to the outside although
  * route_localnet is on (published ports on 127.0.0.1 need it).
  */
-export function hostTable(name: string, bridges: readonly BridgeState[], forwards: readonly PortForward[]): TableModel {
+export function hostTable(
+  name: string,
+  bridges: readonly BridgeState[],
+  forwards: readonly PortForward[],
+  ways: readonly OpenWay[],
+): TableModel {
   const quoted = (b: BridgeState): string => `"${b.bridge}"`
   return {
     family: 'inet',
@@ -54,6 +67,10 @@ export function hostTable(name: string, bridges: readonly BridgeState[], forward
       same: setOf(
         'type ifname . ifname;',
         bridges.filter((b) => b.interConnected).map((b) => `${quoted(b)} . ${quoted(b)}`),
+      ),
+      ways: setOf(
+        'type ipv4_addr . ipv4_addr . inet_proto . inet_service;',
+        ways.map((w) => `${w.fromIp} . ${w.toIp} . ${w.protocol} . ${w.port}`),
       ),
       // By subnet, not by interface: where bridged frames pass by netfilter, postrouting does not know the incoming one.
       hairpin: setOf(
@@ -100,6 +117,7 @@ export function hostTable(name: string, bridges: readonly BridgeState[], forward
         'type filter hook forward priority filter; policy accept;',
         'ct state established,related accept',
         'iifname . oifname @same accept',
+        `${PORTS} ip saddr . ip daddr . meta l4proto . th dport @ways accept`,
         'ct status dnat iifname != @internal oifname != @internal accept',
         'oifname @bridges drop',
         'iifname @internal drop',

@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invalid } from '../../common/index.js'
 import type { OverlayContext } from '../context.js'
-import type { SandboxSpec } from '../contract.js'
+import type { SandboxLink, SandboxSpec } from '../contract.js'
 import { DNS_ADDRESS } from '../dns/server.js'
 import {
   editHosts,
@@ -22,6 +22,9 @@ const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf'
 /** How long what the host's resolv.conf said is used, ms: a host that moves gets new servers soon. */
 const HOST_CONF_MS = 5000
 
+const linkEntries = (links: readonly SandboxLink[]): HostsEntry[] =>
+  links.flatMap(({ address, names }) => names.map((name) => ({ address, names: [name] })))
+
 /**
  * Writes hosts, resolv.conf and hostname of one container. Files are written in place, never replaced: the container
  * has them bind-mounted and would keep an old file.
@@ -40,6 +43,7 @@ export class SandboxFiles {
         throw invalid('hostGateway', 'unable to derive the IP value for host-gateway: set --host-gateway-ip')
       return { address: e.address === 'host-gateway' ? hostGateway : e.address, names: [e.name] }
     })
+    extra.push(...linkEntries(spec.links ?? []))
     const hosts = spec.mode === 'host' ? editHosts(await this.#hostHosts(), [], extra) : renderHosts(extra)
     await Promise.all([
       writeFile(this.#path(spec, 'hostname'), `${spec.hostname}\n`),
@@ -95,8 +99,17 @@ export class SandboxFiles {
     return spec.dns.servers.length > 0 ? spec.dns.servers : this.ctx.options.dns.servers
   }
 
-  async editHosts(spec: SandboxSpec, remove: readonly string[], add: readonly string[]): Promise<void> {
+  /** The container's own addresses. */
+  editHosts(spec: SandboxSpec, remove: readonly string[], add: readonly string[]): Promise<void> {
     const entry = (address: string): HostsEntry => ({ address, names: ownNames(spec.hostname, spec.domainname) })
+    return this.#exchange(spec, remove.map(entry), add.map(entry))
+  }
+
+  exchangeLinks(spec: SandboxSpec, before: readonly SandboxLink[], after: readonly SandboxLink[]): Promise<void> {
+    return this.#exchange(spec, linkEntries(before), linkEntries(after))
+  }
+
+  async #exchange(spec: SandboxSpec, remove: readonly HostsEntry[], add: readonly HostsEntry[]): Promise<void> {
     const path = this.#path(spec, 'hosts')
     let text: string
     try {
@@ -105,7 +118,7 @@ export class SandboxFiles {
       if ((e as NodeJS.ErrnoException).code === 'ENOENT') return // the engine has already removed the container's files
       throw e
     }
-    await writeFile(path, editHosts(text, remove.map(entry), add.map(entry)))
+    await writeFile(path, editHosts(text, remove, add))
   }
 
   #hostConf(): Promise<ResolvConf> {

@@ -97,11 +97,15 @@ class ShimRuntime implements ContainerRuntime {
     if (await isAlive(state.shimPid, state.shimStartTicks)) {
       try {
         const connection = await ShimConnection.connect(dir.socket, this.modules.clock, id)
-        await Promise.all([connection.request('hello', { version: 1 }), connection.request('subscribe')])
+        const [greeting] = await Promise.all([
+          connection.request('hello', { version: 1 }),
+          connection.request('subscribe'),
+        ])
         const live = new ShimContainer(
           this.modules,
           dir,
-          { ...state, cgroup: state.cgroupPath, isPaused: state.status === 'paused' },
+          // Somebody may have frozen or thawed it meanwhile: what the kernel says, not what was last done.
+          { ...state, cgroup: state.cgroupPath, isPaused: greeting['status'] === 'paused' },
           connection,
         )
         this.#remember(live)

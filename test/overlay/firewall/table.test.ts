@@ -25,6 +25,7 @@ const front = {
 }
 const back = { ...front, bridge: 'br-i', subnet: '172.29.2.0/24', internal: true, interConnected: false }
 const web = { protocol: 'tcp', hostIp: '', hostPort: 8080, targetIp: '172.29.1.11', targetPort: 80 } as const
+const way = { protocol: 'tcp', fromIp: '172.29.2.2', toIp: '172.29.2.3', port: 4567 } as const
 const dns = { address: '127.0.0.11', port: 40053 }
 const vip = (last: number, n: number) => ({
   virtualIp: `10.0.1.${last}`,
@@ -32,13 +33,13 @@ const vip = (last: number, n: number) => ({
 })
 
 test('no change is no command, and an element change is one element', (t) => {
-  const a = hostTable('shoal', [front], [web])
-  t.is(renderDifference(a, hostTable('shoal', [front], [web])), '')
+  const a = hostTable('shoal', [front], [web], [])
+  t.is(renderDifference(a, hostTable('shoal', [front], [web], [])), '')
   t.is(
-    renderDifference(a, hostTable('shoal', [front], [{ ...web, targetIp: '172.29.1.12' }])),
+    renderDifference(a, hostTable('shoal', [front], [{ ...web, targetIp: '172.29.1.12' }], [])),
     'delete element inet shoal pub-any { tcp . 8080 }\nadd element inet shoal pub-any { tcp . 8080 : 172.29.1.12 . 80 }\n',
   )
-  t.is(renderDifference(a, hostTable('shoal', [front], [])), 'delete element inet shoal pub-any { tcp . 8080 }\n')
+  t.is(renderDifference(a, hostTable('shoal', [front], [], [])), 'delete element inet shoal pub-any { tcp . 8080 }\n')
 })
 
 test('a service that changes its number of backends brings its chain and takes the unused one away', (t) => {
@@ -97,10 +98,10 @@ run('nftables takes every table, and every change gives the same ruleset as writ
   })
   const steps: TableModel[][] = [
     [
-      hostTable('shoal', [], []),
-      hostTable('shoal', [front, back], [web, { ...web, hostIp: '127.0.0.1', protocol: 'udp' }]),
-      hostTable('shoal', [back], [{ ...web, protocol: 'sctp', hostPort: 9 }]),
-      hostTable('shoal', [], []),
+      hostTable('shoal', [], [], []),
+      hostTable('shoal', [front, back], [web, { ...web, hostIp: '127.0.0.1', protocol: 'udp' }], [way]),
+      hostTable('shoal', [back], [{ ...web, protocol: 'sctp', hostPort: 9 }], [{ ...way, protocol: 'udp' }]),
+      hostTable('shoal', [], [], []),
     ],
     [
       containerTable('shoal', dns, []),

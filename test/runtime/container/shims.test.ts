@@ -1,5 +1,5 @@
 // The runtime over the real shim, without any engine.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
@@ -12,6 +12,7 @@ import {
   nativeDirectory,
 } from '../../../src/runtime/index.js'
 import { busyboxTree, whyNoEngine } from '../../engine/support/lab.js'
+import { cgroupFolders } from '../../native/kit.js'
 
 const reason = whyNoEngine()
 if (reason) console.log(`skipped: ${reason}`)
@@ -97,6 +98,32 @@ run('a container is created, started, seen by a second runtime, and deleted', as
   await second.delete('one')
   t.is(await runtime().adopt('one'), null)
   t.deepEqual(await second.list(), [])
+})
+
+run('one that was paused and that somebody thawed is adopted as running, and the other way round', async (t) => {
+  const first = runtime()
+  const live = await first.create(launch('iced', 'sleep 600'))
+  await live.start()
+  await live.pause()
+  const isPausedNow = async (): Promise<boolean> => {
+    const adopted = await runtime().adopt('iced')
+    return adopted !== null && !isExitRecord(adopted) && adopted.isPaused
+  }
+  t.true(await isPausedNow())
+  const freeze = (on: boolean): void => {
+    for (const folder of cgroupFolders(`${cgroup}/iced`))
+      for (const [file, text] of [
+        ['freezer.state', on ? 'FROZEN' : 'THAWED'],
+        ['cgroup.freeze', on ? '1' : '0'],
+      ] as const)
+        if (existsSync(join(folder, file))) writeFileSync(join(folder, file), text)
+  }
+  freeze(false)
+  t.false(await isPausedNow())
+  freeze(true)
+  t.true(await isPausedNow())
+  freeze(false)
+  await first.delete('iced')
 })
 
 run('a creation that cannot be leaves nothing, and says where it failed', async (t) => {
