@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { SessionInfo } from '#proto'
+import { type SessionInfo, NodeState as WrittenState } from '#proto'
 import type {
   ClusterBackend,
   ClusterState,
@@ -99,6 +99,8 @@ export class ClusterNode implements ClusterBackend {
   #renewal: Timer | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #certificateEpoch = 0
+  /** As the last word of a manager has it. */
+  #isReady = false
   #stopping = false
 
   constructor(
@@ -404,13 +406,14 @@ export class ClusterNode implements ClusterBackend {
     if (bootstrap) await requireLogSpace(this.options.dir)
     this.#status = 'pending'
     this.#error = ''
+    this.#isReady = false
     this.#state = state
     this.#identity = identity
     try {
       if (bootstrap) await this.#seat.start(bootstrap, unlockKeys)
       await this.#store.save(state, identity)
       await this.#startAgent()
-      await this.#untilConnected()
+      await this.#untilReady()
     } catch (e) {
       if ((e as ShoalError).code === 'joinTimeout') {
         this.#status = 'active'
@@ -424,9 +427,10 @@ export class ClusterNode implements ClusterBackend {
     this.#status = 'active'
   }
 
-  async #untilConnected(): Promise<void> {
+  /** Connected, and the cluster has written so: from then on nothing of this node's own start changes its object. */
+  async #untilReady(): Promise<void> {
     const deadline = this.m.clock.monotonic() + JOIN_TIMEOUT_MS
-    while (!this.#agent?.connected) {
+    while (!this.#agent?.connected || !this.#isReady) {
       if (this.m.clock.monotonic() > deadline)
         throw unavailable(
           'joinTimeout',
@@ -491,6 +495,7 @@ export class ClusterNode implements ClusterBackend {
   }
 
   #onSession(info: SessionInfo): void {
+    this.#isReady = info.node?.status?.state === WrittenState.NODE_READY
     const managers = info.managers.map((x) => ({ nodeId: x.nodeId, address: x.address }))
     const state = this.#state
     if (state && managers.length > 0 && JSON.stringify(managers) !== JSON.stringify(state.remoteManagers)) {

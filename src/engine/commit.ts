@@ -25,6 +25,7 @@ export async function commitContainer(
         container: container.id,
         image: record.image,
         config,
+        containerConfig: { ...record.config },
         command: [record.config.Cmd ?? []].flat().join(' '),
         ...(options.reference ? { reference: options.reference } : {}),
         ...(options.comment ? { comment: options.comment } : {}),

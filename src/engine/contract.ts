@@ -65,6 +65,8 @@ export interface ExecView {
   readonly containerId: string
   readonly running: boolean
   readonly exitCode: number | null
+  /** It could not be started: the exit code says why, as a shell would. */
+  readonly neverRan: boolean
   readonly pid: number
   readonly tty: boolean
   readonly openStdin: boolean

@@ -20,6 +20,7 @@ export class ExecInstance {
   hasBeenStarted = false
   isRunning = false
   exitCode: number | null = null
+  neverRan = false
   isLost = false
 
   constructor(
@@ -39,6 +40,7 @@ export class ExecInstance {
       containerId: this.container.id,
       running: this.isRunning,
       exitCode: this.exitCode,
+      neverRan: this.neverRan,
       pid: this.handle?.pid ?? 0,
       tty: config.tty,
       openStdin: config.attachStdin,
@@ -142,6 +144,7 @@ export class Execs {
       )
       exec.handle?.signal(SIGKILL).catch(() => {})
       const error = execError(caught, config.cmd[0] ?? '')
+      exec.neverRan = true
       this.#end(exec, Number(error.fields.exitCode ?? 126))
       throw error
     }

@@ -264,10 +264,8 @@ export async function disconnect(
   const name = network?.name ?? networkReference
   const { record } = container
   if (record.networkMode === 'host' || name === 'host') throw ofHost()
-  if (!record.endpoints[name]) {
-    if (force && network) return
+  if (!record.endpoints[name])
     throw conflict('notConnected', `container ${container.id} is not connected to network ${name}`)
-  }
   if (container.isRunning && network) {
     await ctx.networks.leave(container.id, network.id)
     container.sandbox = ctx.networks.sandbox(container.id)

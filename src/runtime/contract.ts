@@ -45,6 +45,9 @@ export interface ImageConfig {
       Retries?: number
     }
   }
+  /** Docker's: the container that a commit took it from, and how that was configured (fields as in the Engine API). */
+  readonly container?: string
+  readonly container_config?: Readonly<Record<string, unknown>>
   readonly rootfs: { readonly type: 'layers'; readonly diff_ids: readonly Digest[] }
   readonly history?: readonly {
     readonly created?: string
@@ -182,6 +185,7 @@ export interface ImageService {
     readonly container: string
     readonly image: Digest
     readonly config: ImageConfig['config']
+    readonly containerConfig?: NonNullable<ImageConfig['container_config']>
     /** What ran in the container, for the history. */
     readonly command: string
     readonly reference?: string

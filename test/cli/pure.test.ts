@@ -354,6 +354,13 @@ test('flags of service update change what they name and nothing else', (t) => {
   })
 })
 
+test('networks that stand beside the template are changed like those in it', (t) => {
+  const c = updateFlags(new Command('update'))
+  readFlags(c, ['--network-add', 'c', '--network-rm', 'a'])
+  const now = updateSpec({ TaskTemplate: {}, Networks: [{ Target: 'a' }, { Target: 'b' }] }, c.opts())
+  t.deepEqual(now, { TaskTemplate: { Networks: [{ Target: 'b' }, { Target: 'c' }] } })
+})
+
 test('secrets and configs are referred to by name or in full', (t) => {
   t.deepEqual(parseFileReference('s', 'secret'), { source: 's', file: { Name: 's', UID: '0', GID: '0', Mode: 0o444 } })
   t.deepEqual(parseFileReference('source=c,target=/etc/c,uid=1,mode=0400', 'config'), {

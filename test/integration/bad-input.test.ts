@@ -284,13 +284,18 @@ bad('archives that are cut short or hostile', async (t) => {
 
 bad('after a body that is refused half-way the connection answers the next request', async (t) => {
   const body = Buffer.alloc(3_000_000, 'x')
-  for (const request of ['POST /images/load', 'POST /images/create?fromSrc=-', 'POST /plugins/create?name=x']) {
+  // A load is answered before it is known to fail.
+  for (const [request, status] of [
+    ['POST /images/load', 200],
+    ['POST /images/create?fromSrc=-', 400],
+    ['POST /plugins/create?name=x', 400],
+  ]) {
     const head = `${request} HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-tar\r\nContent-Length: ${body.length}\r\n\r\n`
     const next = 'GET /_ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'
     const text = await raw(m1.socket, Buffer.concat([Buffer.from(head), body, Buffer.from(next)]), {
       timeoutMs: 30_000,
     })
-    t.deepEqual(text.match(/^HTTP\/1\.1 \d+/gm), ['HTTP/1.1 400', 'HTTP/1.1 200'], request)
+    t.deepEqual(text.match(/^HTTP\/1\.1 \d+/gm), [`HTTP/1.1 ${status}`, 'HTTP/1.1 200'], `${request}`)
   }
 })
 

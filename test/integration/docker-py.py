@@ -13,10 +13,14 @@ import tempfile
 import time
 
 import docker
-from docker.types import IPAMConfig, IPAMPool, LogConfig, Mount, Ulimit
+from docker.types import (
+    ContainerSpec, IPAMConfig, IPAMPool, LogConfig, Mount, RestartPolicy, TaskTemplate, Ulimit
+)
 
 SOCKET, IMAGE = sys.argv[1:3]
 api = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
+# What dockerd 20.10 speaks.
+old = docker.APIClient(base_url=f"unix://{SOCKET}", version="1.41", timeout=60)
 checks = []
 
 
@@ -283,6 +287,69 @@ def images_go_out_and_come_back():
     list(api.load_image(data))
     same(api.inspect_image("pysave:1")["Id"], before)
     api.remove_image("pysave:1")
+
+
+@check
+def networks_are_told_apart_by_scope():
+    id = api.create_network("pyscope")["Id"]
+    same(api.inspect_network("pyscope", scope="local")["Id"], id)
+    for scope in ("swarm", "global"):
+        refused(404, "network pyscope not found", api.inspect_network, "pyscope", scope=scope)
+    # What is not connected cannot be disconnected, by force either.
+    refused(409, "is not connected to network pyscope", api.disconnect_container_from_network, started(), id, force=True)
+    api.remove_network("pyscope")
+
+
+@check
+def a_commit_shows_its_container():
+    id = make("true", hostname="origin")
+    image = api.commit(id, changes=['CMD ["other"]'])["Id"]
+    shown = old.inspect_image(image)
+    same((shown["Container"], shown["ContainerConfig"]["Hostname"]), (id, "origin"))
+    same((shown["ContainerConfig"]["Image"], shown["ContainerConfig"]["Cmd"]), (IMAGE, ["true"]))
+    same(shown["Config"]["Cmd"], ["other"])
+    api.remove_image(image)
+
+
+@check
+def an_exec_that_cannot_run_has_the_code_of_its_version():
+    e = api.exec_create(started(), "no-such-command")
+    api.exec_start(e)
+    same((old.exec_inspect(e)["ExitCode"], api.exec_inspect(e)["ExitCode"]), (126, 127))
+    e = api.exec_create(started(), ["sh", "-c", "exit 127"])
+    api.exec_start(e)
+    same(old.exec_inspect(e)["ExitCode"], 127)
+
+
+@check
+def a_load_fails_in_its_stream():
+    for archive in (b"abc", b""):
+        told = list(api.load_image(archive))
+        same([sorted(m) for m in told], [["error", "errorDetail"]])
+        same(told[0]["errorDetail"]["message"], told[0]["error"])
+
+
+@check
+def a_swarm_is_there_when_its_init_ends():
+    node = api.init_swarm("127.0.0.1")
+    try:
+        shown = api.inspect_node(node)
+        same((shown["Status"]["State"], shown["Description"]["Hostname"]), ("ready", api.info()["Name"]))
+        api.update_node(node, shown["Version"]["Index"], {**shown["Spec"], "Labels": {"a": "b"}})
+        same(api.inspect_node(node)["Spec"]["Labels"], {"a": "b"})
+        for name in ("word", "words"):
+            api.create_secret(name, "x")
+        same([len(api.secrets(filters=f)) for f in ({"names": "word"}, {"name": "word"})], [1, 2])
+        network = api.create_network("pyover", driver="overlay")["Id"]
+        template = TaskTemplate(
+            ContainerSpec(IMAGE, ["sleep", "60"]), restart_policy=RestartPolicy(condition="none", window=0)
+        )
+        service = api.create_service(template, name="pysvc", networks=["pyover"])["ID"]
+        spec = api.inspect_service(service)["Spec"]
+        same((spec["Networks"], spec["TaskTemplate"].get("Networks")), ([{"Target": network}], None))
+        same(spec["TaskTemplate"]["RestartPolicy"]["Window"], 0)
+    finally:
+        api.leave_swarm(force=True)
 
 
 for fn in checks:

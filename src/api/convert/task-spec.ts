@@ -344,7 +344,7 @@ export function taskSpecFrom(t: TaskSpecJson): TaskSpec {
           condition: conditions.from(r.Condition, RestartCondition.RESTART_ANY),
           delay: r.Delay ?? null,
           maxAttempts: r.MaxAttempts ?? 0,
-          window: r.Window ?? 0,
+          window: r.Window ?? null,
         }
       : null,
     placement: t.Placement
@@ -382,7 +382,7 @@ export function taskSpecJson(t: TaskSpec): TaskSpecJson {
             Condition: conditions.to(t.restart.condition),
             ...(t.restart.delay !== null ? { Delay: t.restart.delay } : {}),
             MaxAttempts: t.restart.maxAttempts,
-            ...(t.restart.window ? { Window: t.restart.window } : {}),
+            ...(t.restart.window !== null ? { Window: t.restart.window } : {}),
           },
         }
       : {}),

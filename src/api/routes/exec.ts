@@ -5,7 +5,7 @@ import { object } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { EXEC_BODY } from '../convert/container-shape.js'
 import type { Query } from '../query.js'
-import { frame, hijack, pump, streamType } from '../streams.js'
+import { atLeast, frame, hijack, pump, streamType } from '../streams.js'
 import { size } from './containers.js'
 
 interface ExecBody {
@@ -93,7 +93,8 @@ export function registerExec(app: FastifyInstance, m: ApiModules): void {
     return {
       ID: e.id,
       Running: e.running,
-      ExitCode: e.exitCode,
+      // Up to 1.41 whatever kept it from running was 126.
+      ExitCode: e.neverRan && !atLeast(request.apiVersion, '1.42') ? 126 : e.exitCode,
       ProcessConfig: {
         tty: e.tty,
         entrypoint: e.entrypoint,

@@ -86,14 +86,20 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     })
   })
 
-  app.post('/images/load', async (request, reply) =>
-    progress(request, reply, async (onProgress) => {
-      await images.load(bodyOf(request), {
-        onProgress: bool(request.query as Query, 'quiet') ? keepStreams(onProgress) : onProgress,
-        platform: parsePlatform(text(request.query as Query, 'platform')),
-      })
-    }),
-  )
+  app.post('/images/load', async (request, reply) => {
+    const platform = parsePlatform(text(request.query as Query, 'platform'))
+    return progress(
+      request,
+      reply,
+      async (onProgress) => {
+        await images.load(bodyOf(request), {
+          onProgress: bool(request.query as Query, 'quiet') ? keepStreams(onProgress) : onProgress,
+          platform,
+        })
+      },
+      { hasStatus: false },
+    )
+  })
 
   app.get('/images/get', async (request, reply) => {
     const names = list(request.query as Query, 'names').flatMap((n) => n.split(','))
@@ -286,13 +292,14 @@ const keepStreams =
   }
 
 /**
- * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer;
- * later failures go into the stream, since its status has been sent.
+ * Runs a long operation as a stream of JSON objects. What fails before the first object is an ordinary error answer, unless
+ * clients look for it in the stream only (`hasStatus` false); later failures go into the stream, since its status has been sent.
  */
 export async function progress(
   request: FastifyRequest,
   reply: FastifyReply,
   run: (onProgress: (p: ProgressMessage) => void, signal: AbortSignal) => Promise<unknown>,
+  { hasStatus = true } = {},
 ): Promise<FastifyReply> {
   let out: ReturnType<typeof startStream> | null = null
   const send = (p: object): void => {
@@ -302,7 +309,7 @@ export async function progress(
   try {
     await run(send, clientGone(request))
   } catch (e) {
-    if (out === null) throw e
+    if (out === null && hasStatus) throw e
     const { message } = request.server.explained(e) as Error
     send({ errorDetail: { message }, error: message })
   }

@@ -75,17 +75,21 @@ export function registerNetworks(app: FastifyInstance, m: ApiModules): void {
       return networks.networks().filter((n) => n.scope === 'swarm')
     }
   }
-  /** Full ids win over names, names over prefixes. */
+  /** Full ids win over names, names over prefixes. `scope`: only of those of that scope; empty: of all. */
   const find = async (reference: string, scope: string): Promise<NetworkRecord> => {
     const local = networks.networks()
     // Of those that each node has for itself, this one's own tells its addresses.
     const swarm = (scope === 'local' ? [] : await swarmNetworks()).map((n) => local.find((l) => l.id === n.id) ?? n)
-    const all = [
+    const inScope = (n: NetworkRecord): boolean =>
+      scope === '' ||
+      n.scope === scope ||
       // Services may be on those that every host has, so clients look for them in the swarm.
-      ...local.filter((n) => n.scope === 'local' && (scope !== 'swarm' || (isManager() && PREDEFINED.has(n.name)))),
+      (scope === 'swarm' && isManager() && PREDEFINED.has(n.name))
+    const all = [
+      ...local.filter((n) => n.scope === 'local'),
       ...swarm,
       ...(isManager() ? [] : local.filter((n) => n.scope === 'swarm')),
-    ]
+    ].filter(inScope)
     const exact = all.find((n) => n.id === reference)
     if (exact) return exact
     const named = all.filter((n) => n.name === reference)

@@ -203,7 +203,7 @@ export function registerSwarm(app: FastifyInstance, m: ApiModules): void {
   crud(app, m, {
     path: 'configs',
     kind: ObjectKind.KIND_CONFIG,
-    filters: ['id', 'label', 'name', 'names'],
+    filters: ['id', 'label', 'name'],
     json: (o) => configJson(o.config!),
     spec: (body) => AnySpec.create({ config: configSpecFrom(object(body, DATA_SPEC_BODY, 'config')) }),
     create: true,

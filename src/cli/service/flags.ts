@@ -440,6 +440,11 @@ export function updateSpec(old: Json, f: Json): Json {
     if (add.length + rm.length === 0) continue
     const parent = at(spec, l.path.slice(0, -1))
     const name = l.path[l.path.length - 1]!
+    // Clients of older APIs leave a service's networks beside its template.
+    if (l.flag === 'network' && spec.Networks) {
+      parent.Networks ??= spec.Networks
+      delete spec.Networks
+    }
     const added = new Set(add.map(l.key))
     // A port is removed by its target alone, whatever its protocol.
     const removed = (x: unknown): boolean =>

@@ -107,7 +107,10 @@ const FILTERS: { readonly [K in Kind]: Readonly<Record<string, Test<Tables[K]>>>
     type: (_, v) => v.some((x) => oneOf({ custom: true, builtin: false }, 'type', x)),
     scope: (_, v) => v.includes('swarm'),
   },
-  secret: annotated as Record<string, Test<Tables['secret']>>,
+  secret: {
+    ...(annotated as Record<string, Test<Tables['secret']>>),
+    names: (s, v) => v.includes(nameOf(s)),
+  },
   config: annotated as Record<string, Test<Tables['config']>>,
   volume: annotated as Record<string, Test<Tables['volume']>>,
 }

@@ -15,7 +15,7 @@ import {
 } from '#proto'
 import { type Clock, newObjectId, unimplemented } from '../../common/index.js'
 import { timestamp } from '../ca/index.js'
-import { ingressPortsOf, isNodeLocalNetwork } from '../objects/index.js'
+import { equal, ingressPortsOf, isNodeLocalNetwork } from '../objects/index.js'
 import type { ReadView, Store, Tables, Transaction } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
 import { presentIngress } from './networks.js'
@@ -33,7 +33,7 @@ export class ServiceControl {
     checkServiceSpec(given)
     const id = newObjectId()
     await this.store.update((tx) => {
-      const spec = resolve(tx, given)
+      const spec = resolve(tx, given, null)
       checkAgainstCluster(tx, spec, id)
       tx.create(
         'service',
@@ -67,7 +67,7 @@ export class ServiceControl {
       throw unimplemented('renameService', 'renaming services is not supported')
     if (modeName(given.mode) !== modeName(service.spec?.mode ?? null))
       throw unimplemented('changeMode', 'service mode change is not allowed')
-    const spec = keepAuth(resolve(tx, given), service, request.registryAuthFrom)
+    const spec = keepAuth(resolve(tx, given, service.spec), service, request.registryAuthFrom)
     checkAgainstCluster(tx, spec, service.id)
     return {
       ...service,
@@ -115,8 +115,11 @@ function rolledBack(service: Service): Service {
   }
 }
 
-/** Networks by name become ids; the old place for them is emptied into the task's. */
-function resolve(tx: Transaction, spec: ServiceSpec): ServiceSpec {
+/**
+ * Networks by name become ids. In the old place for them, the service's, they stay while they stay the same; others than those
+ * of `old` move into the task's, by which tasks are known to be out of date.
+ */
+function resolve(tx: Transaction, spec: ServiceSpec, old: ServiceSpec | null): ServiceSpec {
   const task = spec.task as TaskSpec
   const wanted = task.networks.length > 0 ? task.networks : spec.networks
   const networks = wanted.map((n) => {
@@ -130,6 +133,7 @@ function resolve(tx: Transaction, spec: ServiceSpec): ServiceSpec {
     if (seen.has(n.target)) throw badSpec(`service is attached to network ${n.target} twice`)
     seen.add(n.target)
   }
+  if (task.networks.length === 0 && (!old || equal(networks, old.networks))) return { ...spec, networks }
   return { ...spec, task: { ...task, networks }, networks: [] }
 }
 

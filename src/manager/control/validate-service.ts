@@ -47,7 +47,7 @@ export function checkTaskSpec(task: TaskSpec | null): void {
   checkResources(task.resources?.reservations ?? null)
   if (task.resources?.limits?.generic.length) throw badSpec('generic resources can be reserved but not limited')
   if (task.restart && (task.restart.delay ?? 0) < 0) throw badSpec('TaskSpec: restart-delay cannot be negative')
-  if (task.restart && task.restart.window < 0) throw badSpec('TaskSpec: restart-window cannot be negative')
+  if (task.restart && (task.restart.window ?? 0) < 0) throw badSpec('TaskSpec: restart-window cannot be negative')
   checkPlacement(task.placement)
   if (!task.container) throw badSpec('TaskSpec: missing runtime')
   checkContainer(task.container)

@@ -6,6 +6,7 @@ import {
   type LogRequest,
   ManagerMessage,
   Node,
+  NodeState,
   type ReportAck,
   type ReportBatch,
 } from '#proto'
@@ -332,8 +333,9 @@ export class Dispatcher {
       return
     }
     const roleChanged = old?.role !== node.role
-    // The agent wrote the status and description itself.
-    if (roleChanged || !sameSpec(old, node)) session.tellSession(node, this.#facts, roleChanged)
+    // The agent wrote the status and description itself; that the cluster has them it learns once.
+    if (roleChanged || !sameSpec(old, node) || (isReady(node) && !isReady(old)))
+      session.tellSession(node, this.#facts, roleChanged)
   }
 
   #factsChanged(): void {
@@ -460,6 +462,8 @@ export class Dispatcher {
 }
 
 const EMPTY = new Uint8Array()
+
+const isReady = (n: Node | null): boolean => n?.status?.state === NodeState.NODE_READY
 
 function sameSpec(a: Node | null, b: Node): boolean {
   if (!a) return false

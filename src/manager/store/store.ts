@@ -83,7 +83,14 @@ class RaftStore implements ReplicatedStore {
   async update<T>(fn: (tx: Transaction) => T): Promise<T> {
     this.#mayWrite()
     const tx = this.#begin()
-    const value = fn(tx)
+    let value: T
+    try {
+      value = fn(tx)
+    } catch (e) {
+      // Refused because of what may still be in flight: whoever reads again to find out why must find it.
+      await this.#tail().catch(() => {})
+      throw e
+    }
     if (tx.changes.length === 0) await this.#tail()
     else await this.#propose(tx)
     return value

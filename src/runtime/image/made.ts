@@ -148,6 +148,7 @@ export interface CommitOptions {
   readonly container: string
   readonly image: Digest
   readonly config: ImageConfig['config']
+  readonly containerConfig?: NonNullable<ImageConfig['container_config']>
   readonly command: string
   readonly reference?: string
   readonly comment?: string
@@ -180,6 +181,8 @@ export async function commitImage(store: ImageStore, upper: string, o: CommitOpt
         created,
         ...(o.author ? { author: o.author } : {}),
         ...(o.config ? { config: o.config } : {}),
+        container: o.container,
+        container_config: o.containerConfig ?? {},
         rootfs: {
           type: 'layers',
           diff_ids: isEmpty ? baseConfig.rootfs.diff_ids : [...baseConfig.rootfs.diff_ids, packed.diffId],

@@ -25,6 +25,7 @@ import {
   RestartPolicy,
   SecretReference,
   SecretSpec,
+  type Service,
   ServiceMode,
   type ServiceSpec,
   type TaskSpec,
@@ -260,18 +261,19 @@ test('registry credentials are kept where the update brings none, never shown, a
   t.is(stored(), 'two')
 })
 
-test('networks by name become ids, also in the old place; the mesh cannot be named', async (t) => {
+test('networks by name become ids, also in the old place, where they stay until they change; the mesh cannot be named', async (t) => {
   const lab = await ControlLab.create()
   const net = (await lab.create({ network: NetworkSpec.create({ annotations: named('back') }) })).object!.network!
   await lab.create({ network: NetworkSpec.create({ annotations: named('mesh'), ingress: true }) })
-  const s = await lab.service(spec({ networks: [NetworkAttachmentConfig.create({ target: 'BACK' })] }))
-  t.deepEqual(
-    s.spec?.task?.networks.map((n) => n.target),
-    [net.id],
-  )
-  t.deepEqual(s.spec?.networks, [])
-  const host = spec({ annotations: named('h'), networks: [NetworkAttachmentConfig.create({ target: 'host' })] })
-  t.is((await lab.service(host)).spec?.task?.networks[0]?.target, 'host')
+  const on = (...targets: string[]) =>
+    spec({ networks: targets.map((target) => NetworkAttachmentConfig.create({ target })) })
+  const places = (s: Service) => [s.spec!.networks, s.spec!.task!.networks].map((l) => l.map((n) => n.target))
+  const s = await lab.service(on('BACK'))
+  t.deepEqual(places(s), [[net.id], []])
+  const updated = async (to: ServiceSpec) => (await lab.update(KIND, s.id, { service: to })).object!.service!
+  t.deepEqual(places(await updated(on('back'))), [[net.id], []])
+  t.deepEqual(places(await updated(on('back', 'host'))), [[], [net.id, 'host']])
+  t.deepEqual(places(await updated(on('back'))), [[], [net.id]])
   const mesh = { ...spec({ annotations: named('x') }), networks: [NetworkAttachmentConfig.create({ target: 'mesh' })] }
   await t.throwsAsync(lab.service(mesh), { message: /ingress network/ })
 })

@@ -9,6 +9,7 @@ import {
   NetworkAttachmentConfig,
   NetworkSpec,
   type Node,
+  NodeState,
   ObjectKind,
   PortConfig,
   RemoveRequest,
@@ -66,6 +67,17 @@ test.serial(
     }
   },
 )
+
+test.serial('a node learns when the cluster has it as ready', async (t) => {
+  const lab = await ManagerLab.create(1)
+  try {
+    const a = await lab.worker()
+    await until('it is told', () => a.session?.node?.status?.state === NodeState.NODE_READY)
+    t.is(a.session?.node?.description?.hostname, (await nodeOf(lab.managers[0]!, a)).description?.hostname)
+  } finally {
+    await lab.close()
+  }
+})
 
 test.serial('a new leader finds the nodes by their reports: no node goes down, no task is made anew', async (t) => {
   t.timeout(90_000)

@@ -76,12 +76,27 @@ test('an update with an old version is refused, also while the newer one is stil
     t.true(now.pendingDelete)
     tx.update('service', { ...now, pendingDelete: false })
   })
-  t.is(await second, 'outOfSequence')
   log.release()
+  t.is(await second, 'outOfSequence')
   await Promise.all([first, third])
   t.false(store.view().get('service', web.id)?.pendingDelete)
   t.is(await codeOf(store.update((tx) => tx.update('service', read))), 'outOfSequence')
   t.is(await codeOf(store.update((tx) => tx.update('service', service('nobody')))), 'serviceNotFound')
+})
+
+test('a refusal is told when what it was refused for can be read', async (t) => {
+  const { store, log } = leader()
+  const web = service('web')
+  await store.update((tx) => tx.create('service', web))
+  const read = store.view().get('service', web.id)!
+  log.hold()
+  const first = store.update((tx) => tx.update('service', { ...read, pendingDelete: true }))
+  const again = store
+    .update((tx) => tx.update('service', read))
+    .catch(() => store.update((tx) => tx.update('service', store.view().get('service', web.id)!)))
+  log.release()
+  await Promise.all([first, again])
+  t.true(store.view().get('service', web.id)?.pendingDelete)
 })
 
 test('what was applied can be updated with its version while others are in flight', async (t) => {
