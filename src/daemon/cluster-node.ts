@@ -114,10 +114,7 @@ export class ClusterNode implements ClusterBackend {
         ...{ clock, rng, logger, publish, createManager },
         place: () => ({ ...this.#state!, identity: this.#identity! }),
         exclusive: (fn) => this.#exclusive(fn),
-        onRemoved: () =>
-          void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
-            logger.error('stopping the removed manager', { error: String(e) }),
-          ),
+        onRemoved: () => this.#dropManager(),
       },
     )
   }
@@ -146,6 +143,7 @@ export class ClusterNode implements ClusterBackend {
 
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#seat.breakOff()
     await this.#exclusive(() => this.#stopParts()).catch(() => {})
   }
 
@@ -427,7 +425,7 @@ export class ClusterNode implements ClusterBackend {
   async #untilConnected(): Promise<void> {
     const deadline = this.m.clock.monotonic() + JOIN_TIMEOUT_MS
     while (!this.#agent?.connected) {
-      if (this.m.clock.monotonic() > deadline)
+      if (this.#stopping || this.m.clock.monotonic() > deadline)
         throw unavailable(
           'joinTimeout',
           'Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node.',
@@ -532,7 +530,7 @@ export class ClusterNode implements ClusterBackend {
       const remote = this.#state.remoteManagers[0]?.address
       if (!remote) throw unavailable('noManager', 'no manager is known to join')
       await this.#seat.start({ kind: 'join', remote }, [])
-    } else if (identity.role === 'worker' && this.#seat.taken) await this.#dropManager()
+    } else if (identity.role === 'worker' && before.role === 'manager') await this.#dropManager()
     else this.#seat.setIdentity(identity)
     this.#agent?.reconnect()
     this.#planRenewal()
@@ -553,7 +551,6 @@ export class ClusterNode implements ClusterBackend {
   }
 
   async #dropManager(): Promise<void> {
-    if (!this.#seat.taken) return
     await this.#seat.remove()
     if (this.#identity?.role === 'manager') this.#renewSoon()
   }

@@ -33,8 +33,8 @@ export interface ManagerSeatModules {
   readonly place: () => ManagerPlace
   /** Runs when no other operation of this node does. */
   readonly exclusive: (fn: () => Promise<void>) => Promise<void>
-  /** The others removed this manager. */
-  readonly onRemoved: () => void
+  /** The others removed the manager that sits here. Runs exclusively. */
+  readonly onRemoved: () => Promise<void>
 }
 
 /**
@@ -49,6 +49,8 @@ export interface ManagerSeatModules {
  */
 export class ManagerSeat {
   #manager: Manager | null = null
+  /** While it is on its way into a cluster. */
+  #starting: Manager | null = null
   /** Ends the telling of cluster events. */
   #events: AbortController | null = null
   /** Ends the wait for space; null: nothing is waited for. */
@@ -101,16 +103,16 @@ export class ManagerSeat {
     )
     manager.onRemoved(() => {
       logger.warn('this manager was removed from the raft cluster')
-      this.m.onRemoved()
+      // One that was removed before it was a full member has failed to start, and sits here no more.
+      this.#soon('stopping the removed manager', async () => {
+        if (this.#manager === manager) await this.m.onRemoved()
+      })
     })
-    manager.onFailed((e) => {
-      void this.m
-        .exclusive(() => this.#failed(manager, e))
-        .catch((x: unknown) => logger.error('stopping the failed manager', { error: String(x) }))
-    })
+    manager.onFailed((e) => this.#soon('stopping the failed manager', () => this.#failed(manager, e)))
     this.#manager = manager
     const starting = manager.start()
     this.#tellEvents(manager, starting)
+    this.#starting = bootstrap.kind === 'restart' ? null : manager
     try {
       if (bootstrap.kind !== 'restart') await starting
       else
@@ -122,12 +124,23 @@ export class ManagerSeat {
     } catch (e) {
       if (this.#manager === manager) this.#manager = null
       throw ShoalError.from(e)
+    } finally {
+      this.#starting = null
     }
     starting.catch((e: unknown) => {
       if (this.#manager !== manager) return
       this.#trouble = (e as Error).message
       logger.error('manager failed to start', { error: String(e) })
     })
+  }
+
+  /** A start that waits for other managers fails at once: who wants to stop waits for nobody. */
+  breakOff(): void {
+    void this.#starting?.stop()
+  }
+
+  #soon(what: string, fn: () => Promise<void>): void {
+    this.m.exclusive(fn).catch((e: unknown) => this.m.logger.error(what, { error: String(e) }))
   }
 
   /** From when the member has caught up until it stops: what it read of the log before happened long ago. */

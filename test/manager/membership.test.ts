@@ -78,6 +78,34 @@ test.serial(
   },
 )
 
+test.serial('one that is demoted before it is a full member gives up at once, and may be promoted again', async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(1)
+  try {
+    const first = lab.managers[0]!
+    const worker = await lab.worker(first)
+    const promoted = async () => {
+      await setRole(first, worker.nodeId, 1)
+      await until('its role follows', async () => (await node(first, worker.nodeId)).role === 1)
+      return lab.ca.renew({ remotes: [first.address], identity: worker.identity })
+    }
+    const isMember = () => first.manager.status().members.some((m) => m.nodeId === worker.nodeId)
+    const identity = await promoted()
+    worker.close()
+    const starting = codeOf(lab.start(identity, first.address))
+    await until('it is a learner', isMember)
+    await setRole(first, worker.nodeId, 0)
+    // Left to itself it would wait for a leader for a minute, and then say notSettled.
+    t.is(await starting, 'removed')
+    await until('its role follows', async () => (await node(first, worker.nodeId)).role === 0)
+
+    const again = await lab.start(await promoted(), first.address)
+    t.is((await list(again, ObjectKind.KIND_NODE)).length, 2)
+  } finally {
+    await lab.close()
+  }
+})
+
 test.serial('the last manager is not demoted, nor one that the quorum needs; a manager is not removed', async (t) => {
   t.timeout(90_000)
   const lab = await ManagerLab.create(1)
