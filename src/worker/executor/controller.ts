@@ -26,6 +26,9 @@ const rejected = (e: unknown): ShoalError => {
     : s
 }
 
+/** Docker's sentence, which scripts look for in a task's error. */
+const unhealthy = (): ShoalError => new ShoalError('unavailable', 'unhealthy', 'dockerexec: unhealthy container')
+
 export interface ControllerModules {
   readonly engine: Engine
   readonly logger: Logger
@@ -123,7 +126,7 @@ export class ContainerController implements TaskController {
         const s = this.#must().state
         if (s.status !== 'running' && s.status !== 'paused') return true
         const health = s.health?.status ?? 'none'
-        if (health === 'unhealthy') throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
+        if (health === 'unhealthy') throw unhealthy()
         return health !== 'starting'
       }
       if (settled()) return
@@ -157,8 +160,7 @@ export class ContainerController implements TaskController {
 
   async #untilUnhealthy(id: string, signal: AbortSignal): Promise<never> {
     for await (const e of this.engine.events.subscribe({ sinceMs: null, untilMs: null, signal })) {
-      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy')
-        throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
+      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy') throw unhealthy()
     }
     return new Promise(() => {})
   }

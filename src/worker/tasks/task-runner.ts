@@ -153,7 +153,8 @@ export class TaskRunner {
         if (await this.#call((c, signal) => c.prepare(signal))) this.#isAdopted = true
         return
       case 'start':
-        await this.#reach(TaskState.TASK_STARTING)
+        // With its container: one that is not healthy yet has to be found by who wants to know why.
+        await this.#reach(TaskState.TASK_STARTING, await this.#look())
         if (await this.#call((c, signal) => c.start(signal)))
           await this.#reach(TaskState.TASK_RUNNING, await this.#look())
         return
@@ -201,7 +202,6 @@ export class TaskRunner {
 
   async #failed(error: ShoalError): Promise<void> {
     const { logger } = this.modules
-    const seen = await this.#look()
     // What was started half, or became unhealthy, must not go on beside its replacement.
     if (this.observed >= TaskState.TASK_STARTING)
       await this.controller.shutdown().catch((e: unknown) => {
@@ -210,7 +210,7 @@ export class TaskRunner {
     // As in Swarm: what never came to a start is rejected.
     const isRejected = this.observed < TaskState.TASK_STARTING || error.fields.rejected === true
     const state = isRejected ? TaskState.TASK_REJECTED : TaskState.TASK_FAILED
-    await this.#reach(state, { ...seen, err: error.message })
+    await this.#reach(state, { ...(await this.#look()), err: error.message })
   }
 
   async #stop(): Promise<void> {

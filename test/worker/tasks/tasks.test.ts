@@ -103,7 +103,7 @@ test('a task that cannot be prepared is rejected, one that cannot be started has
 })
 
 test('an unhealthy container is stopped before its task is reported as failed', async (t) => {
-  const { set, executor, states } = await setup(t)
+  const { set, executor, states, last } = await setup(t)
   executor.scripts.set('sick', {
     wait: async () => {
       throw new ShoalError('internal', 'unhealthy', 'unhealthy container')
@@ -112,6 +112,18 @@ test('an unhealthy container is stopped before its task is reported as failed', 
   await set.apply(full(task('t1', { image: 'sick' })))
   await until('failed', () => states('t1').includes(S.TASK_FAILED))
   t.is(executor.host.containers.get('t1')!.state, 'exited')
+  t.deepEqual(last('t1')!.container, { containerId: 'c-t1', pid: 0, exitCode: 143 })
+})
+
+test('while it starts, a task tells its container already', async (t) => {
+  const { set, executor, states, last } = await setup(t)
+  executor.scripts.set('slow', {
+    start: (signal) =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true })),
+  })
+  await set.apply(full(task('t1', { image: 'slow' })))
+  await until('starting', () => states('t1').includes(S.TASK_STARTING))
+  t.is(last('t1')!.container?.containerId, 'c-t1')
 })
 
 test('a task wanted ready is prepared and started only when wanted running', async (t) => {
