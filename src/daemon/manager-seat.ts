@@ -149,11 +149,12 @@ export class ManagerSeat {
     this.#events?.abort()
     this.#events = ending
     const { clock, logger, publish } = this.m
-    starting
-      .then(() => followCluster(manager.control, { clock, logger, publish }, ending.signal))
-      .catch((e: unknown) => {
+    const follow = (): Promise<void> =>
+      followCluster(manager.control, { clock, logger, publish }, ending.signal).catch((e: unknown) => {
         if (!ending.signal.aborted) logger.error('cluster events are not told any more', { error: String(e) })
       })
+    // That it did not start is told by who started it.
+    void starting.then(follow, () => {})
   }
 
   async #failed(manager: Manager, error: ShoalError): Promise<void> {
