@@ -14,6 +14,7 @@ import {
   invalid,
   newObjectId,
   type Rng,
+  rfc3339,
   type ShoalError,
   type Timer,
   unauthorized,
@@ -130,7 +131,14 @@ export class ClusterNode implements ClusterBackend {
     if (!found) return
     this.#state = found.state
     this.#identity = found.identity
-    await this.#exclusive(() => this.#resume(null)).catch((e: unknown) => {
+    await this.#exclusive(() => this.#takeUp())
+  }
+
+  async #takeUp(): Promise<void> {
+    if (this.#lapse !== '') this.m.logger.error('this node cannot talk to its swarm', { error: this.#lapse })
+    try {
+      await this.#resume(null)
+    } catch (e) {
       if ((e as ShoalError).code === 'wrongUnlockKey') {
         this.#status = 'locked'
         return
@@ -138,7 +146,14 @@ export class ClusterNode implements ClusterBackend {
       this.#status = 'error'
       this.#error = (e as Error).message
       this.m.logger.error('the swarm on disk cannot be taken up', { error: (e as Error).stack ?? String(e) })
-    })
+    }
+  }
+
+  /** Empty unless this node was off for so long that its certificate ran out: then nobody talks to it. */
+  get #lapse(): string {
+    const until = this.#identity?.expiresAtMs ?? Number.POSITIVE_INFINITY
+    if (until > this.m.clock.now()) return ''
+    return `the certificate of this node ran out on ${rfc3339(until)}: to come back as the node that it was, join with the token of its role (docker swarm join --token TOKEN MANAGER); to give its place up, docker swarm leave --force`
   }
 
   async stop(): Promise<void> {
@@ -151,11 +166,11 @@ export class ClusterNode implements ClusterBackend {
     const manager = this.#manager?.isStarted ? this.#manager : null
     const remotes = this.#state?.remoteManagers ?? []
     return {
-      localNodeState: this.#status,
+      localNodeState: this.#status === 'active' && this.#lapse !== '' ? 'error' : this.#status,
       nodeId: this.#identity?.nodeId ?? '',
       nodeAddress: (this.#state?.advertiseAddress ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
       controlAvailable: manager !== null,
-      error: this.#error || this.#seat.trouble,
+      error: this.#error || this.#seat.trouble || this.#lapse,
       remoteManagers: manager
         ? manager
             .status()
@@ -238,6 +253,7 @@ export class ClusterNode implements ClusterBackend {
 
   join(request: SwarmJoinRequest): Promise<void> {
     return this.#exclusive(async () => {
+      if (this.#status !== 'inactive' && this.#lapse !== '') return this.#comeBack(request)
       if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
       const { listen, advertise, dataPath } = this.#addresses(request)
       const { identity, remote } = await this.#askForCertificate(request)
@@ -250,6 +266,18 @@ export class ClusterNode implements ClusterBackend {
       }
       await this.#enter(state, identity, identity.role === 'manager' ? { kind: 'join', remote } : null)
     })
+  }
+
+  /** Under its old id, with what it has on disk: its tasks were never stopped, a manager's log is a member's still. */
+  async #comeBack(request: SwarmJoinRequest): Promise<void> {
+    const { identity, remote } = await this.#askForCertificate(request, this.#identity!.nodeId)
+    await this.#stopParts()
+    await this.#store.saveIdentity(identity)
+    this.#identity = identity
+    this.#state = { ...this.#state!, remoteManagers: [{ nodeId: '', address: remote }] }
+    await this.#store.saveState(this.#state)
+    await this.#takeUp()
+    if (this.#status === 'active') await this.#untilConnected()
   }
 
   async backup(): Promise<Iterable<Uint8Array>> {
@@ -303,13 +331,22 @@ export class ClusterNode implements ClusterBackend {
       )
   }
 
-  async #askForCertificate(request: SwarmJoinRequest): Promise<{ identity: NodeIdentity; remote: string }> {
+  /** `nodeId`: the one to be admitted under again. */
+  async #askForCertificate(
+    request: SwarmJoinRequest,
+    nodeId = '',
+  ): Promise<{ identity: NodeIdentity; remote: string }> {
     let failure: unknown = null
     for (const remote of request.remoteAddresses) {
       const address = /:\d+$/.test(remote) ? remote : `${remote}:2377`
       try {
         return {
-          identity: await this.m.ca.join({ remote: address, token: request.token, availability: request.availability }),
+          identity: await this.m.ca.join({
+            remote: address,
+            token: request.token,
+            availability: request.availability,
+            nodeId,
+          }),
           remote: address,
         }
       } catch (e) {
@@ -505,7 +542,7 @@ export class ClusterNode implements ClusterBackend {
 
   #renewSoon(): void {
     void this.#exclusive(() => this.#renew()).catch((e: unknown) => {
-      if (this.#stopping || this.#status !== 'active') return
+      if (this.#stopping || this.#status !== 'active' || this.#lapse !== '') return
       this.m.logger.warn('renewing the certificate failed; trying again', { error: String(e) })
       this.m.clock.after(1000, () => this.#renewSoon())
     })

@@ -5,7 +5,10 @@ import test, { type ExecutionContext } from 'ava'
 import { ClusterSpec } from '#proto'
 import { nullLogger, seededRng, systemClock, unavailable } from '../../src/common/index.js'
 import { ClusterNode, type ClusterNodeModules } from '../../src/daemon/cluster-node.js'
-import type { Manager } from '../../src/manager/index.js'
+import { NodeStateStore } from '../../src/daemon/node-state.js'
+import { createRoot, newSigningRequest, signLeaf } from '../../src/manager/ca/certificates.js'
+import { readIdentity } from '../../src/manager/ca/identity.js'
+import type { Manager, NodeIdentity } from '../../src/manager/index.js'
 
 /** A manager whose start waits for others until it is stopped. */
 class WaitingManager {
@@ -75,4 +78,50 @@ test('a daemon that stops does not wait for a manager that waits for others', as
   await node.stop()
   t.is(manager.stops, 1)
   await t.throwsAsync(init, { message: 'this manager stops' })
+})
+
+const DAY_MS = 24 * 3_600_000
+
+test('a node whose certificate ran out says so, and comes back under its old id with a token', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'shoal-cluster-node-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const root = await createRoot(systemClock.now())
+  const later = systemClock.now() + 100 * DAY_MS
+  const issued = async (nowMs: number): Promise<NodeIdentity> => {
+    const { csr, key } = await newSigningRequest()
+    const about = { nodeId: 'n1', clusterId: 'c1', role: 'worker' as const, nowMs, expiryMs: 90 * DAY_MS }
+    return readIdentity({ key, cert: await signLeaf(root, csr, about), ca: root.cert })
+  }
+  const place = { listenAddress: '0.0.0.0:2377', advertiseAddress: '127.0.0.1:2377', dataPathAddress: '127.0.0.1' }
+  const state = { ...place, remoteManagers: [{ nodeId: 'm1', address: '10.0.0.1:2377' }], autolock: false }
+  await new NodeStateStore(dir).save(state, await issued(systemClock.now()))
+
+  const asked: unknown[] = []
+  const node = new ClusterNode({ dir, scratchDir: dir, defaultAdvertiseAddr: '', tickMs: 100 }, {
+    clock: { ...systemClock, now: () => later },
+    rng: seededRng(1),
+    logger: nullLogger,
+    networks: { clusterJoined: async () => {} },
+    createAgent: () => ({ connected: true, start: async () => {}, stop: async () => {}, reconnect: () => {} }),
+    ca: {
+      join: async (how: { nodeId: string }) => {
+        asked.push(how.nodeId)
+        return issued(later)
+      },
+    },
+  } as unknown as ClusterNodeModules)
+  t.teardown(() => node.stop())
+  await node.start()
+  t.is(node.state().localNodeState, 'error')
+  t.regex(node.state().error, /^the certificate of this node ran out on 20.*docker swarm join --token/)
+
+  await node.join({
+    ...{ listenAddress: '0.0.0.0:2377', advertiseAddress: '', dataPathAddress: '' },
+    ...{ remoteAddresses: ['10.0.0.2'], token: 'SWMTKN-1', availability: 0 },
+  })
+  t.deepEqual(asked, ['n1'])
+  t.like(node.state(), { nodeId: 'n1', localNodeState: 'active', error: '' })
+  const kept = await new NodeStateStore(dir).load()
+  t.true(kept!.identity.expiresAtMs > later)
+  t.is(kept!.state.remoteManagers[0]!.address, '10.0.0.2:2377')
 })
