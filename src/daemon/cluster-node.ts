@@ -31,6 +31,7 @@ import {
   type ManagerModules,
   type ManagerOptions,
   type NodeIdentity,
+  openNodeKey,
   parseUnlockKey,
   readBackup,
   remoteAttachments,
@@ -113,6 +114,7 @@ export class ClusterNode implements ClusterBackend {
       { dir: options.dir, tickMs: options.tickMs },
       {
         ...{ clock, rng, logger, publish, createManager },
+        sealNodeKey: (secret) => this.#store.sealWith(secret),
         place: () => ({ ...this.#state!, identity: this.#identity! }),
         exclusive: (fn) => this.#exclusive(fn),
         onRemoved: () => this.#dropManager(),
@@ -397,11 +399,13 @@ export class ClusterNode implements ClusterBackend {
 
   async #forceNewCluster(request: SwarmInitRequest): Promise<string> {
     if (this.#identity?.role !== 'manager' || !this.#state) throw unavailable('notManager', NOT_IN_SWARM)
+    if (this.#status === 'locked') throw unavailable('locked', LOCKED)
     const { listen, advertise, dataPath } = this.#addresses({
       ...request,
       listenAddress: request.listenAddress || this.#state.listenAddress,
       advertiseAddress: request.advertiseAddress || this.#state.advertiseAddress,
     })
+    const unlockKeys = this.#manager?.unlockKeys() ?? []
     await this.#stopParts()
     this.#state = {
       ...this.#state,
@@ -411,7 +415,7 @@ export class ClusterNode implements ClusterBackend {
       remoteManagers: [],
     }
     await this.#store.saveState(this.#state)
-    await this.#seat.start({ kind: 'forceNewCluster' }, [])
+    await this.#seat.start({ kind: 'forceNewCluster' }, unlockKeys)
     await this.#startAgent()
     this.#status = 'active'
     return this.#identity.nodeId
@@ -473,8 +477,11 @@ export class ClusterNode implements ClusterBackend {
 
   /** After a restart: the log is on disk; a leader may be long in coming, and containers must not wait for it. */
   async #resume(unlockKey: Uint8Array | null): Promise<void> {
-    const identity = this.#identity!
     try {
+      const { key, secret } = await openNodeKey(this.#identity!.key, join(this.options.dir, 'raft'), unlockKey)
+      this.#store.opened(key, secret)
+      const identity = { ...this.#identity!, key }
+      this.#identity = identity
       if (identity.role === 'manager') await this.#seat.start({ kind: 'restart' }, unlockKey ? [unlockKey] : [])
       await this.#startAgent()
     } catch (e) {
@@ -561,6 +568,8 @@ export class ClusterNode implements ClusterBackend {
       ],
       identity: before,
     })
+    // What seals the key goes with a manager, and a new one brings its own.
+    if (identity.role === 'worker' || !this.#seat.taken) await this.#store.sealWith(null)
     await this.#store.saveIdentity(identity)
     this.#identity = identity
     if (identity.role === 'manager' && !this.#seat.taken) {
@@ -588,6 +597,7 @@ export class ClusterNode implements ClusterBackend {
   }
 
   async #dropManager(): Promise<void> {
+    await this.#store.sealWith(null)
     await this.#seat.remove()
     if (this.#identity?.role === 'manager') this.#renewSoon()
   }

@@ -30,6 +30,7 @@ export interface ManagerSeatModules {
   readonly logger: Logger
   readonly publish: (event: ClusterEvent) => void
   readonly createManager: (options: ManagerOptions, modules: ManagerModules) => Manager
+  readonly sealNodeKey: ManagerModules['sealNodeKey']
   readonly place: () => ManagerPlace
   /** Runs when no other operation of this node does. */
   readonly exclusive: (fn: () => Promise<void>) => Promise<void>
@@ -96,10 +97,10 @@ export class ManagerSeat {
 
   async #start(bootstrap: ManagerOptions['bootstrap'], unlockKey: Uint8Array | null): Promise<void> {
     const { identity, listenAddress, advertiseAddress } = this.m.place()
-    const { clock, rng, logger } = this.m
+    const { clock, rng, logger, sealNodeKey } = this.m
     const manager = this.m.createManager(
       { ...this.options, identity, listenAddress, advertiseAddress, bootstrap, unlockKey },
-      { clock, rng, logger: logger.child({ room: 'manager' }) },
+      { clock, rng, logger: logger.child({ room: 'manager' }), sealNodeKey },
     )
     manager.onRemoved(() => {
       logger.warn('this manager was removed from the raft cluster')

@@ -411,7 +411,13 @@ class SwarmManager implements Manager {
       leadership,
       reporter,
       dispatcher,
-      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.#unlockKey),
+      autolock: new AutolockKeeper(
+        store,
+        raft,
+        this.modules.sealNodeKey,
+        this.modules.logger.child({ room: 'keys' }),
+        this.#unlockKey,
+      ),
       control: forwarding,
       services: {
         control: controlHandlers({

@@ -125,3 +125,33 @@ test('a node whose certificate ran out says so, and comes back under its old id 
   t.true(kept!.identity.expiresAtMs > later)
   t.is(kept!.state.remoteManagers[0]!.address, '10.0.0.2:2377')
 })
+
+test('a key that is to be sealed lies sealed on the disk, whoever writes it, until it is not to be', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'shoal-node-state-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const { csr, key } = await newSigningRequest()
+  const root = await createRoot(systemClock.now())
+  const about = { nodeId: 'n1', clusterId: 'c1', nowMs: systemClock.now(), expiryMs: DAY_MS }
+  const cert = await signLeaf(root, csr, { ...about, role: 'manager' })
+  const identity = readIdentity({ key, cert, ca: root.cert })
+  const place = { listenAddress: '', advertiseAddress: '', dataPathAddress: '', remoteManagers: [], autolock: true }
+  const isSealed = async (): Promise<boolean> =>
+    (await new NodeStateStore(dir).load())!.identity.key.startsWith('-----BEGIN ENCRYPTED')
+  const secret = new Uint8Array(32).fill(7)
+
+  const store = new NodeStateStore(dir)
+  await store.sealWith(secret)
+  await store.save(place, identity)
+  t.true(await isSealed())
+  await store.sealWith(null)
+  t.false(await isSealed())
+  await store.sealWith(secret)
+  t.true(await isSealed())
+
+  const later = new NodeStateStore(dir)
+  later.opened(key, secret)
+  await later.saveIdentity(identity)
+  t.true(await isSealed(), 'a renewal does not break the seal')
+  await later.sealWith(null)
+  t.is((await new NodeStateStore(dir).load())!.identity.key, key)
+})

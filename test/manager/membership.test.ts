@@ -1,6 +1,7 @@
+import { createPrivateKey } from 'node:crypto'
 import test from 'ava'
 import { GetRequest, type Node, ObjectKind, RemoveRequest, UpdateRequest } from '#proto'
-import { formatUnlockKey, NO_LEADER, parseUnlockKey } from '../../src/manager/index.js'
+import { formatUnlockKey, NO_LEADER, openNodeKey, parseUnlockKey, sealNodeKey } from '../../src/manager/index.js'
 import {
   codeOf,
   createService,
@@ -190,6 +191,46 @@ test.serial('autolock: a restarted manager needs the unlock key, and starts with
     t.is((await list(m, ObjectKind.KIND_SERVICE)).length, 1)
     const second = await lab.join()
     await until('the key of the manager that joined is wrapped', () => lab.isLocked(second))
+    t.pass()
+  } finally {
+    await lab.close()
+  }
+})
+
+test.serial("while managers are locked a node's key is sealed, and opens with the unlock key alone", async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(1)
+  try {
+    const m = lab.managers[0]!
+    const { nodeId } = m.identity
+    const autolock = async (autoLockManagers: boolean, rotateUnlockKey = false): Promise<Uint8Array> => {
+      const { id, meta, spec } = await lab.cluster()
+      const cluster = { ...spec!, autoLockManagers }
+      const about = { kind: ObjectKind.KIND_CLUSTER, id, version: meta!.version, rotateUnlockKey }
+      await m.manager.control.update(UpdateRequest.create({ ...about, spec: { ...EMPTY_SPEC, cluster } }))
+      return m.manager.unlockKey()
+    }
+    await until('it is known to be in clear', () => lab.seals.get(nodeId) === null)
+    const first = await autolock(true)
+    const secret = await until('it is sealed', () => lab.seals.get(nodeId))
+    const sealed = sealNodeKey(m.identity.key, secret)
+    t.regex(sealed, /^-----BEGIN ENCRYPTED PRIVATE KEY-----/)
+
+    const key = await autolock(true, true)
+    await until('the new unlock key wraps the data key', () => m.manager.unlockKeys().length === 1)
+    t.deepEqual(lab.seals.get(nodeId), secret, 'another unlock key changes no seal')
+    const opened = (unlockKey: Uint8Array | null) => openNodeKey(sealed, `${m.dir}/raft`, unlockKey)
+    t.is(await codeOf(opened(null)), 'wrongUnlockKey')
+    t.is(await codeOf(opened(first)), 'wrongUnlockKey')
+    t.true(createPrivateKey((await opened(key)).key).equals(createPrivateKey(m.identity.key)))
+
+    await autolock(false)
+    await until('it is in clear', () => lab.seals.get(nodeId) === null)
+    t.deepEqual((await opened(null)).secret, secret, 'a crash before that was written leaves it readable')
+    await autolock(true)
+    t.notDeepEqual(await until('it is sealed again', () => lab.seals.get(nodeId)), secret)
+    await m.manager.stop()
+    await lab.restart(m, { unlockKey: m.manager.unlockKeys()[0]! })
     t.pass()
   } finally {
     await lab.close()
