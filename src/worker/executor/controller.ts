@@ -111,7 +111,7 @@ export class ContainerController implements TaskController {
     }
   }
 
-  async start(signal: AbortSignal): Promise<void> {
+  async start(signal: AbortSignal, runs: () => Promise<void>): Promise<void> {
     const c = this.#must()
     const events = new AbortController()
     const stop = (): void => events.abort()
@@ -130,6 +130,7 @@ export class ContainerController implements TaskController {
         return health !== 'starting'
       }
       if (settled()) return
+      await runs()
       for await (const e of changes) if (e.type === 'container' && e.actorId === c.id && settled()) return
       signal.throwIfAborted()
     } finally {

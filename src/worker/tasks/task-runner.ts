@@ -3,7 +3,7 @@ import type { Clock } from '../../common/index.js'
 import { ShoalError } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { TaskController } from '../contract.js'
-import { CLEANUP_MAX_MS, CLEANUP_MIN_MS } from '../options.js'
+import { CLEANUP_MAX_MS, CLEANUP_MIN_MS, START_TOLD_MS } from '../options.js'
 import { advanced, nextStep } from './step.js'
 
 export interface RunnerModules {
@@ -153,11 +153,7 @@ export class TaskRunner {
         if (await this.#call((c, signal) => c.prepare(signal))) this.#isAdopted = true
         return
       case 'start':
-        // With its container: one that is not healthy yet has to be found by who wants to know why.
-        await this.#reach(TaskState.TASK_STARTING, await this.#look())
-        if (await this.#call((c, signal) => c.start(signal)))
-          await this.#reach(TaskState.TASK_RUNNING, await this.#look())
-        return
+        return this.#start()
       case 'wait':
         if (this.#updatePending) {
           this.#updatePending = false
@@ -168,6 +164,23 @@ export class TaskRunner {
       case 'stop':
         return this.#stop()
     }
+  }
+
+  /**
+   * Who is told that a task is starting looks for its container: it is told once that runs and only its health is waited for, or when
+   * the start takes long. Most starts are over by then.
+   */
+  async #start(): Promise<void> {
+    const { clock, onStatus } = this.modules
+    await this.#reach(TaskState.TASK_STARTING, {}, { isTold: false })
+    const late = clock.after(START_TOLD_MS, () => onStatus(this.#task.id, this.#task.status!))
+    const runs = async (): Promise<void> => this.#reach(TaskState.TASK_STARTING, await this.#look())
+    try {
+      if (!(await this.#call((c, signal) => c.start(signal, runs)))) return
+    } finally {
+      late.cancel()
+    }
+    await this.#reach(TaskState.TASK_RUNNING, await this.#look())
   }
 
   /** The container ended by itself. */
@@ -262,7 +275,11 @@ export class TaskRunner {
     }
   }
 
-  async #reach(state: TaskState, change: Partial<Pick<TaskStatus, 'err' | 'container' | 'ports'>> = {}): Promise<void> {
+  async #reach(
+    state: TaskState,
+    change: Partial<Pick<TaskStatus, 'err' | 'container' | 'ports'>> = {},
+    { isTold = true } = {},
+  ): Promise<void> {
     const next = advanced(this.#task, state, change, this.modules.clock.now())
     if (next === null || (this.observed === state && this.#task.status !== null && Object.keys(change).length === 0))
       return
@@ -274,7 +291,7 @@ export class TaskRunner {
       this.#task = { ...this.#task, status: before }
       throw error
     }
-    this.modules.onStatus(next.id, next.status!)
+    if (isTold) this.modules.onStatus(next.id, next.status!)
   }
 }
 
