@@ -120,6 +120,19 @@ function checkField(v: unknown, want: Shape[string], where: string): void {
 }
 
 const isObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v)
+
+/** Paths of what a checked body holds beyond its table, nulls apart: what a newer client asks for and nobody here would heed. */
+export function unknownFields(body: object, shape: Shape, path = ''): string[] {
+  return Object.entries(body).flatMap(([field, v]) => {
+    if (v === null || v === undefined) return []
+    const want = Object.hasOwn(shape, field) ? shape[field] : shape['*']
+    const where = `${path}${field}`
+    if (want === undefined) return [where]
+    if (isList(want)) return (v as object[]).flatMap((x, i) => unknownFields(x, want[0], `${where}[${i}].`))
+    return typeof want === 'object' ? unknownFields(v, want, `${where}.`) : []
+  })
+}
+
 const isList = (want: Shape[string]): want is readonly [Shape] => Array.isArray(want)
 
 function checkElements(v: unknown, type: 'string' | 'number', where: string): void {

@@ -14,6 +14,7 @@ import {
   invalid,
   newObjectId,
   type Rng,
+  rfc3339,
   type ShoalError,
   type Timer,
   unauthorized,
@@ -30,6 +31,7 @@ import {
   type ManagerModules,
   type ManagerOptions,
   type NodeIdentity,
+  openNodeKey,
   parseUnlockKey,
   readBackup,
   remoteAttachments,
@@ -114,12 +116,10 @@ export class ClusterNode implements ClusterBackend {
       { dir: options.dir, tickMs: options.tickMs },
       {
         ...{ clock, rng, logger, publish, createManager },
+        sealNodeKey: (secret) => this.#store.sealWith(secret),
         place: () => ({ ...this.#state!, identity: this.#identity! }),
         exclusive: (fn) => this.#exclusive(fn),
-        onRemoved: () =>
-          void this.#exclusive(() => this.#dropManager()).catch((e: unknown) =>
-            logger.error('stopping the removed manager', { error: String(e) }),
-          ),
+        onRemoved: () => this.#dropManager(),
       },
     )
   }
@@ -135,7 +135,14 @@ export class ClusterNode implements ClusterBackend {
     if (!found) return
     this.#state = found.state
     this.#identity = found.identity
-    await this.#exclusive(() => this.#resume(null)).catch((e: unknown) => {
+    await this.#exclusive(() => this.#takeUp())
+  }
+
+  async #takeUp(): Promise<void> {
+    if (this.#lapse !== '') this.m.logger.error('this node cannot talk to its swarm', { error: this.#lapse })
+    try {
+      await this.#resume(null)
+    } catch (e) {
       if ((e as ShoalError).code === 'wrongUnlockKey') {
         this.#status = 'locked'
         return
@@ -143,11 +150,19 @@ export class ClusterNode implements ClusterBackend {
       this.#status = 'error'
       this.#error = (e as Error).message
       this.m.logger.error('the swarm on disk cannot be taken up', { error: (e as Error).stack ?? String(e) })
-    })
+    }
+  }
+
+  /** Empty unless this node was off for so long that its certificate ran out: then nobody talks to it. */
+  get #lapse(): string {
+    const until = this.#identity?.expiresAtMs ?? Number.POSITIVE_INFINITY
+    if (until > this.m.clock.now()) return ''
+    return `the certificate of this node ran out on ${rfc3339(until)}: to come back as the node that it was, join with the token of its role (docker swarm join --token TOKEN MANAGER); to give its place up, docker swarm leave --force`
   }
 
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#seat.breakOff()
     await this.#exclusive(() => this.#stopParts()).catch(() => {})
   }
 
@@ -155,11 +170,11 @@ export class ClusterNode implements ClusterBackend {
     const manager = this.#manager?.isStarted ? this.#manager : null
     const remotes = this.#state?.remoteManagers ?? []
     return {
-      localNodeState: this.#status,
+      localNodeState: this.#status === 'active' && this.#lapse !== '' ? 'error' : this.#status,
       nodeId: this.#identity?.nodeId ?? '',
       nodeAddress: (this.#state?.advertiseAddress ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
       controlAvailable: manager !== null,
-      error: this.#error || this.#seat.trouble,
+      error: this.#error || this.#seat.trouble || this.#lapse,
       remoteManagers: manager
         ? manager
             .status()
@@ -242,6 +257,7 @@ export class ClusterNode implements ClusterBackend {
 
   join(request: SwarmJoinRequest): Promise<void> {
     return this.#exclusive(async () => {
+      if (this.#status !== 'inactive' && this.#lapse !== '') return this.#comeBack(request)
       if (this.#status !== 'inactive') throw unavailable('inSwarm', IN_SWARM)
       const { listen, advertise, dataPath } = this.#addresses(request)
       const { identity, remote } = await this.#askForCertificate(request)
@@ -254,6 +270,18 @@ export class ClusterNode implements ClusterBackend {
       }
       await this.#enter(state, identity, identity.role === 'manager' ? { kind: 'join', remote } : null)
     })
+  }
+
+  /** Under its old id, with what it has on disk: its tasks were never stopped, a manager's log is a member's still. */
+  async #comeBack(request: SwarmJoinRequest): Promise<void> {
+    const { identity, remote } = await this.#askForCertificate(request, this.#identity!.nodeId)
+    await this.#stopParts()
+    await this.#store.saveIdentity(identity)
+    this.#identity = identity
+    this.#state = { ...this.#state!, remoteManagers: [{ nodeId: '', address: remote }] }
+    await this.#store.saveState(this.#state)
+    await this.#takeUp()
+    if (this.#status === 'active') await this.#untilReady()
   }
 
   async backup(): Promise<Iterable<Uint8Array>> {
@@ -307,13 +335,22 @@ export class ClusterNode implements ClusterBackend {
       )
   }
 
-  async #askForCertificate(request: SwarmJoinRequest): Promise<{ identity: NodeIdentity; remote: string }> {
+  /** `nodeId`: the one to be admitted under again. */
+  async #askForCertificate(
+    request: SwarmJoinRequest,
+    nodeId = '',
+  ): Promise<{ identity: NodeIdentity; remote: string }> {
     let failure: unknown = null
     for (const remote of request.remoteAddresses) {
       const address = /:\d+$/.test(remote) ? remote : `${remote}:2377`
       try {
         return {
-          identity: await this.m.ca.join({ remote: address, token: request.token, availability: request.availability }),
+          identity: await this.m.ca.join({
+            remote: address,
+            token: request.token,
+            availability: request.availability,
+            nodeId,
+          }),
           remote: address,
         }
       } catch (e) {
@@ -364,11 +401,13 @@ export class ClusterNode implements ClusterBackend {
 
   async #forceNewCluster(request: SwarmInitRequest): Promise<string> {
     if (this.#identity?.role !== 'manager' || !this.#state) throw unavailable('notManager', NOT_IN_SWARM)
+    if (this.#status === 'locked') throw unavailable('locked', LOCKED)
     const { listen, advertise, dataPath } = this.#addresses({
       ...request,
       listenAddress: request.listenAddress || this.#state.listenAddress,
       advertiseAddress: request.advertiseAddress || this.#state.advertiseAddress,
     })
+    const unlockKeys = this.#manager?.unlockKeys() ?? []
     await this.#stopParts()
     this.#state = {
       ...this.#state,
@@ -378,7 +417,7 @@ export class ClusterNode implements ClusterBackend {
       remoteManagers: [],
     }
     await this.#store.saveState(this.#state)
-    await this.#seat.start({ kind: 'forceNewCluster' }, [])
+    await this.#seat.start({ kind: 'forceNewCluster' }, unlockKeys)
     await this.#startAgent()
     this.#status = 'active'
     return this.#identity.nodeId
@@ -431,7 +470,7 @@ export class ClusterNode implements ClusterBackend {
   async #untilReady(): Promise<void> {
     const deadline = this.m.clock.monotonic() + JOIN_TIMEOUT_MS
     while (!this.#agent?.connected || !this.#isReady) {
-      if (this.m.clock.monotonic() > deadline)
+      if (this.#stopping || this.m.clock.monotonic() > deadline)
         throw unavailable(
           'joinTimeout',
           'Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node.',
@@ -442,8 +481,11 @@ export class ClusterNode implements ClusterBackend {
 
   /** After a restart: the log is on disk; a leader may be long in coming, and containers must not wait for it. */
   async #resume(unlockKey: Uint8Array | null): Promise<void> {
-    const identity = this.#identity!
     try {
+      const { key, secret } = await openNodeKey(this.#identity!.key, join(this.options.dir, 'raft'), unlockKey)
+      this.#store.opened(key, secret)
+      const identity = { ...this.#identity!, key }
+      this.#identity = identity
       if (identity.role === 'manager') await this.#seat.start({ kind: 'restart' }, unlockKey ? [unlockKey] : [])
       await this.#startAgent()
     } catch (e) {
@@ -512,7 +554,7 @@ export class ClusterNode implements ClusterBackend {
 
   #renewSoon(): void {
     void this.#exclusive(() => this.#renew()).catch((e: unknown) => {
-      if (this.#stopping || this.#status !== 'active') return
+      if (this.#stopping || this.#status !== 'active' || this.#lapse !== '') return
       this.m.logger.warn('renewing the certificate failed; trying again', { error: String(e) })
       this.m.clock.after(1000, () => this.#renewSoon())
     })
@@ -531,13 +573,15 @@ export class ClusterNode implements ClusterBackend {
       ],
       identity: before,
     })
+    // What seals the key goes with a manager, and a new one brings its own.
+    if (identity.role === 'worker' || !this.#seat.taken) await this.#store.sealWith(null)
     await this.#store.saveIdentity(identity)
     this.#identity = identity
     if (identity.role === 'manager' && !this.#seat.taken) {
       const remote = this.#state.remoteManagers[0]?.address
       if (!remote) throw unavailable('noManager', 'no manager is known to join')
       await this.#seat.start({ kind: 'join', remote }, [])
-    } else if (identity.role === 'worker' && this.#seat.taken) await this.#dropManager()
+    } else if (identity.role === 'worker' && before.role === 'manager') await this.#dropManager()
     else this.#seat.setIdentity(identity)
     this.#agent?.reconnect()
     this.#planRenewal()
@@ -558,7 +602,7 @@ export class ClusterNode implements ClusterBackend {
   }
 
   async #dropManager(): Promise<void> {
-    if (!this.#seat.taken) return
+    await this.#store.sealWith(null)
     await this.#seat.remove()
     if (this.#identity?.role === 'manager') this.#renewSoon()
   }

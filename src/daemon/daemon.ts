@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
-import { type Api, createApi, type SystemFacts } from '../api/index.js'
+import { type Api, createApi, isTaskContainer, type SystemFacts } from '../api/index.js'
 import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { Logger, RootLogger } from '../common/log.js'
 import {
@@ -123,7 +123,7 @@ export class Daemon {
       managers: () => attachments(),
       container: (id) => {
         const c = engine.containers.list().find((x) => x.id === id)
-        return c ? { name: c.name, isTask: 'com.docker.swarm.task.id' in (c.config.Labels ?? {}) } : null
+        return c ? { name: c.name, isTask: isTaskContainer(c) } : null
       },
     })
     const engineOptions: Mutable<EngineOptions> = {

@@ -30,11 +30,12 @@ export interface ManagerSeatModules {
   readonly logger: Logger
   readonly publish: (event: ClusterEvent) => void
   readonly createManager: (options: ManagerOptions, modules: ManagerModules) => Manager
+  readonly sealNodeKey: ManagerModules['sealNodeKey']
   readonly place: () => ManagerPlace
   /** Runs when no other operation of this node does. */
   readonly exclusive: (fn: () => Promise<void>) => Promise<void>
-  /** The others removed this manager. */
-  readonly onRemoved: () => void
+  /** The others removed the manager that sits here. Runs exclusively. */
+  readonly onRemoved: () => Promise<void>
 }
 
 /**
@@ -49,6 +50,8 @@ export interface ManagerSeatModules {
  */
 export class ManagerSeat {
   #manager: Manager | null = null
+  /** While it is on its way into a cluster. */
+  #starting: Manager | null = null
   /** Ends the telling of cluster events. */
   #events: AbortController | null = null
   /** Ends the wait for space; null: nothing is waited for. */
@@ -94,23 +97,23 @@ export class ManagerSeat {
 
   async #start(bootstrap: ManagerOptions['bootstrap'], unlockKey: Uint8Array | null): Promise<void> {
     const { identity, listenAddress, advertiseAddress } = this.m.place()
-    const { clock, rng, logger } = this.m
+    const { clock, rng, logger, sealNodeKey } = this.m
     const manager = this.m.createManager(
       { ...this.options, identity, listenAddress, advertiseAddress, bootstrap, unlockKey },
-      { clock, rng, logger: logger.child({ room: 'manager' }) },
+      { clock, rng, logger: logger.child({ room: 'manager' }), sealNodeKey },
     )
     manager.onRemoved(() => {
       logger.warn('this manager was removed from the raft cluster')
-      this.m.onRemoved()
+      // One that was removed before it was a full member has failed to start, and sits here no more.
+      this.#soon('stopping the removed manager', async () => {
+        if (this.#manager === manager) await this.m.onRemoved()
+      })
     })
-    manager.onFailed((e) => {
-      void this.m
-        .exclusive(() => this.#failed(manager, e))
-        .catch((x: unknown) => logger.error('stopping the failed manager', { error: String(x) }))
-    })
+    manager.onFailed((e) => this.#soon('stopping the failed manager', () => this.#failed(manager, e)))
     this.#manager = manager
     const starting = manager.start()
     this.#tellEvents(manager, starting)
+    this.#starting = bootstrap.kind === 'restart' ? null : manager
     try {
       if (bootstrap.kind !== 'restart') await starting
       else
@@ -122,6 +125,8 @@ export class ManagerSeat {
     } catch (e) {
       if (this.#manager === manager) this.#manager = null
       throw ShoalError.from(e)
+    } finally {
+      this.#starting = null
     }
     starting.catch((e: unknown) => {
       if (this.#manager !== manager) return
@@ -130,17 +135,27 @@ export class ManagerSeat {
     })
   }
 
+  /** A start that waits for other managers fails at once: who wants to stop waits for nobody. */
+  breakOff(): void {
+    void this.#starting?.stop()
+  }
+
+  #soon(what: string, fn: () => Promise<void>): void {
+    this.m.exclusive(fn).catch((e: unknown) => this.m.logger.error(what, { error: String(e) }))
+  }
+
   /** From when the member has caught up until it stops: what it read of the log before happened long ago. */
   #tellEvents(manager: Manager, starting: Promise<void>): void {
     const ending = new AbortController()
     this.#events?.abort()
     this.#events = ending
     const { clock, logger, publish } = this.m
-    starting
-      .then(() => followCluster(manager.control, { clock, logger, publish }, ending.signal))
-      .catch((e: unknown) => {
+    const follow = (): Promise<void> =>
+      followCluster(manager.control, { clock, logger, publish }, ending.signal).catch((e: unknown) => {
         if (!ending.signal.aborted) logger.error('cluster events are not told any more', { error: String(e) })
       })
+    // That it did not start is told by who started it.
+    void starting.then(follow, () => {})
   }
 
   async #failed(manager: Manager, error: ShoalError): Promise<void> {

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { ShoalError } from '../common/index.js'
-import type { NodeIdentity } from '../manager/index.js'
+import { type NodeIdentity, sealNodeKey } from '../manager/index.js'
 import { readIfPresent, removeTree, syncDirectory, writeDurable } from './durable.js'
 
 /** What a node remembers of its place in a swarm: <data-root>/swarm/. */
@@ -22,8 +22,32 @@ const FILES = {
   ca: 'certificates/swarm-root-ca.crt',
 }
 
+/**
+ * On a locked manager the node's private key is sealed (manager/keys): then `load` gives it so, and `opened` tells what is in it.
+ */
 export class NodeStateStore {
+  /** In clear; null: not known. */
+  #key: string | null = null
+  #secret: Uint8Array | null = null
+  /** Writers of the key take turns. */
+  #writing: Promise<unknown> = Promise.resolve()
+
   constructor(readonly dir: string) {}
+
+  /** What was sealed stays sealed when it is written next. */
+  opened(key: string, secret: Uint8Array | null): void {
+    this.#key = key
+    this.#secret = secret
+  }
+
+  /** The key lies sealed from now on; null: in clear. */
+  sealWith(secret: Uint8Array | null): Promise<void> {
+    return this.#inTurn(async () => {
+      if (isSame(secret, this.#secret)) return
+      this.#secret = secret
+      if (this.#key !== null) await this.#writeKey(this.#key)
+    })
+  }
 
   async load(): Promise<{ readonly state: NodeState; readonly identity: NodeIdentity } | null> {
     const text = await readIfPresent(join(this.dir, FILES.state))
@@ -47,10 +71,24 @@ export class NodeStateStore {
     await this.saveState(state)
   }
 
-  async saveIdentity(identity: NodeIdentity): Promise<void> {
-    await writeDurable(join(this.dir, FILES.ca), identity.ca, 0o644)
-    await writeDurable(join(this.dir, FILES.key), identity.key)
-    await writeDurable(join(this.dir, FILES.cert), identity.cert, 0o644)
+  /** `identity.key` in clear. */
+  saveIdentity(identity: NodeIdentity): Promise<void> {
+    return this.#inTurn(async () => {
+      await writeDurable(join(this.dir, FILES.ca), identity.ca, 0o644)
+      await this.#writeKey(identity.key)
+      this.#key = identity.key
+      await writeDurable(join(this.dir, FILES.cert), identity.cert, 0o644)
+    })
+  }
+
+  #writeKey(key: string): Promise<void> {
+    return writeDurable(join(this.dir, FILES.key), this.#secret === null ? key : sealNodeKey(key, this.#secret))
+  }
+
+  #inTurn(fn: () => Promise<void>): Promise<void> {
+    const run = this.#writing.then(fn, fn)
+    this.#writing = run.catch(() => {})
+    return run
   }
 
   saveState(state: NodeState): Promise<void> {
@@ -76,10 +114,15 @@ export class NodeStateStore {
 
   /** The state file goes first: a crash in between leaves a node that has left. */
   async wipe(): Promise<void> {
+    this.#key = null
+    this.#secret = null
     await removeTree(this.dir, FILES.state)
     await removeTree(this.dir)
   }
 }
+
+const isSame = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
+  a === b || (a !== null && b !== null && Buffer.compare(a, b) === 0)
 
 /** What a PEM certificate says of its node. */
 export function identityOf(cert: string, key: string, ca: string): NodeIdentity {

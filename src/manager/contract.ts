@@ -91,6 +91,8 @@ export interface ManagerModules {
   readonly clock: Clock
   readonly rng: Rng
   readonly logger: Logger
+  /** Has the node's private key on disk sealed with this from now on; null: in clear. Resolves when it is so. */
+  readonly sealNodeKey: (secret: Uint8Array | null) => Promise<void>
 }
 
 export interface Manager {

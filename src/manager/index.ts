@@ -2,6 +2,6 @@ export { type Backup, type RestoredManager, readBackup, restoreManager } from '.
 export { createCaClient, parseJoinToken, readIdentity } from './ca/index.js'
 export * from './contract.js'
 export { CLUSTER_DEFAULTS, localAttachments, NO_LEADER, remoteAttachments } from './control/index.js'
-export { formatUnlockKey, parseUnlockKey } from './keys/index.js'
+export { formatUnlockKey, openNodeKey, parseUnlockKey, sealNodeKey } from './keys/index.js'
 export { createManager } from './manager.js'
 export * from './store/index.js'

@@ -103,6 +103,8 @@ export class LeaderLink {
         const client = this.connection()
         if (client && (await this.#reaches(client, Math.min(left, CONNECT_MS)))) return await remote(client)
       } catch (e) {
+        // Its connection goes with this link.
+        if (this.#closed && isKind(e, 'cancelled')) throw unavailable('stopping', 'this manager stops')
         if (!isKind(e, 'unavailable') || (e as ShoalError).code !== 'notLeader') throw e
       }
       await this.#nextChange(LOOK_MS)

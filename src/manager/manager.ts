@@ -22,7 +22,14 @@ import {
   unavailable,
 } from '../common/index.js'
 import type { Logger } from '../common/log.js'
-import { createRaftHub, createRaftNode, type RaftHub, type RaftNode, type RaftNodeStatus } from '../raft/index.js'
+import {
+  createRaftHub,
+  createRaftNode,
+  forgetRaftState,
+  type RaftHub,
+  type RaftNode,
+  type RaftNodeStatus,
+} from '../raft/index.js'
 import { writeBackup } from './backup/index.js'
 import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
 import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
@@ -85,6 +92,7 @@ class SwarmManager implements Manager {
   #parts: Parts | null = null
   #stopping: Promise<void> | null = null
   #raftRuns = false
+  /** Why this member will not become a voter any more. */
   #failure: ShoalError | null = null
   /** Ends waits and calls of a manager that stops. */
   readonly #ending = new AbortController()
@@ -301,10 +309,15 @@ class SwarmManager implements Manager {
     this.#settings.follow(this.#store)
     const joining = bootstrap.kind === 'join' ? await this.#join(bootstrap.remote) : null
     const joined = joining?.answer
-    if (joining) this.#unlockKey = joining.unlockKey
+    const dir = `${this.options.dir}/raft`
+    if (joining) {
+      this.#unlockKey = joining.unlockKey
+      // The answer has a new id: what an attempt before has left is the log of an id that the cluster has removed for it.
+      await forgetRaftState(dir)
+    }
     const raft = createRaftNode(
       {
-        dir: `${this.options.dir}/raft`,
+        dir,
         nodeId: this.#identity.nodeId,
         advertiseAddress: this.options.advertiseAddress,
         bootstrap: joined
@@ -398,7 +411,13 @@ class SwarmManager implements Manager {
       leadership,
       reporter,
       dispatcher,
-      autolock: new AutolockKeeper(store, raft, this.modules.logger.child({ room: 'keys' }), this.#unlockKey),
+      autolock: new AutolockKeeper(
+        store,
+        raft,
+        this.modules.sealNodeKey,
+        this.modules.logger.child({ room: 'keys' }),
+        this.#unlockKey,
+      ),
       control: forwarding,
       services: {
         control: controlHandlers({
@@ -413,7 +432,10 @@ class SwarmManager implements Manager {
         dispatcher: dispatcher.handlers(),
       },
     }
-    raft.onRemoved(() => this.#removed.emit())
+    raft.onRemoved(() => {
+      this.#failure ??= unavailable('removed', 'this manager was removed from the cluster before it was a full member')
+      this.#removed.emit()
+    })
     raft.onFailed((e) => {
       this.#failure = e
       this.#failed.emit(e)
@@ -476,7 +498,8 @@ class SwarmManager implements Manager {
   async #unlockKeyOf(at: string): Promise<Uint8Array | null> {
     const client = dialGrpc({ address: at, identity: this.#identity })
     try {
-      const answer = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS })
+      const { signal } = this.#ending
+      const answer = await callUnary(client, CA.GetUnlockKey, Empty.create(), { deadlineMs: JOIN_CALL_MS, signal })
       return answer.unlockKey.length > 0 ? answer.unlockKey : null
     } finally {
       client.close()
@@ -513,6 +536,7 @@ class SwarmManager implements Manager {
           () => late.cancel(),
           () => signal.removeEventListener('abort', look),
           raft.onStatus(look),
+          raft.onRemoved(look),
           raft.onFailed(look),
           this.#store.onCommit(look),
           link.onChange(look),

@@ -91,6 +91,8 @@ export interface RaftNode {
   updateAddress(address: string): Promise<void>
   /** Wraps the data key anew; see raft.md §4. `kek` null: autolock off. */
   rotateKek(kek: Uint8Array | null): Promise<void>
+  /** For a file beside this member's that is to be as safe as they: derived from the data key, another one once autolock is turned on. */
+  derivedKey(purpose: string): Uint8Array
 }
 
 export interface RaftNodeOptions {

@@ -1,5 +1,5 @@
 import type { RaftNode, RaftNodeModules, RaftNodeOptions } from './contract.js'
-import { nodeDisk } from './log/index.js'
+import { nodeDisk, readDerivedKey as readFromLog } from './log/index.js'
 import { Member } from './node.js'
 
 export type * from './contract.js'
@@ -15,3 +15,7 @@ export const createRaftNode = (options: RaftNodeOptions, modules: RaftNodeModule
 
 /** Removes log, snapshots and keys of a member that was removed. Only after its `stop()`; it can never come back. */
 export const forgetRaftState = (dir: string): Promise<void> => nodeDisk().remove(dir)
+
+/** What `derivedKey(purpose)` of the member in `dir` gives, while it does not run. Throws `wrongUnlockKey` when it is locked. */
+export const readDerivedKey = (dir: string, kek: Uint8Array | null, purpose: string): Promise<Uint8Array> =>
+  readFromLog(nodeDisk(), dir, { kek, purpose })

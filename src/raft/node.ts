@@ -685,6 +685,11 @@ export class Member implements RaftNode {
     return this.#log.rotateKek(kek)
   }
 
+  derivedKey(purpose: string): Uint8Array {
+    if (this.#state !== 'running') throw unavailable('raftStopped', 'this raft member is not running')
+    return this.#log.derivedKey(purpose)
+  }
+
   /** Announced as leader: as status().leading, at no cost. */
   get leading(): boolean {
     return this.#announced

@@ -33,8 +33,8 @@ export interface TaskController {
    * running then, it is followed by `wait`, never by another `start`.
    */
   prepare(signal: AbortSignal): Promise<void>
-  /** Resolves when it runs and, with a health check, is healthy. */
-  start(signal: AbortSignal): Promise<void>
+  /** Resolves when it runs and, with a health check, is healthy. `runs` is called when it runs and is not healthy yet. */
+  start(signal: AbortSignal, runs: () => Promise<void>): Promise<void>
   /** Resolves when the container ended by itself. Rejects with `unhealthy` when its health check failed. */
   wait(signal: AbortSignal): Promise<{ readonly exitCode: number; readonly message: string }>
   /** Stop signal, grace period, then SIGKILL. */

@@ -25,3 +25,6 @@ export const CLEANUP_MIN_MS = 1_000
 export const CLEANUP_MAX_MS = 60_000
 /** A manager is asked for the whole network state again, by a new session, at most this often, in ms. */
 export const RESYNC_MS = 30_000
+
+/** A start that takes longer than this, in ms, is told to the managers; see TaskRunner. */
+export const START_TOLD_MS = 1_000

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { ServiceSpec } from '#proto'
-import { object } from '../../src/api/body.js'
+import { object, unknownFields } from '../../src/api/body.js'
 import { serviceSpecFrom, serviceSpecJson } from '../../src/api/convert/service.js'
 import { withServiceDefaults } from '../../src/api/convert/service-defaults.js'
 import type { ServiceSpecJson } from '../../src/api/convert/service-json.js'
@@ -176,4 +176,18 @@ test('defaults are shown where nothing was said, and nothing that was said is lo
   t.deepEqual(own.UpdateConfig, { Monitor: 5e9, MaxFailureRatio: 0, ...said })
   t.like(own.TaskTemplate, FULL.TaskTemplate!)
   t.false('UpdateConfig' in withServiceDefaults({ Mode: { GlobalJob: {} } }))
+})
+
+test('fields that no table knows are named, nulls and other spellings are not', (t) => {
+  const body = {
+    name: 'web',
+    Foo: null,
+    TaskTemplate: { Bar: 1, containerspec: { Image: 'nginx', Zip: { a: 1 } }, Networks: [{ Target: 'n', New: 2 }] },
+  }
+  t.deepEqual(unknownFields(object(structuredClone(FULL), SERVICE_BODY, 'service'), SERVICE_BODY), [])
+  t.deepEqual(unknownFields(object(body, SERVICE_BODY, 'service'), SERVICE_BODY), [
+    'TaskTemplate.Bar',
+    'TaskTemplate.ContainerSpec.Zip',
+    'TaskTemplate.Networks[0].New',
+  ])
 })

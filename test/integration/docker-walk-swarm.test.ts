@@ -114,6 +114,11 @@ walk.step('a swarm from init to leave', async (t, c, w) => {
   const one = await w.ok('ps', '-q', '--filter', 'label=com.docker.swarm.service.name=web')
   t.is(await w.ok('exec', one.split('\n')[0]!, 'sh', '-c', 'echo $X'), '1')
 
+  // A task runs once: nobody but the swarm starts its container.
+  const again = await w.run(['restart', one.split('\n')[0]!])
+  t.not(again.status, 0)
+  t.regex(again.stderr, /is a task of service web, .*docker service update --force web/)
+
   // By name: from a task on each host to every task.
   t.regex(await w.ok('exec', one.split('\n')[0]!, 'wget', '-qO-', 'http://web/'), /It swims/)
   await c.ok(

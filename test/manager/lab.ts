@@ -91,6 +91,8 @@ export class ManagerLab {
   readonly managers: LabManager[] = []
   readonly ca = createCaClient({ clock: systemClock })
   readonly agents: FakeAgent[] = []
+  /** With what each node's key is to be sealed, by node id; null: not at all. */
+  readonly seals = new Map<string, Uint8Array | null>()
   clusterId = newObjectId()
 
   private constructor(readonly dir: string) {}
@@ -161,7 +163,12 @@ export class ManagerLab {
         unlockKey: options.unlockKey ?? null,
         tickMs: 50,
       },
-      { clock: systemClock, rng: systemRng, logger: logger.child({ node: identity.nodeId.slice(0, 4) }) },
+      {
+        clock: systemClock,
+        rng: systemRng,
+        logger: logger.child({ node: identity.nodeId.slice(0, 4) }),
+        sealNodeKey: async (secret) => void this.seals.set(identity.nodeId, secret),
+      },
     )
   }
 

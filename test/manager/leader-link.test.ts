@@ -1,5 +1,5 @@
 import test from 'ava'
-import { Emitter, systemClock } from '../../src/common/index.js'
+import { Emitter, ShoalError, systemClock } from '../../src/common/index.js'
 import { LeaderLink } from '../../src/manager/leader-link.js'
 import type { RaftNodeStatus } from '../../src/raft/index.js'
 import { ManagerLab } from './lab.js'
@@ -41,7 +41,15 @@ test('a read on its way to a leader that is no more is asked of the next one; a 
     })
     t.is(await written, 'done')
     t.is(writes, 1)
-    link.close()
+
+    // The manager stops, or is removed: that is no wish of who asked.
+    const asking = link.read(local, (_, signal) => {
+      queueMicrotask(() => link.close())
+      return new Promise((_resolve, reject) =>
+        signal.addEventListener('abort', () => reject(new ShoalError('cancelled', 'grpc1', 'Cancelled on client'))),
+      )
+    })
+    await t.throwsAsync(asking, { message: 'this manager stops' })
   } finally {
     await lab.close()
   }

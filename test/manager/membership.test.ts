@@ -1,6 +1,7 @@
+import { createPrivateKey } from 'node:crypto'
 import test from 'ava'
 import { GetRequest, type Node, ObjectKind, RemoveRequest, UpdateRequest } from '#proto'
-import { formatUnlockKey, NO_LEADER, parseUnlockKey } from '../../src/manager/index.js'
+import { formatUnlockKey, NO_LEADER, openNodeKey, parseUnlockKey, sealNodeKey } from '../../src/manager/index.js'
 import {
   codeOf,
   createService,
@@ -77,6 +78,34 @@ test.serial(
     }
   },
 )
+
+test.serial('one that is demoted before it is a full member gives up at once, and may be promoted again', async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(1)
+  try {
+    const first = lab.managers[0]!
+    const worker = await lab.worker(first)
+    const promoted = async () => {
+      await setRole(first, worker.nodeId, 1)
+      await until('its role follows', async () => (await node(first, worker.nodeId)).role === 1)
+      return lab.ca.renew({ remotes: [first.address], identity: worker.identity })
+    }
+    const isMember = () => first.manager.status().members.some((m) => m.nodeId === worker.nodeId)
+    const identity = await promoted()
+    worker.close()
+    const starting = codeOf(lab.start(identity, first.address))
+    await until('it is a learner', isMember)
+    await setRole(first, worker.nodeId, 0)
+    // Left to itself it would wait for a leader for a minute, and then say notSettled.
+    t.is(await starting, 'removed')
+    await until('its role follows', async () => (await node(first, worker.nodeId)).role === 0)
+
+    const again = await lab.start(await promoted(), first.address)
+    t.is((await list(again, ObjectKind.KIND_NODE)).length, 2)
+  } finally {
+    await lab.close()
+  }
+})
 
 test.serial('the last manager is not demoted, nor one that the quorum needs; a manager is not removed', async (t) => {
   t.timeout(90_000)
@@ -162,6 +191,46 @@ test.serial('autolock: a restarted manager needs the unlock key, and starts with
     t.is((await list(m, ObjectKind.KIND_SERVICE)).length, 1)
     const second = await lab.join()
     await until('the key of the manager that joined is wrapped', () => lab.isLocked(second))
+    t.pass()
+  } finally {
+    await lab.close()
+  }
+})
+
+test.serial("while managers are locked a node's key is sealed, and opens with the unlock key alone", async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(1)
+  try {
+    const m = lab.managers[0]!
+    const { nodeId } = m.identity
+    const autolock = async (autoLockManagers: boolean, rotateUnlockKey = false): Promise<Uint8Array> => {
+      const { id, meta, spec } = await lab.cluster()
+      const cluster = { ...spec!, autoLockManagers }
+      const about = { kind: ObjectKind.KIND_CLUSTER, id, version: meta!.version, rotateUnlockKey }
+      await m.manager.control.update(UpdateRequest.create({ ...about, spec: { ...EMPTY_SPEC, cluster } }))
+      return m.manager.unlockKey()
+    }
+    await until('it is known to be in clear', () => lab.seals.get(nodeId) === null)
+    const first = await autolock(true)
+    const secret = await until('it is sealed', () => lab.seals.get(nodeId))
+    const sealed = sealNodeKey(m.identity.key, secret)
+    t.regex(sealed, /^-----BEGIN ENCRYPTED PRIVATE KEY-----/)
+
+    const key = await autolock(true, true)
+    await until('the new unlock key wraps the data key', () => m.manager.unlockKeys().length === 1)
+    t.deepEqual(lab.seals.get(nodeId), secret, 'another unlock key changes no seal')
+    const opened = (unlockKey: Uint8Array | null) => openNodeKey(sealed, `${m.dir}/raft`, unlockKey)
+    t.is(await codeOf(opened(null)), 'wrongUnlockKey')
+    t.is(await codeOf(opened(first)), 'wrongUnlockKey')
+    t.true(createPrivateKey((await opened(key)).key).equals(createPrivateKey(m.identity.key)))
+
+    await autolock(false)
+    await until('it is in clear', () => lab.seals.get(nodeId) === null)
+    t.deepEqual((await opened(null)).secret, secret, 'a crash before that was written leaves it readable')
+    await autolock(true)
+    t.notDeepEqual(await until('it is sealed again', () => lab.seals.get(nodeId)), secret)
+    await m.manager.stop()
+    await lab.restart(m, { unlockKey: m.manager.unlockKeys()[0]! })
     t.pass()
   } finally {
     await lab.close()

@@ -25,7 +25,7 @@ export class FakeHost {
 /** What a test makes go wrong or slow, by image. */
 export interface Script {
   readonly prepare?: (signal: AbortSignal) => Promise<void>
-  readonly start?: (signal: AbortSignal) => Promise<void>
+  readonly start?: (signal: AbortSignal, runs: () => Promise<void>) => Promise<void>
   readonly wait?: (signal: AbortSignal) => Promise<void>
 }
 
@@ -73,9 +73,9 @@ export class FakeExecutor implements Executor {
           if (!host.containers.has(task.id))
             host.containers.set(task.id, { state: 'created', exitCode: 0, starts: 0, waiters: [] })
         }),
-      start: (signal) =>
+      start: (signal, runs) =>
         exclusively('start', async () => {
-          await script.start?.(signal)
+          await script.start?.(signal, runs)
           const c = host.containers.get(task.id)!
           if (c.state !== 'created') return
           c.state = 'running'

@@ -33,6 +33,7 @@ import {
   writeChunk,
 } from '../streams.js'
 import { admitNetworks, networksOf } from '../swarm-networks.js'
+import { isTaskContainer, refuseTaskContainer } from '../task-containers.js'
 
 const LIST_FILTERS = [
   'ancestor',
@@ -189,16 +190,19 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
       const { HostConfig, ...beside } = object<StartBody>(body, START_BODY, 'start')
       await containers.configure(id, HostConfig ?? beside)
     }
+    const container = containers.get(id)
+    if (container.state.status !== 'running') refuseTaskContainer(container)
     // A network of the cluster may have been made anew since, or this node have joined anew.
-    await admitNetworks(m, [...containers.get(id).endpoints.keys()])
+    await admitNetworks(m, [...container.endpoints.keys()])
     await containers.start(id)
   })
   act('stop', (id, q) =>
     containers.stop(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
   )
-  act('restart', (id, q) =>
-    containers.restart(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) }),
-  )
+  act('restart', async (id, q) => {
+    refuseTaskContainer(containers.get(id))
+    await containers.restart(id, { signal: text(q, 'signal') || undefined, timeoutSeconds: int(q, 't', undefined) })
+  })
   act('kill', async (id, q, { apiVersion }) => {
     try {
       await containers.kill(id, text(q, 'signal') || 'SIGKILL')
@@ -494,8 +498,7 @@ function matches(m: ApiModules, f: Filters, c: ContainerView): boolean {
   if (f.has('exited') && c.state.status !== 'exited') return false
   if (!f.name('name', c.name) && !f.name('name', `/${c.name}`)) return false
   if (!f.labels('label', c.config.Labels) || !f.exact('health', c.state.health?.status ?? 'none')) return false
-  if (f.has('is-task') && f.bool('is-task', false) !== 'com.docker.swarm.task.id' in (c.config.Labels ?? {}))
-    return false
+  if (f.has('is-task') && f.bool('is-task', false) !== isTaskContainer(c)) return false
   if (
     f.has('network') &&
     ![...c.endpoints].some(([name, e]) =>

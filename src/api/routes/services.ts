@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AnySpec, LogRequest, ObjectKind, type Service, type Task } from '#proto'
 import { forbidden, invalid, isKind } from '../../common/index.js'
 import { generateName } from '../../engine/index.js'
-import { object } from '../body.js'
+import { object, unknownFields } from '../body.js'
 import type { ApiModules } from '../contract.js'
 import { timeJson } from '../convert/proto.js'
 import { serviceJson, serviceSpecFrom } from '../convert/service.js'
@@ -75,7 +75,7 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
     const spec = serviceSpecFrom({ ...body, Name: body.Name || generateName(m.rng, () => false) }, auth(request))
     const made = await control().create({ spec: AnySpec.create({ service: spec }) })
     reply.code(201)
-    return { ID: idOf(made.object), Warnings: made.warnings.length > 0 ? made.warnings : null }
+    return { ID: idOf(made.object), Warnings: warnings(made.warnings, body) }
   })
 
   app.post<P>('/services/:id/update', async (request) => {
@@ -95,7 +95,7 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
         registryAuthFrom: from,
       }),
     )
-    return { Warnings: done.warnings.length > 0 ? done.warnings : null }
+    return { Warnings: warnings(done.warnings, body) }
   })
 
   app.delete<P>('/services/:id', async (request, reply) => {
@@ -132,6 +132,15 @@ export function registerServices(app: FastifyInstance, m: ApiModules): void {
     const t = await task(request.params.id)
     return logs(m, request, reply, { serviceIds: [], taskIds: [t.id] }, t.spec?.container?.tty ?? false)
   })
+}
+
+/** Of the managers, and of what this body has that none of them would ever see. */
+function warnings(given: readonly string[], body: ServiceSpecJson): readonly string[] | null {
+  const ignored = unknownFields(body, SERVICE_BODY).map(
+    (field) => `${field} is not known to this engine and was ignored`,
+  )
+  const all = [...given, ...ignored]
+  return all.length > 0 ? all : null
 }
 
 const auth = (request: FastifyRequest): string => {

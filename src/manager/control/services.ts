@@ -54,7 +54,7 @@ export class ServiceControl {
     await this.store.update((tx) => {
       const service = tx.get('service', request.id)
       if (!service || service.pendingDelete) throw objectNotFound('service', request.id)
-      const next = request.rollback ? rolledBack(service) : this.#updated(tx, service, given, request)
+      const next = request.rollback ? rolledBack(service, this.clock.now()) : this.#updated(tx, service, given, request)
       const asRead = { ...next, meta: { createdAt: null, updatedAt: null, version: request.version } }
       tx.update('service', asRead)
     })
@@ -77,12 +77,7 @@ export class ServiceControl {
       // Not the version this write will get: only "another one than before" matters.
       specVersion: Version.create({ index: service.meta?.version?.index ?? 0 }),
       updateStatus: null,
-      jobStatus: isJob(spec.mode)
-        ? JobStatus.create({
-            jobIteration: (service.jobStatus?.jobIteration ?? 0) + 1,
-            lastExecution: timestamp(this.clock.now()),
-          })
-        : service.jobStatus,
+      jobStatus: nextIteration(service, this.clock.now()),
     }
   }
 
@@ -96,7 +91,15 @@ export class ServiceControl {
   }
 }
 
-function rolledBack(service: Service): Service {
+/** An update or rollback of a job runs it anew. */
+function nextIteration(service: Service, nowMs: number): JobStatus | null {
+  if (!isJob(service.spec?.mode ?? null)) return service.jobStatus
+  const jobIteration = (service.jobStatus?.jobIteration ?? 0) + 1
+  return JobStatus.create({ jobIteration, lastExecution: timestamp(nowMs) })
+}
+
+/** Only tasks made from `nowMs` on tell how the rollback goes: the spec may have had failures in its time. */
+function rolledBack(service: Service, nowMs: number): Service {
   if (!service.previousSpec)
     throw refused(
       'noPreviousSpec',
@@ -108,10 +111,14 @@ function rolledBack(service: Service): Service {
     specVersion: service.previousSpecVersion,
     previousSpec: service.spec,
     previousSpecVersion: service.specVersion,
-    updateStatus: UpdateStatus.create({
-      state: UpdateState.ROLLBACK_STARTED,
-      message: 'manually requested rollback',
-    }),
+    updateStatus: isJob(service.spec?.mode ?? null)
+      ? null
+      : UpdateStatus.create({
+          state: UpdateState.ROLLBACK_STARTED,
+          startedAt: timestamp(nowMs),
+          message: 'manually requested rollback',
+        }),
+    jobStatus: nextIteration(service, nowMs),
   }
 }
 

@@ -118,10 +118,9 @@ export class NetworkState {
     return this.#networks.keys()
   }
 
-  /** The mesh's network, which every node follows. */
-  ingress(): string | null {
-    for (const [id, record] of this.#networks) if (record.network.spec?.ingress) return id
-    return null
+  /** The mesh's networks, which every node follows: a new one may be there while the old one waits for its last tasks. */
+  meshes(): readonly string[] {
+    return [...this.#networks].flatMap(([id, record]) => (record.network.spec?.ingress ? [id] : []))
   }
 
   /** Updates since the last flush, by network. */
@@ -150,10 +149,10 @@ export class NetworkState {
     return updates
   }
 
-  /** Only right after a flush. Null: there is no such network (any more). */
+  /** Only right after a flush. Null: there is no such network (any more), or none that was given its addresses yet. */
   full(networkId: string): NetworkUpdate | null {
     const record = this.#networks.get(networkId)
-    if (!record) return null
+    if (!record || record.network.driverState === null) return null
     return NetworkUpdate.create({
       networkId,
       toVersion: record.version,

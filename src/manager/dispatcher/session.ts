@@ -120,8 +120,7 @@ export class Session {
     this.#networks.clear()
     this.#known.clear()
     this.#changedNetworks.clear()
-    const ingress = state.ingress()
-    if (ingress !== null) this.#follow([ingress], 1)
+    this.#follow(state.meshes(), 1)
     for (const task of view.tasksOfNode(this.nodeId)) this.#follow(networksOf(task), 1)
     this.#tellNetworks(state, new Map())
     for (const id of before) if (!this.#known.has(id)) this.#withdraw(id)
@@ -159,7 +158,7 @@ export class Session {
     for (const id of this.#changedNetworks) {
       if (this.#networks.has(id)) {
         const full = state.full(id)
-        // Not a network of the store (yet): asked again at the next flush.
+        // Not a network that can be told (yet): asked again at the next flush.
         if (!full) {
           unknown.push(id)
           continue

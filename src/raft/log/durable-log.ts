@@ -13,7 +13,7 @@ import type {
 } from '../core/index.js'
 import { damaged } from './damage.js'
 import type { Disk, InPlaceFile, KeyValueStore, StoreOp } from './disk.js'
-import { type DataKey, loadDataKey, saveDataKey } from './keys.js'
+import { type DataKey, derivedKey, loadDataKey, saveDataKey } from './keys.js'
 import {
   encodeWitness,
   entryKey,
@@ -458,6 +458,10 @@ export class DurableLog implements StorageReader {
     })
   }
 
+  derivedKey(purpose: string): Uint8Array {
+    return derivedKey(this.epoch.key.dek, purpose)
+  }
+
   async #replaceDataKey(kek: Uint8Array): Promise<void> {
     const { dir, disk, randomBytes } = this.options
     await this.#discarding
@@ -598,4 +602,15 @@ export async function verifyLog(
   } finally {
     await log.close()
   }
+}
+
+/** As `derivedKey` of the member in `dir` would say, while it does not run. Throws notFound, `damaged` or `wrongUnlockKey`. */
+export async function readDerivedKey(
+  disk: Disk,
+  dir: string,
+  options: { readonly kek: Uint8Array | null; readonly purpose: string },
+): Promise<Uint8Array> {
+  const key = await loadDataKey(disk, `${dir}/keys.json`, options.kek)
+  if (key === null) throw notFound('noRaftState', `no raft state in ${dir}: the key that it holds is gone`)
+  return derivedKey(key.dek, options.purpose)
 }

@@ -1,6 +1,6 @@
 export { damaged } from './damage.js'
 export type * from './disk.js'
-export { DurableLog, type LogInit, type LogOptions, verifyLog } from './durable-log.js'
+export { DurableLog, type LogInit, type LogOptions, readDerivedKey, verifyLog } from './durable-log.js'
 export { nodeDisk } from './node-disk.js'
 export type { Membership } from './records.js'
 export type { SnapshotDigest, SnapshotWriter } from './snapshot-file.js'

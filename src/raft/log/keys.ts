@@ -25,6 +25,13 @@ const checksum = (body: string): string => createHash('sha256').update(body).dig
 const wrappingKey = (kek: Uint8Array, salt: Uint8Array): Buffer =>
   Buffer.from(hkdfSync('sha256', kek, salt, 'shoal raft data key', 32))
 
+/**
+ * A key for a file that lies beside this member's: as safe as the data key, and the same until autolock is turned on anew, which makes
+ * another data key.
+ */
+export const derivedKey = (dek: Uint8Array, purpose: string): Uint8Array =>
+  new Uint8Array(hkdfSync('sha256', dek, '', purpose, 32))
+
 /** Writes the current data key, wrapped by `kek` (null: in clear, autolock off). This is also the switch to its directory. */
 export async function saveDataKey(
   disk: Disk,

@@ -171,7 +171,9 @@ export class Peer {
     const stream = this.#stream
     if (stream === null || this.#writing) return
     const messages = this.#take()
-    if (messages.length === 0) return
+    // A new stream says who we are although there is nothing to send: so one that only waits to hear of a leader learns that it
+    // was removed.
+    if (messages.length === 0 && this.#named) return
     const frame: RaftFrame = { messages, sender: this.#named ? null : this.modules.self() }
     this.#named = true
     this.#writing = true

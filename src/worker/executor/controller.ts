@@ -26,6 +26,9 @@ const rejected = (e: unknown): ShoalError => {
     : s
 }
 
+/** Docker's sentence, which scripts look for in a task's error. */
+const unhealthy = (): ShoalError => new ShoalError('unavailable', 'unhealthy', 'dockerexec: unhealthy container')
+
 export interface ControllerModules {
   readonly engine: Engine
   readonly logger: Logger
@@ -108,7 +111,7 @@ export class ContainerController implements TaskController {
     }
   }
 
-  async start(signal: AbortSignal): Promise<void> {
+  async start(signal: AbortSignal, runs: () => Promise<void>): Promise<void> {
     const c = this.#must()
     const events = new AbortController()
     const stop = (): void => events.abort()
@@ -123,10 +126,11 @@ export class ContainerController implements TaskController {
         const s = this.#must().state
         if (s.status !== 'running' && s.status !== 'paused') return true
         const health = s.health?.status ?? 'none'
-        if (health === 'unhealthy') throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
+        if (health === 'unhealthy') throw unhealthy()
         return health !== 'starting'
       }
       if (settled()) return
+      await runs()
       for await (const e of changes) if (e.type === 'container' && e.actorId === c.id && settled()) return
       signal.throwIfAborted()
     } finally {
@@ -157,8 +161,7 @@ export class ContainerController implements TaskController {
 
   async #untilUnhealthy(id: string, signal: AbortSignal): Promise<never> {
     for await (const e of this.engine.events.subscribe({ sinceMs: null, untilMs: null, signal })) {
-      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy')
-        throw new ShoalError('unavailable', 'unhealthy', 'unhealthy container')
+      if (e.type === 'container' && e.actorId === id && e.action === 'health_status: unhealthy') throw unhealthy()
     }
     return new Promise(() => {})
   }

@@ -3,7 +3,7 @@ import type { Clock } from '../../common/index.js'
 import { ShoalError } from '../../common/index.js'
 import type { Logger } from '../../common/log.js'
 import type { TaskController } from '../contract.js'
-import { CLEANUP_MAX_MS, CLEANUP_MIN_MS } from '../options.js'
+import { CLEANUP_MAX_MS, CLEANUP_MIN_MS, START_TOLD_MS } from '../options.js'
 import { advanced, nextStep } from './step.js'
 
 export interface RunnerModules {
@@ -153,10 +153,7 @@ export class TaskRunner {
         if (await this.#call((c, signal) => c.prepare(signal))) this.#isAdopted = true
         return
       case 'start':
-        await this.#reach(TaskState.TASK_STARTING)
-        if (await this.#call((c, signal) => c.start(signal)))
-          await this.#reach(TaskState.TASK_RUNNING, await this.#look())
-        return
+        return this.#start()
       case 'wait':
         if (this.#updatePending) {
           this.#updatePending = false
@@ -167,6 +164,23 @@ export class TaskRunner {
       case 'stop':
         return this.#stop()
     }
+  }
+
+  /**
+   * Who is told that a task is starting looks for its container: it is told once that runs and only its health is waited for, or when
+   * the start takes long. Most starts are over by then.
+   */
+  async #start(): Promise<void> {
+    const { clock, onStatus } = this.modules
+    await this.#reach(TaskState.TASK_STARTING, {}, { isTold: false })
+    const late = clock.after(START_TOLD_MS, () => onStatus(this.#task.id, this.#task.status!))
+    const runs = async (): Promise<void> => this.#reach(TaskState.TASK_STARTING, await this.#look())
+    try {
+      if (!(await this.#call((c, signal) => c.start(signal, runs)))) return
+    } finally {
+      late.cancel()
+    }
+    await this.#reach(TaskState.TASK_RUNNING, await this.#look())
   }
 
   /** The container ended by itself. */
@@ -201,7 +215,6 @@ export class TaskRunner {
 
   async #failed(error: ShoalError): Promise<void> {
     const { logger } = this.modules
-    const seen = await this.#look()
     // What was started half, or became unhealthy, must not go on beside its replacement.
     if (this.observed >= TaskState.TASK_STARTING)
       await this.controller.shutdown().catch((e: unknown) => {
@@ -210,7 +223,7 @@ export class TaskRunner {
     // As in Swarm: what never came to a start is rejected.
     const isRejected = this.observed < TaskState.TASK_STARTING || error.fields.rejected === true
     const state = isRejected ? TaskState.TASK_REJECTED : TaskState.TASK_FAILED
-    await this.#reach(state, { ...seen, err: error.message })
+    await this.#reach(state, { ...(await this.#look()), err: error.message })
   }
 
   async #stop(): Promise<void> {
@@ -262,7 +275,11 @@ export class TaskRunner {
     }
   }
 
-  async #reach(state: TaskState, change: Partial<Pick<TaskStatus, 'err' | 'container' | 'ports'>> = {}): Promise<void> {
+  async #reach(
+    state: TaskState,
+    change: Partial<Pick<TaskStatus, 'err' | 'container' | 'ports'>> = {},
+    { isTold = true } = {},
+  ): Promise<void> {
     const next = advanced(this.#task, state, change, this.modules.clock.now())
     if (next === null || (this.observed === state && this.#task.status !== null && Object.keys(change).length === 0))
       return
@@ -274,7 +291,7 @@ export class TaskRunner {
       this.#task = { ...this.#task, status: before }
       throw error
     }
-    this.modules.onStatus(next.id, next.status!)
+    if (isTold) this.modules.onStatus(next.id, next.status!)
   }
 }
 

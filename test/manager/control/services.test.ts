@@ -278,7 +278,7 @@ test('networks by name become ids, also in the old place, where they stay until 
   await t.throwsAsync(lab.service(mesh), { message: /ingress network/ })
 })
 
-test('a job starts its next iteration at each update', async (t) => {
+test('a job starts its next iteration at each update and rollback', async (t) => {
   const lab = await ControlLab.create()
   const mode = ServiceMode.create({ globalJob: GlobalJobMode.create() })
   const s = await lab.service(spec({ mode }))
@@ -286,6 +286,9 @@ test('a job starts its next iteration at each update', async (t) => {
   t.truthy(s.jobStatus?.lastExecution)
   const next = (await lab.update(KIND, s.id, { service: spec({ mode }) })).object!.service!
   t.is(next.jobStatus?.jobIteration, 1)
+  const back = (await lab.update(KIND, s.id, { service: null }, { rollback: true })).object!.service!
+  t.is(back.jobStatus?.jobIteration, 2)
+  t.is(back.updateStatus, null, 'nobody follows the update of a job')
 })
 
 test('a service told to go is not shown, and its name is free at once', async (t) => {

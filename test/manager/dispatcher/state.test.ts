@@ -2,6 +2,7 @@ import test from 'ava'
 import {
   Annotations,
   ContainerSpec,
+  Driver,
   Endpoint,
   EndpointMode,
   EndpointSpec,
@@ -35,7 +36,11 @@ function store(): ReplicatedStore {
   return s
 }
 const network = (id: string, ingress = false): Network =>
-  Network.create({ id, spec: NetworkSpec.create({ annotations: Annotations.create({ name: id }), ingress }) })
+  Network.create({
+    id,
+    spec: NetworkSpec.create({ annotations: Annotations.create({ name: id }), ingress }),
+    driverState: Driver.create({ name: 'overlay' }),
+  })
 const pick = <T>(rng: Rng, from: readonly T[]): T => from[intBetween(rng, 0, from.length - 1)]!
 
 const STATES = [
@@ -147,7 +152,7 @@ test('property: deltas put on the first full state give the full state of now, f
     })
     const state = new NetworkState()
     state.reset(s.view(), s.version)
-    t.is(state.ingress(), 'ingress')
+    t.deepEqual(state.meshes(), ['ingress'])
     const known = new Map<string, { e: Map<string, unknown>; s: Map<string, unknown>; v: number }>()
     const full = (u: NetworkUpdate) => ({
       e: new Map(u.endpoints.map((x) => [x.id, x])),
@@ -254,4 +259,18 @@ test('an endpoint is ready only while its task runs and shall run; an attached c
   )
   t.is(state.full('n')!.endpoints[0]?.id, 'c1')
   t.truthy(s)
+})
+
+test('a network is told from when it has its addresses; a new mesh beside the old one is one too', async (t) => {
+  const s = store()
+  const state = new NetworkState()
+  s.onCommit((c) => c.events.forEach((e) => void state.note(e)))
+  await s.update((tx) => tx.create('network', { ...network('old', true), pendingDelete: true }))
+  await s.update((tx) => tx.create('network', { ...network('new', true), driverState: null }))
+  state.flush(s.version)
+  t.deepEqual(state.meshes(), ['old', 'new'])
+  t.is(state.full('new'), null)
+  await s.update((tx) => tx.update('network', { ...tx.get('network', 'new')!, driverState: Driver.create() }))
+  t.true(state.flush(s.version).has('new'))
+  t.is(state.full('new')?.network?.id, 'new')
 })

@@ -144,6 +144,23 @@ test('a failing rollback only pauses', async (t) => {
   await c.stop()
 })
 
+test('a rollback on request is not stopped by what failed before the update', async (t) => {
+  const c = await cluster(2)
+  c.behaviours.set('nginx', { ...RUNS, runMs: 1_000, end: TaskState.TASK_FAILED })
+  const web = await c.createService('web', { replicas: 2 })
+  await c.clock.advance(2_000)
+  t.true(c.tasks(web).some((x) => stateOf(x) === TaskState.TASK_FAILED))
+  c.behaviours.set('nginx', RUNS)
+  await c.updateService(web, withImage('v2', { parallelism: 1 }))
+  await c.clock.advance(20_000)
+  await c.rollBack(web)
+  await c.clock.advance(20_000)
+  t.is(c.updateState(web), UpdateState.ROLLBACK_COMPLETED)
+  t.deepEqual(images(c, web), ['nginx', 'nginx'])
+  t.true(millis(c.service(web).updateStatus!.startedAt) > 20_000)
+  await c.stop()
+})
+
 test('failures below the ratio, or with action continue, do not stop an update', async (t) => {
   const c = await cluster(2)
   const web = await c.createService('web', { replicas: 2 })

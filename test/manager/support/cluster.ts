@@ -19,9 +19,11 @@ import {
   type StoreAction,
   TaskSpec as TaskSpecType,
   TaskState,
+  UpdateRequest,
   UpdateState,
 } from '#proto'
 import { nullLogger, type Rng, seededRng } from '../../../src/common/index.js'
+import { ServiceControl } from '../../../src/manager/control/services.js'
 import { isTerminal, isWanted, stateOf, timestamp } from '../../../src/manager/objects/index.js'
 import { startOrchestration } from '../../../src/manager/orchestrator/index.js'
 import { type Commit, createStore } from '../../../src/manager/store/index.js'
@@ -285,6 +287,13 @@ export class TestCluster {
   }
 
   /** As the control API does: previous spec kept, version raised when the task part changed, status cleared. */
+  /** As `docker service rollback`. */
+  async rollBack(id: string): Promise<void> {
+    const version = this.service(id).meta?.version ?? null
+    await new ServiceControl(this.store, this.clock).update(UpdateRequest.create({ id, version, rollback: true }))
+    await this.clock.settle()
+  }
+
   async updateService(id: string, change: (spec: ServiceSpec) => ServiceSpec): Promise<void> {
     await this.store.update((tx) => {
       const service = tx.get('service', id)!

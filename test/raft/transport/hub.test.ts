@@ -58,7 +58,8 @@ class End {
     public identity: TlsIdentity,
   ) {}
 
-  async open(): Promise<this> {
+  /** `announced`: where others are told to dial it, for the port that it listens on. */
+  async open(announced = async (port: number): Promise<string> => `127.0.0.1:${port}`): Promise<this> {
     this.hub = createRaftHub({ identity: () => this.identity, clock: systemClock, rng: systemRng, logger: nullLogger })
     this.server = await listenGrpc({
       host: '127.0.0.1',
@@ -66,7 +67,7 @@ class End {
       identity: this.identity,
       register: (s) => s.addService(serviceDefinition(Raft), raftHandlers(this.hub)),
     })
-    this.member = { raftId: this.raftId, nodeId: this.nodeId, address: `127.0.0.1:${this.server.port}` }
+    this.member = { raftId: this.raftId, nodeId: this.nodeId, address: await announced(this.server.port) }
     const inbox: RaftInbox = {
       receive: (m) => void this.got.push(...m),
       unreachable: (id) => void this.unreachable.push(id),
@@ -298,6 +299,21 @@ test.serial('a removed sender is told so', (t) =>
   }),
 )
 
+test.serial('a member that was removed before it began, and only listens, is told so', (t) =>
+  withPair(t, async (a, b) => {
+    await a.transport.close()
+    b.transport.setMembers([b.member], [11])
+    const late = await new End(11, 'node-a', a.identity).open()
+    try {
+      late.transport.setMembers([late.member, b.member], [])
+      await until('it was told', () => late.toldRemoved > 0)
+      t.is(b.got.length, 0)
+    } finally {
+      await late.close()
+    }
+  }),
+)
+
 test.serial('a renewed certificate and a restarted peer are dialled again', (t) =>
   withPair(t, async (a, b, ca) => {
     a.transport.send([app(11, 22, 1)])
@@ -328,9 +344,14 @@ test.serial('a renewed certificate and a restarted peer are dialled again', (t) 
 
 test.serial('a host that is switched off is unreachable within seconds, and reachable when it is back', (t) =>
   withPair(t, async (a, b) => {
-    const cable = await Cable.to(b.server.port)
+    await b.transport.close()
+    let cable!: Cable
+    const behind = await new End(22, 'node-b', b.identity).open(async (port) => {
+      cable = await Cable.to(port)
+      return cable.address
+    })
     try {
-      a.transport.setMembers([a.member, { ...b.member, address: cable.address }], [])
+      a.transport.setMembers([a.member, behind.member], [])
       await until('reachable', () => a.transport.reachable(22))
       t.false(a.transport.reachable(33), 'nobody of that id')
       cable.pull()
@@ -340,6 +361,7 @@ test.serial('a host that is switched off is unreachable within seconds, and reac
       cable.plug()
       await until('reachable again', () => a.transport.reachable(22))
     } finally {
+      await behind.close()
       await cable.close()
     }
   }),

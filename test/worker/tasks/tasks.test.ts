@@ -60,7 +60,7 @@ test('an assigned task goes through every state to running, and to complete when
     S.TASK_ACCEPTED,
     S.TASK_PREPARING,
     S.TASK_READY,
-    S.TASK_STARTING,
+    // That it was starting for a moment is not told.
     S.TASK_RUNNING,
     S.TASK_COMPLETE,
   ])
@@ -103,7 +103,7 @@ test('a task that cannot be prepared is rejected, one that cannot be started has
 })
 
 test('an unhealthy container is stopped before its task is reported as failed', async (t) => {
-  const { set, executor, states } = await setup(t)
+  const { set, executor, states, last } = await setup(t)
   executor.scripts.set('sick', {
     wait: async () => {
       throw new ShoalError('internal', 'unhealthy', 'unhealthy container')
@@ -112,6 +112,24 @@ test('an unhealthy container is stopped before its task is reported as failed', 
   await set.apply(full(task('t1', { image: 'sick' })))
   await until('failed', () => states('t1').includes(S.TASK_FAILED))
   t.is(executor.host.containers.get('t1')!.state, 'exited')
+  t.deepEqual(last('t1')!.container, { containerId: 'c-t1', pid: 0, exitCode: 143 })
+})
+
+test('a start that goes on is told, with its container once that runs', async (t) => {
+  const { set, executor, states, last } = await setup(t)
+  const forever = (signal: AbortSignal): Promise<void> =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }))
+  executor.scripts.set('sick', {
+    start: async (signal, runs) => {
+      await runs()
+      await forever(signal)
+    },
+  })
+  executor.scripts.set('slow', { start: forever })
+  await set.apply(full(task('t1', { image: 'sick' }), task('t2', { image: 'slow' })))
+  await until('both are starting', () => ['t1', 't2'].every((id) => states(id).includes(S.TASK_STARTING)))
+  t.is(last('t1')!.container?.containerId, 'c-t1')
+  t.is(last('t2')!.container, null)
 })
 
 test('a task wanted ready is prepared and started only when wanted running', async (t) => {
