@@ -263,7 +263,7 @@ test('a start takes no settings from 1.24 on', async (t) => {
   const given: object[] = []
   const path = await serve(t, {
     containers: {
-      get: () => ({ endpoints: new Map() }),
+      get: () => ({ endpoints: new Map(), config: {}, state: { status: 'exited' } }),
       start: async () => {},
       configure: async (_id: string, host: object) => void given.push(host),
     },
