@@ -1,69 +1,32 @@
 // Images, documents and neighbours that try to lead the runtime astray.
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test from 'ava'
-import {
-  bin,
-  canRun,
-  cgroupFolders,
-  exec,
-  type Json,
-  makeConfig,
-  makeDir,
-  makeImage,
-  type Output,
-  removeDir,
-  TestContainer,
-  traces,
-} from './kit.js'
+import { cgroupFolders, exec, type Json, makeImage, TestContainer, traces } from './kit.js'
+import { run, runtime, runtimeKit, sh } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-let base = ''
+const kit = runtimeKit('at', { ownRoots: true })
 let count = 0
 
-test.before(() => {
-  if (canRun) base = makeDir('attacks')
-})
-
-test.after.always(async () => {
-  if (!canRun) return
-  for (const folder of cgroupFolders(`/native-test-${process.pid}`)) rmdirSync(folder)
-  await removeDir(base)
-})
-
-const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
 const without = (c: Json, ...destinations: string[]): void => {
   c['mounts'] = c['mounts'].filter((m: Json) => !destinations.includes(m['destination']))
 }
 
-async function runBundle(
-  config: Json,
-  prepare: (rootfs: string) => void,
-): Promise<Output & { id: string; rootfs: string }> {
-  const id = `at${process.pid}x${++count}`
-  const dir = join(base, id)
-  mkdirSync(dir)
-  const rootfs = makeImage(join(dir, 'rootfs'))
-  config['linux'].cgroupsPath = `/native-at-${id}`
-  prepare(rootfs)
-  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
-  const r = await exec(bin('shoal-runtime'), ['--root', join(base, 'state'), 'run', '--bundle', dir, id])
-  return { ...r, id, rootfs }
-}
+const runBundle = (config: Json, prepare: (rootfs: string) => void): ReturnType<typeof kit.run> =>
+  kit.run(config, { prepare })
 
 /** A container with a terminal whose image is what `prepare` makes of it; it must not come to anything outside of its root. */
 async function terminal(config: Json, prepare: (image: string) => void): Promise<{ c: TestContainer; last: Json }> {
-  const image = makeImage(join(base, `image${++count}`))
+  const image = makeImage(join(kit.base, `image${++count}`))
   prepare(image)
-  const c = new TestContainer(base, image, config, { tty: true })
+  const c = new TestContainer(kit.base, image, config, { tty: true })
   const last = (await c.start()).at(-1)!
   await c.ended()
   return { c, last }
 }
 
 run('/dev/console that is a link does not lead the terminal onto another file (CVE-2025-52565)', async (t) => {
-  const secret = join(base, 'secret')
+  const secret = join(kit.base, 'secret')
   writeFileSync(secret, 'untouched')
   for (const target of ['/proc/sysrq-trigger', '/proc/self/fd/0', `../../../../../../../..${secret}`, '/etc/passwd']) {
     const { c, last } = await terminal(
@@ -101,7 +64,7 @@ run('a terminal is only made by a real devpts, whatever the image has at its pla
 })
 
 run('sysctls are not written into something else that lies on /proc (CVE-2025-52881)', async (t) => {
-  const fake = join(base, 'fake-proc')
+  const fake = join(kit.base, 'fake-proc')
   mkdirSync(join(fake, 'sys/net/ipv4'), { recursive: true })
   mkdirSync(join(fake, 'self/attr'), { recursive: true })
   const file = join(fake, 'sys/net/ipv4/ip_forward')
@@ -149,7 +112,7 @@ run('links below a second proc do not redirect writes (CVE-2025-52881)', async (
 })
 
 run('masked and read-only paths that are links stay within the root', async (t) => {
-  const secret = join(base, 'mask-secret')
+  const secret = join(kit.base, 'mask-secret')
   writeFileSync(secret, 'readable')
   const r = await runBundle(
     sh('cat /etc/passwd | wc -l; touch /tmp/x 2>/dev/null; echo ran', (c) => {
@@ -172,8 +135,8 @@ run('masked and read-only paths that are links stay within the root', async (t) 
 run(
   'a neighbour that swaps a folder for a link while mounts are made does not get them onto the host (CVE-2021-30465)',
   async (t) => {
-    const secret = join(base, 'swap-target')
-    const shared = join(base, 'swap-volume')
+    const secret = join(kit.base, 'swap-target')
+    const shared = join(kit.base, 'swap-volume')
     for (const d of [secret, shared, join(shared, 'real')]) mkdirSync(d)
     symlinkSync(`../../../../../../../..${secret}`, join(shared, 'link'))
     // As a container would that has the same volume: "place" is a folder, then a link, then a folder, some thousand times a second.
@@ -209,15 +172,8 @@ run(
 run(
   'no way leads through a descriptor of the runtime: not as the working directory, as the program, or by exec (CVE-2024-21626)',
   async (t) => {
-    const state = ['--root', join(base, 'state')]
-    const runtime = bin('shoal-runtime')
-    const id = `at${process.pid}x${++count}`
-    const dir = join(base, id)
-    mkdirSync(dir)
-    const rootfs = makeImage(join(dir, 'rootfs'))
-    const config = sh('sleep 1000')
-    config['linux'].cgroupsPath = `/native-at-${id}`
-    writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+    const { id, dir, rootfs } = kit.bundle(sh('sleep 1000'))
+    const state = ['--root', kit.state]
     for (let fd = 3; fd < 24; fd++) symlinkSync(`/proc/self/fd/${fd}`, join(rootfs, `wd${fd}`))
     writeFileSync(join(rootfs, 'etc/inside'), '')
     const started = await new Promise((resolve) =>
@@ -251,7 +207,7 @@ run(
 )
 
 run('/dev/null that the image makes a link does not become the mask (CVE-2025-31133)', async (t) => {
-  const secret = join(base, 'null-secret')
+  const secret = join(kit.base, 'null-secret')
   writeFileSync(secret, 'untouched')
   for (const target of ['/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', `../../../../../../../..${secret}`]) {
     const r = await runBundle(

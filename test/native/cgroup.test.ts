@@ -3,27 +3,11 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import {
-  bin,
-  canRun,
-  eventually,
-  exec,
-  type Json,
-  makeConfig,
-  makeDir,
-  makeImage,
-  type Output,
-  removeDir,
-  traces,
-} from './kit.js'
+import { bin, eventually, exec, type Json, makeConfig, makeImage, type Output, traces } from './kit.js'
+import { run, runtimeKit } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-let base = ''
+const kit = runtimeKit('cgroup', { ownRoots: true })
 let count = 0
-test.before(() => {
-  base = makeDir('cgroup')
-})
-test.after.always(() => removeDir(base))
 
 /** Files of a made-up group; a limit goes only into a file that is there, as on cgroupfs. */
 async function values(
@@ -32,10 +16,10 @@ async function values(
   files: string[],
   resources: Json,
 ): Promise<Record<string, string> | string> {
-  const dir = join(base, `group${++count}`)
+  const dir = join(kit.base, `group${++count}`)
   mkdirSync(dir)
   for (const f of files) writeFileSync(join(dir, f), '')
-  const document = join(base, `resources${count}.json`)
+  const document = join(kit.base, `resources${count}.json`)
   writeFileSync(document, JSON.stringify(resources))
   const r = await exec(bin('cgroup-values'), [version, controllers, dir, document])
   if (r.code !== 0) return r.stderr.trim()
@@ -211,7 +195,7 @@ const onlyV2 = `for m in $(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d'
   mountpoint -q /sys/fs/cgroup && umount /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
 
 run('v2 alone: born in its group, devices by program, freezer, exec, and all gone afterwards', async (t) => {
-  const dir = join(base, 'bundle')
+  const dir = join(kit.base, 'bundle')
   mkdirSync(dir)
   const config = makeConfig(['/bin/sleep', '1000'])
   config['root'].path = makeImage(join(dir, 'rootfs'))
@@ -230,7 +214,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
   const alone = (...command: string[]): Promise<Output> => exec('unshare', ['-m', 'sh', '-c', onlyV2, 'sh', ...command])
   const call = (...args: string[]): Promise<Output> =>
-    alone(bin('shoal-runtime'), '--root', join(base, 'state'), ...args)
+    alone(bin('shoal-runtime'), '--root', join(kit.base, 'state'), ...args)
   t.teardown(() => call('delete', '--force', 'one'))
   const look = async (file: string): Promise<string> => (await alone('cat', `${group}/${file}`)).stdout.trim()
   // The container keeps the runtime's standard streams: they go to files.
@@ -241,7 +225,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
     join(dir, 'err'),
     bin('shoal-runtime'),
     '--root',
-    join(base, 'state'),
+    join(kit.base, 'state'),
     'run',
     '--detach',
     '--bundle',
@@ -294,7 +278,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   t.is(deleted.code, 0, deleted.stderr)
   t.is((await alone('test', '-e', group)).code, 1)
   await eventually(() => traces(name).length === 0, 'the end of all processes')
-  t.false(existsSync(join(base, 'state', 'one')))
+  t.false(existsSync(join(kit.base, 'state', 'one')))
   const v2Mount = readFileSync('/proc/self/mountinfo', 'utf8').match(/^.* (\S+) \S+ .*- cgroup2 .*$/m)?.[1]
   if (v2Mount) rmdirSync(join(v2Mount, name))
 })
