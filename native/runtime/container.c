@@ -13,6 +13,7 @@
 #include "hooks.h"
 #include "kernel.h"
 #include "rootfs.h"
+#include "spec.h"
 #include "tty.h"
 
 void container_init(struct container *c) {
@@ -185,7 +186,7 @@ int container_create(struct container *c, struct err *e) {
   STAGE("config");
   const struct json *l = j_get(c->config, "linux"), *seccomp = j_get(l, "seccomp");
   const char *root = j_gets(j_get(c->config, "root"), "path");
-  if (namespaces_parse(&ns, l, e) < 0) goto out;
+  if (spec_check(c->config, NULL, e) < 0 || namespaces_parse(&ns, l, e) < 0) goto out;
   STAGE("config");
   if (!root) {
     fail(e, EINVAL, "parse", "root.path", "config.json has no root.path");
@@ -229,7 +230,9 @@ int container_create(struct container *c, struct err *e) {
   }
 undo:
   container_kill(c);
-  {
+  if (c->shared) {
+    cgroup_free(&c->cg);
+  } else {
     struct err ignored;  // the first error is the one to report
     (void)cgroup_remove(&c->cg, &ignored);
   }
@@ -244,18 +247,21 @@ out:
   return r;
 }
 
-static int start(int *sync, struct err *e) {
+int start_send(int sync, struct err *e) {
+  STAGE("process");
+  return sync_send(sync, SYNC_START, NULL) < 0 ? fail(e, ESRCH, "send", "", "cannot start: the created process is gone") : 0;
+}
+
+int start_result(int *sync, struct err *e) {
   struct sync_msg m;
   STAGE("process");
-  if (sync_send(*sync, SYNC_START, NULL) < 0)
-    return fail(e, ESRCH, "send", "", "cannot start: the created process is gone");
   int r = sync_recv(*sync, &m, NULL);
+  if (r < 0 && errno == EAGAIN) return 0;
   cleanup_fd(sync);
   if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the container's process: %s", strerror(errno));
-  if (r == 0) return 0;
+  if (r == 0) return 1;
   *e = m.err;
   return -1;
 }
 
-int container_start(struct container *c, struct err *e) { return start(&c->sync, e); }
-int exec_start(struct exec *x, struct err *e) { return start(&x->sync, e); }
+int container_start(struct container *c, struct err *e) { return start_send(c->sync, e) < 0 || start_result(&c->sync, e) < 0 ? -1 : 0; }

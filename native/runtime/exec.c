@@ -9,6 +9,7 @@
 
 #include "container.h"
 #include "kernel.h"
+#include "spec.h"
 #include "tty.h"
 
 // The namespaces of the target that differ from this process's own. Entering one's own user namespace again is an error.
@@ -72,24 +73,41 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   child_start(p, &x->filter, NULL, x->id, x->bundle, false, x->preserve_fds, sync, -1);
 }
 
-static int follow(struct exec *x, struct err *e) {
+int exec_follow(struct exec *x, struct err *e) {
   for (;;) {
     struct sync_msg m;
     int fd = -1, r = sync_recv(x->sync, &m, &fd);
+    if (r < 0 && errno == EAGAIN) return 0;
     if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the new process: %s", strerror(errno));
     if (r == 0) return fail(e, EIO, "recvmsg", "", "the new process ended while it was being set up");
     if (m.kind == SYNC_ERROR) return *e = m.err, -1;
     if (m.kind == SYNC_CONSOLE) x->master = fd;
     else if (fd >= 0) close(fd);
-    if (m.kind == SYNC_READY) return 0;
+    if (m.kind == SYNC_READY) return 1;
   }
 }
 
-int exec_create(struct exec *x, struct err *e) {
+int exec_go(struct exec *x, struct err *e) { return start_send(x->sync, e); }
+int exec_went(struct exec *x, struct err *e) { return start_result(&x->sync, e); }
+int exec_start(struct exec *x, struct err *e) { return exec_go(x, e) < 0 || exec_went(x, e) < 0 ? -1 : 0; }
+
+static void abandon(struct exec *x) {
+  if (x->pid > 0) {
+    (void)kill(x->pid, SIGKILL);
+    (void)RETRY(waitpid(x->pid, NULL, 0));
+  }
+  x->pid = 0;
+  cleanup_fd(&x->pidfd);
+  cleanup_fd(&x->sync);
+  cleanup_fd(&x->master);
+}
+
+int exec_spawn(struct exec *x, struct err *e) {
   struct process p;
   unsigned long flags;
   x->pid = 0;
   x->pidfd = x->sync = x->master = -1;
+  if (spec_check(x->process, "process", e) < 0) return -1;
   if (process_parse(&p, x->process, x->config, NULL, e) < 0) {
     process_free(&p);
     return -1;
@@ -100,7 +118,8 @@ int exec_create(struct exec *x, struct err *e) {
   autofd target = k_pidfd_open(x->target), own = -1;
   struct cgroup_door door = {.into = -1};
   int sv[2] = {-1, -1}, r = -1;
-  if (target < 0) {
+  if (target < 0 || (x->ticks && proc_start_ticks(x->target) != x->ticks)) {
+    if (target >= 0) errno = ESRCH;
     fail(e, 0, "pidfd_open", "", "the container's process %d is gone: %s", (int)x->target, strerror(errno));
     goto out;
   }
@@ -136,19 +155,17 @@ int exec_create(struct exec *x, struct err *e) {
   }
   if (process_limits(&p, x->pid, e) < 0) goto out;
   (void)sync_send(x->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
-  r = follow(x, e);
+  r = 0;
 out:
   cgroup_close_door(&door);
-  if (r < 0) {
-    if (x->pid > 0) {
-      (void)kill(x->pid, SIGKILL);
-      (void)RETRY(waitpid(x->pid, NULL, 0));
-    }
-    x->pid = 0;
-    cleanup_fd(&x->pidfd);
-    cleanup_fd(&x->sync);
-    cleanup_fd(&x->master);
-  }
+  if (r < 0) abandon(x);
   process_free(&p);
   return r;
+}
+
+int exec_create(struct exec *x, struct err *e) {
+  if (exec_spawn(x, e) < 0) return -1;
+  if (exec_follow(x, e) == 1) return 0;
+  abandon(x);
+  return -1;
 }

@@ -405,6 +405,7 @@ static int do_mount(struct mount_plan *m, int index, const struct json *mnt, str
     *e = (struct err){0};
     fd = k_open_tree(AT_FDCWD, "/sys", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (fd < 0) return fail(e, 0, "open_tree", "/sys", "cannot bind /sys: %s", strerror(errno));
+    p.rset |= p.set & (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);  // what is mounted below came along
   }
   if (fd < 0) return -1;
   if (tmp && p.copyup && old >= 0 && copy_up(old, fd, e) < 0) return -1;

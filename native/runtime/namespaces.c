@@ -151,10 +151,15 @@ pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd) {
 
 int userns_fd_for_maps(const struct json *uids, const struct json *gids, struct err *e) {
   STAGE("namespace");
+  int life[2];
+  if (pipe2(life, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "user", "cannot make a pipe: %s", strerror(errno));
+  autofd ours = life[1], its = life[0];
   pid_t pid = clone_process(CLONE_NEWUSER, -1, NULL);
   if (pid < 0) return fail(e, 0, "clone3", "user", "cannot make a user namespace for an idmapped mount: %s", strerror(errno));
-  if (pid == 0) {
-    for (;;) pause();
+  if (pid == 0) {  // until this process's end, should it be killed in between
+    char c;
+    close(ours);
+    _exit(RETRY(read(its, &c, 1)) != 0);
   }
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);

@@ -1,8 +1,22 @@
 // Images, documents and neighbours that try to lead the runtime astray.
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { cgroupFolders, exec, type Json, makeImage, TestContainer, traces } from './kit.js'
+import type { ExecutionContext } from 'ava'
+import { tarOf } from '../runtime/image-kit.js'
+import { killArguments, reported } from './kill-stages.js'
+import {
+  bin,
+  cgroupFolders,
+  controllerMount,
+  eventually,
+  exec,
+  type Json,
+  makeImage,
+  type Output,
+  TestContainer,
+  traces,
+} from './kit.js'
 import { run, runtime, runtimeKit, sh } from './runtime-kit.js'
 
 const kit = runtimeKit('at', { ownRoots: true })
@@ -203,6 +217,217 @@ run(
     } finally {
       await exec(runtime, [...state, 'delete', '--force', id])
     }
+  },
+)
+
+interface Race {
+  /** Whose calls are counted, as for kill-at. */
+  readonly which: number
+  /** What the neighbour does; "self": the process is killed at that call. */
+  readonly neighbour: string
+  /** The command, after what has to be there before it was made anew. */
+  readonly command: () => readonly string[]
+  readonly input?: Buffer
+  readonly env?: NodeJS.ProcessEnv
+  /** Only the calls from the one on before which this shell test is true for the first time, 25 unless told. */
+  readonly from?: string
+  readonly span?: number
+}
+
+/**
+ * Runs a command once for each of its system calls and lets a neighbour do something just before that call: he wins every race there is.
+ * Gives the number of calls.
+ */
+async function atEachCall(race: Race, look: (n: number, r: Output) => unknown): Promise<number> {
+  const report = join(kit.base, `report${++count}`)
+  const at = async (n: number, neighbour: string): Promise<[Output, Awaited<ReturnType<typeof reported>>]> => {
+    const kill = killArguments({
+      which: race.which,
+      whom: neighbour === 'self' ? neighbour : `sh:${neighbour}`,
+      n,
+      report,
+    })
+    const r = await exec(bin('kill-at'), [...kill, ...race.command()], {
+      ...(race.input && { input: race.input }),
+      ...(race.env && { env: race.env }),
+    })
+    return [r, await reported(report)]
+  }
+  const [, all] = await at(0, '')
+  let last = 'calls' in all ? all.calls : 0
+  let first = 1
+  if (race.from) {
+    const seen = join(kit.base, `seen${count}`)
+    for (let above = last; first < above; ) {
+      const middle = (first + above) >> 1
+      rmSync(seen, { force: true })
+      await at(middle, `if ${race.from}; then touch ${seen}; fi`)
+      if (existsSync(seen)) above = middle
+      else first = middle + 1
+    }
+    last = Math.min(last, first + (race.span ?? 25))
+  }
+  for (let n = first; n <= last; n++) await look(n, (await at(n, race.neighbour))[0])
+  return last - first + 1
+}
+
+/** A file that nobody must get at, and proof that it is as it was. */
+function untouched(t: ExecutionContext, name: string): { secret: string; check: (n: number) => void } {
+  const secret = join(kit.base, name)
+  writeFileSync(secret, 'untouched', { mode: 0o600 })
+  const before = statSync(secret)
+  const check = (n: number): void => {
+    const now = statSync(secret)
+    t.deepEqual([now.mode, now.uid, now.ctimeMs], [before.mode, before.uid, before.ctimeMs], `call ${n}`)
+  }
+  return { secret, check }
+}
+
+run(
+  'what a container swaps for a link while it is copied there leads nowhere, at any moment (docker cp)',
+  async (t) => {
+    const { secret, check } = untouched(t, 'copy-secret')
+    const root = join(kit.base, 'copy')
+    const tar = tarOf([
+      { name: 'file', data: 'x', mode: 0o4777, uid: 7 },
+      { name: 'folder/', type: 'directory', mode: 0o777, uid: 7 },
+    ])
+    for (const name of ['file', 'folder']) {
+      const calls = await atEachCall(
+        {
+          which: 0,
+          neighbour: `cd ${root}/place && { rm -rf ${name}; ln -s ${secret} ${name}; }`,
+          command: () => {
+            rmSync(root, { recursive: true, force: true })
+            mkdirSync(join(root, 'place'), { recursive: true })
+            return [bin('shoal-layer'), 'apply', '--plain', '--root', root, '--path', 'place']
+          },
+          input: tar,
+          from: `[ -e ${root}/place/${name} ]`,
+        },
+        check,
+      )
+      t.true(calls > 5)
+    }
+  },
+)
+
+run('a file that a container swaps for a fifo while it is copied from there holds up nobody (docker cp)', async (t) => {
+  const root = join(kit.base, 'copied')
+  await atEachCall(
+    {
+      which: 0,
+      neighbour: `cd ${root} && { rm -f file; mkfifo file; }`,
+      command: () => {
+        rmSync(root, { recursive: true, force: true })
+        mkdirSync(root)
+        writeFileSync(join(root, 'file'), 'x')
+        return [bin('shoal-layer'), 'pack', '--root', root]
+      },
+    },
+    (n, r) => t.is(r.code, 0, `call ${n}: ${r.stderr}`),
+  )
+})
+
+run('a node that a neighbour swaps for a link in a volume they share leads nowhere, at any moment', async (t) => {
+  const { secret, check } = untouched(t, 'node-secret')
+  const volume = join(kit.base, 'node-volume')
+  const config = sh('true', (c) => {
+    c['mounts'].push({ destination: '/volume', type: 'bind', source: volume, options: ['rbind', 'rw'] })
+    c['linux'].devices = [{ path: '/volume/node', type: 'c', major: 1, minor: 5, fileMode: 0o666, uid: 7, gid: 7 }]
+  })
+  const b = kit.bundle(config)
+  const calls = await atEachCall(
+    {
+      which: 1,
+      neighbour: `cd ${volume} && { rm -f node; ln -s ${secret} node; }`,
+      command: () => {
+        rmSync(volume, { recursive: true, force: true })
+        mkdirSync(volume)
+        return [runtime, '--root', kit.state, 'run', '--bundle', b.dir, b.id]
+      },
+      from: `[ -e ${volume}/node ]`,
+    },
+    (n) => {
+      check(n)
+      t.deepEqual(cgroupFolders(b.cgroup), [])
+    },
+  )
+  t.true(calls > 20)
+})
+
+run('/etc/passwd that a container swaps for a fifo does not hold up exec, at any moment', async (t) => {
+  const b = kit.bundle(sh('sleep 1000'))
+  t.is((await kit.quietly('run', '--detach', '--bundle', b.dir, b.id)).code, 0)
+  const passwd = join(b.rootfs, 'etc/passwd')
+  await atEachCall(
+    {
+      which: 1,
+      neighbour: `rm -f ${passwd}; mkfifo ${passwd}`,
+      command: () => {
+        rmSync(passwd, { force: true })
+        writeFileSync(passwd, 'root:x:0:0:root:/root:/bin/sh\n')
+        return [runtime, '--root', kit.state, 'exec', b.id, '/bin/true']
+      },
+    },
+    (n, r) => t.is(r.code, 0, `call ${n}: ${r.stderr}`),
+  )
+  await kit.call('delete', '--force', b.id)
+})
+
+run(
+  'in a user namespace without a network of its own, read-only /sys is read-only with all that is mounted below',
+  async (t) => {
+    const r = await kit.output(
+      "grep ' /sys' /proc/self/mountinfo | cut -d' ' -f6 | cut -d, -f1 | sort | uniq -c",
+      (c) => {
+        without(c, '/sys/fs/cgroup')
+        c['linux'].namespaces = c['linux'].namespaces.filter((n: Json) => n['type'] !== 'network')
+        c['linux'].namespaces.push({ type: 'user' })
+        for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID: 0, size: 65536 }]
+      },
+    )
+    t.regex(r.stdout, /^ +\d+ ro\n$/, r.stderr)
+  },
+)
+
+run(
+  'the helper that holds the ids of an idmapped mount ends with the runtime, at whatever call that is killed',
+  async (t) => {
+    const folder = join(kit.base, 'idmapped')
+    mkdirSync(folder)
+    const map = [{ containerID: 0, hostID: 100000, size: 10 }]
+    const b = kit.bundle(
+      sh('true', (c) => {
+        const mount = { destination: '/m', type: 'bind', source: folder, options: ['bind'] }
+        c['mounts'].push({ ...mount, uidMappings: map, gidMappings: map })
+      }),
+    )
+    const mark = `NATIVE_MARK=${b.id}`
+    const marked = (): string[] =>
+      readdirSync('/proc').filter((p) => {
+        try {
+          return /^\d+$/.test(p) && readFileSync(`/proc/${p}/environ`, 'utf8').includes(mark)
+        } catch {
+          return false // ended meanwhile
+        }
+      })
+    t.teardown(() => marked().map((p) => process.kill(Number(p), 'SIGKILL')))
+    await atEachCall(
+      {
+        which: 0,
+        neighbour: 'self',
+        command: () => [runtime, '--root', kit.state, 'run', '--bundle', b.dir, b.id],
+        env: { ...process.env, NATIVE_MARK: b.id },
+        // Limits are written before mounts are looked at.
+        from: `[ "$(cat ${join(controllerMount('pids').path, b.cgroup, 'pids.max')})" = 100 ]`,
+        span: 60,
+      },
+      async (n) => {
+        await eventually(() => marked().length === 0, `killed at call ${n}: the end of the helper`)
+        t.is((await kit.call('delete', '--force', b.id)).code, 0)
+      },
+    )
   },
 )
 

@@ -3,8 +3,20 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { bin, eventually, exec, type Json, makeConfig, makeImage, type Output, traces } from './kit.js'
-import { run, runtimeKit } from './runtime-kit.js'
+import {
+  bin,
+  canRun,
+  cgroupFolders,
+  controllerMount,
+  eventually,
+  exec,
+  type Json,
+  makeConfig,
+  makeImage,
+  type Output,
+  traces,
+} from './kit.js'
+import { run, runtimeKit, sh } from './runtime-kit.js'
 
 const kit = runtimeKit('cgroup', { ownRoots: true })
 let count = 0
@@ -186,6 +198,37 @@ test('a limit without its controller is an error that names both', async (t) => 
     ['foo.bar', /controller `foo` is not available/],
   ] as const)
     t.regex((await v2('none', [], { unified: { [key]: '1' } })) as string, message)
+})
+
+// --- the end of what is in a group ------------------------------------------------------------------------------------------
+
+/** Whatever a test leaves in a group. */
+const clean = (cgroup: string): void => {
+  for (const folder of cgroupFolders(cgroup)) {
+    if (existsSync(join(folder, 'cgroup.kill'))) writeFileSync(join(folder, 'cgroup.kill'), '1')
+    if (existsSync(join(folder, 'freezer.state'))) writeFileSync(join(folder, 'freezer.state'), 'THAWED')
+  }
+}
+
+const onV1 = canRun && !controllerMount('freezer').v2 ? run : test.skip
+onV1('groups that a container makes, hides by their name and freezes, end with it', async (t) => {
+  const b = kit.bundle(
+    sh(
+      'd=/sys/fs/cgroup/freezer/.hidden/deep; mkdir -p $d; sleep 1000 & echo $! > $d/tasks; echo FROZEN > $d/freezer.state; echo done > /ready; exec sleep 1000',
+      (c) => {
+        for (const m of c['mounts']) if (m.type === 'cgroup') m.options = ['nosuid', 'noexec', 'nodev']
+      },
+    ),
+  )
+  t.teardown(() => {
+    for (const g of ['/.hidden/deep', '/.hidden', '']) clean(b.cgroup + g)
+  })
+  t.is((await kit.quietly('run', '--detach', '--bundle', b.dir, b.id)).code, 0)
+  await eventually(() => existsSync(join(b.rootfs, 'ready')), 'the frozen group')
+  const deleted = await kit.call('delete', '--force', b.id)
+  t.is(deleted.code, 0, deleted.stderr)
+  await eventually(() => traces(b.cgroup).length === 0, 'the end of all processes')
+  t.deepEqual(cgroupFolders(b.cgroup), [])
 })
 
 // --- a host with v2 alone ---------------------------------------------------------------------------------------------------

@@ -84,6 +84,23 @@ run('capabilities that do not exist are left out with a warning', async (t) => {
   t.regex(r.stderr, /unknown capability 'UNKNOWN' is left out/)
 })
 
+run(
+  "without process.capabilities there are none, as with crun and runc; a process document has the container's",
+  async (t) => {
+    const sets = 'grep Cap /proc/self/status | cut -f2 | tr "\\n" " "'
+    const none = '0000000000000000'
+    t.is((await output(sets, (c) => delete c['process'].capabilities)).stdout, `${none} `.repeat(5))
+    const id = await started((c) => {
+      c['process'].capabilities = { bounding: ['CAP_KILL'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] }
+    })
+    const document = join(kit.base, 'no-capabilities.json')
+    writeFileSync(document, JSON.stringify({ args: ['/bin/sh', '-c', sets], cwd: '/', env: ['PATH=/bin'] }))
+    const kill = '0000000000000020'
+    t.is((await call('exec', '--process', document, id)).stdout, `${none} ${kill} ${kill} ${kill} ${none} `)
+    await call('delete', '--force', id)
+  },
+)
+
 run('exec: what its flags say goes before what the container has, and no_new_privs is the flag alone', async (t) => {
   const id = await started((c) => {
     c['process'].capabilities = {}
@@ -499,7 +516,26 @@ run('a frozen cgroup is refused and left as it is, one with other processes is w
   config['linux'].cgroupsPath = `/native-cu-${first}`
   writeFileSync(join(second.dir, 'config.json'), JSON.stringify(config))
   t.regex((await call('run', '--bundle', second.dir, second.id)).stderr, /cgroup is not empty: 1 process/)
+  t.is(JSON.parse((await call('state', first)).stdout)['status'], 'stopped')
   await call('delete', '--force', first)
+  // A creation that fails ends nobody else.
+  const third = await started()
+  for (const change of [
+    (c: Json) => (c['mounts'] = [{ destination: '/x', type: 'bind', source: '/not/there' }]),
+    (c: Json) => (c['process'].args = ['/not/there']),
+    (c: Json) => (c['process'].rlimits = [{ type: 'RLIMIT_NOPE' }]),
+  ]) {
+    const failing = bundle(
+      sh('true', (c) => {
+        delete c['linux'].resources
+        c['linux'].cgroupsPath = `/native-cu-${third}`
+        change(c)
+      }),
+    )
+    t.is((await call('run', '--bundle', failing.dir, failing.id)).code, 1)
+  }
+  t.is((await call('exec', third, '/bin/echo', 'well')).stdout, 'well\n')
+  await call('delete', '--force', third)
 })
 
 run('a service manager is told when the container is ready, and which process it then has to watch', async (t) => {

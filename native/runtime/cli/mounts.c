@@ -48,7 +48,7 @@ int cmd_mounts(int argc, char **argv) {
   if (!m.config || (add && mounts_prepare(&m, &e) < 0)) return cli_fail(&e);
   unsigned long flags;
   autofd target = k_pidfd_open(s.pid);
-  if (target < 0 || foreign_namespaces(s.pid, &flags, &e) < 0)
+  if (target < 0 || strcmp(state_status(&s, NULL), "running") || foreign_namespaces(s.pid, &flags, &e) < 0)
     return fail(&e, ESRCH, "pidfd_open", s.id, "container '%s' is not running", s.id), cli_fail(&e);
   pid_t pid = fork();
   if (pid < 0) return fail(&e, 0, "fork", "", "cannot fork: %s", strerror(errno)), cli_fail(&e);
