@@ -44,7 +44,7 @@ void container_init(struct container *c);
 int container_create(struct container *c, struct err *e);  // undoes everything itself when it fails
 int container_start(struct container *c, struct err *e);
 int start_send(int sync, struct err *e);
-int start_result(int *sync, struct err *e);  // as exec_went
+int start_result(int sync, struct err *e);  // as exec_went
 void container_kill(struct container *c);  // SIGKILL to the first process, reaped
 int sync_send(int fd, char kind, const struct err *e);
 int sync_recv(int fd, struct sync_msg *m, int *passed);  // 1 message, 0 end of file, -1 error
@@ -91,7 +91,7 @@ struct exec {
 int exec_spawn(struct exec *x, struct err *e);
 int exec_follow(struct exec *x, struct err *e);  // 1: ready; 0: no more to read now, -1: it ends, or has ended
 int exec_go(struct exec *x, struct err *e);
-int exec_went(struct exec *x, struct err *e);  // 1: the program runs; 0: not known yet; -1: it does not. x->sync is closed but for 0
+int exec_went(struct exec *x, struct err *e);  // 1: the program runs; 0: not known yet; -1: it does not
 int exec_create(struct exec *x, struct err *e);  // spawn and follow
 int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e);  // CLONE_NEW* that differ from this process's own
 int exec_start(struct exec *x, struct err *e);  // go and went

@@ -27,7 +27,18 @@ int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
   return 0;
 }
 
-static _Noreturn void exec_child(struct exec *x, struct process *p, const struct cgroup_door *door, unsigned long flags, int target, int sync) {
+struct place {
+  int target;
+  unsigned long flags;
+};
+
+static int join_place(void *arg, struct err *e) {
+  const struct place *at = arg;
+  return setns(at->target, (int)at->flags) < 0 ? fail(e, 0, "setns", "user", "cannot join the container's user namespace: %s", strerror(errno)) : 0;
+}
+
+// joined: namespaces that the process is in from its birth on.
+static _Noreturn void exec_child(struct exec *x, struct process *p, const struct cgroup_door *door, unsigned long flags, unsigned long joined, int target, int sync) {
   struct err e = {0};
   struct sync_msg m;
   cleanup_fd(&x->sync);
@@ -43,9 +54,11 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   keep[n++] = sync;
   close_all_except(keep, n);
   if (sync_recv(sync, &m, NULL) <= 0) _exit(1);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // see selfexec.c
   if (x->filter.listener >= 0) listener_metadata(&x->filter, x->config, x->id, x->bundle, "running", x->target);
   STAGE("namespace");
-  if (flags && setns(target, (int)flags) < 0) {
+  unsigned long still = flags & ~joined;
+  if (still && setns(target, (int)still) < 0) {
     fail(&e, 0, "setns", "", "cannot join the container's namespaces: %s", strerror(errno));
     child_fail(sync, &e);
   }
@@ -88,8 +101,12 @@ int exec_follow(struct exec *x, struct err *e) {
 }
 
 int exec_go(struct exec *x, struct err *e) { return start_send(x->sync, e); }
-int exec_went(struct exec *x, struct err *e) { return start_result(&x->sync, e); }
-int exec_start(struct exec *x, struct err *e) { return exec_go(x, e) < 0 || exec_went(x, e) < 0 ? -1 : 0; }
+int exec_went(struct exec *x, struct err *e) { return start_result(x->sync, e); }
+int exec_start(struct exec *x, struct err *e) {
+  int r = exec_go(x, e) < 0 || exec_went(x, e) < 0 ? -1 : 0;
+  cleanup_fd(&x->sync);
+  return r;
+}
 
 static void abandon(struct exec *x) {
   if (x->pid > 0) {
@@ -129,8 +146,18 @@ int exec_spawn(struct exec *x, struct err *e) {
     goto out;
   }
   x->sync = sv[0];
-  // Only a child gets a new pid namespace: this process enters it for a moment, has the child, and goes back.
-  if (flags & CLONE_NEWPID) {
+  // Only a child gets a new pid namespace: this process enters it for a moment, has the child, and goes back. Who is not root may enter it from
+  // the container's user namespace only, from which there is no way back.
+  unsigned long joined = flags & CLONE_NEWPID;
+  if (geteuid() != 0 && (flags & CLONE_NEWUSER)) {
+    joined |= CLONE_NEWUSER;
+    x->pid = clone_from(join_place, &(struct place){target, joined}, 0, door.into, &x->pidfd, e);
+    if (x->pid == 0) exec_child(x, &p, &door, flags, joined, target, sv[1]);
+    close(sv[1]);
+    if (x->pid < 0) goto out;
+    goto made;
+  }
+  if (joined) {
     own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     if (own < 0 || setns(target, CLONE_NEWPID) < 0) {
       fail(e, 0, "setns", "pid", "cannot join the container's pid namespace: %s", strerror(errno));
@@ -141,7 +168,7 @@ int exec_spawn(struct exec *x, struct err *e) {
   x->pid = clone_process(0, door.into, &x->pidfd);
   // v2: a group that hands controllers down takes no process; the container's first one has moved on to a group below.
   if (x->pid < 0 && errno == EBUSY && !x->below && cgroup_follow(x->cg, x->target, &door) == 0) x->pid = clone_process(0, door.into, &x->pidfd);
-  if (x->pid == 0) exec_child(x, &p, &door, flags & ~(unsigned long)CLONE_NEWPID, target, sv[1]);
+  if (x->pid == 0) exec_child(x, &p, &door, flags, joined, target, sv[1]);
   int clone_errno = errno;
   close(sv[1]);
   if (own >= 0 && setns(own, CLONE_NEWPID) < 0) {
@@ -153,6 +180,7 @@ int exec_spawn(struct exec *x, struct err *e) {
     fail(e, clone_errno, "clone3", "", "cannot make a process in the container: %s", strerror(clone_errno));
     goto out;
   }
+made:
   if (process_limits(&p, x->pid, e) < 0) goto out;
   (void)sync_send(x->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
   r = 0;

@@ -199,8 +199,8 @@ int process_limits(const struct process *p, pid_t pid, struct err *e) {
     snprintf(value, sizeof value, "%lld", (long long)j_int(oom, 0));
     autofd fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0 || RETRY(read(fd, old, sizeof old - 1)) < 0) return fail(e, 0, "open", path, "cannot read %s: %s", path, strerror(errno));
-    // Writing the same value may need a right that keeping it does not.
-    if (atoll(old) != j_int(oom, 0) && write_all(fd, value, strlen(value)) < 0)
+    // Writing the same value may need a right that keeping it does not; who is not root may only raise it.
+    if (atoll(old) != j_int(oom, 0) && write_all(fd, value, strlen(value)) < 0 && (geteuid() == 0 || errno != EACCES))
       return fail(e, 0, "write", path, "cannot set oom_score_adj to %s: %s", value, strerror(errno));
   }
   if (j_get(p->json, "scheduler") && scheduler(j_get(p->json, "scheduler"), pid, e) < 0) return -1;

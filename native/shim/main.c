@@ -29,7 +29,11 @@ void source_set(struct source *s, uint32_t events) {
   (void)epoll_ctl(shim.epoll, EPOLL_CTL_MOD, s->fd, &ev);
 }
 
-void source_close(struct source *s) { cleanup_fd(&s->fd); }
+// Taken out by name: as long as a process that was just forked has a copy, closing alone leaves it in there, with a pointer to what is freed.
+void source_close(struct source *s) {
+  if (s->fd >= 0) (void)epoll_ctl(shim.epoll, EPOLL_CTL_DEL, s->fd, NULL);
+  cleanup_fd(&s->fd);
+}
 
 static void status_line(const char *json) {
   if (shim.status_fd < 0) return;

@@ -41,7 +41,7 @@ void proc_free(struct proc *p) {
   source_close(&p->in);
   source_close(&p->out);
   source_close(&p->err);
-  cleanup_fd(&p->x.sync);
+  source_close(&p->sync);
   cleanup_fd(&p->x.pidfd);
   cleanup_fd(&p->x.master);
   cleanup_fd(&p->peer);
@@ -217,7 +217,7 @@ static void on_sync(struct source *s, uint32_t ev) {
   (void)ev;
   struct proc *p = s->owner;
   struct err e = {0};
-  if (p->failed || p->x.sync < 0) return;
+  if (p->failed) return;
   if (!p->made) {
     int r = exec_follow(&p->x, &e);
     if (r < 0) {
@@ -233,13 +233,17 @@ static void on_sync(struct source *s, uint32_t ev) {
     }
   } else if (p->running) {
     int r = exec_went(&p->x, &e);
-    if (r) client_answer(&p->asker, NULL, r < 0 ? &e : NULL);
+    if (!r) return;
+    source_close(s);
+    client_answer(&p->asker, NULL, r < 0 ? &e : NULL);
   }
 }
 
 int exec_begin(struct proc *p, struct err *e) {
   if (shim.runtime) return oci_exec_start(p, e) < 0 ? -1 : 1;
-  return exec_go(&p->x, e) < 0 ? -1 : exec_went(&p->x, e);
+  int r = exec_go(&p->x, e) < 0 ? -1 : exec_went(&p->x, e);
+  if (r) source_close(&p->sync);
+  return r;
 }
 
 void proc_settle(void) {
@@ -315,7 +319,7 @@ struct proc *exec_make(const char *id, const struct json *request, struct json *
   }
   p->pid = x->pid;
   p->close_stdin_with_client = true;
-  p->sync = (struct source){.fd = x->sync, .ready = on_sync, .owner = p};
+  p->sync = (struct source){.fd = x->sync, .ready = on_sync, .owner = p};  // which closes it, too
   (void)fcntl(x->sync, F_SETFL, O_NONBLOCK);
   source_add(&p->sync, EPOLLIN | EPOLLET);  // the end of a process that is not asked for is told once
   return p;

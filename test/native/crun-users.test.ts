@@ -232,6 +232,20 @@ run("a user namespace without maps has root, who is the runtime's user, and nobo
   t.deepEqual([r.code, r.stdout], [0, ' 0 0 1\n 0 0 1\n'], r.stderr)
 })
 
+run('a user namespace that is given by its path is joined, and the others belong to it', async (t) => {
+  const id = await started((c) => {
+    c['linux'].namespaces.push({ type: 'user' })
+    for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID: 100000, size: 65536 }]
+  })
+  const { pid } = JSON.parse((await call('state', id)).stdout) as { pid: number }
+  const r = await output('tr -s " " < /proc/self/uid_map; ip link set lo down && echo ours', (c) => {
+    c['linux'].namespaces.push({ type: 'user', path: `/proc/${pid}/ns/user` })
+    for (const set of ['bounding', 'effective', 'permitted']) c['process'].capabilities[set].push('CAP_NET_ADMIN')
+  })
+  t.deepEqual([r.code, r.stdout], [0, ' 0 100000 65536\nours\n'], r.stderr)
+  await call('delete', '--force', id)
+})
+
 run('the loopback interface of a new network namespace is up', async (t) => {
   t.is((await output('ping -c 1 -W 5 127.0.0.1 > /dev/null && echo up')).stdout, 'up\n')
 })

@@ -175,7 +175,7 @@ static int create(struct container *c, int dir, const struct create_options *o, 
     if (seccomp_compile(&c->filter, helper, seccomp, e) < 0) return -1;
   }
   if (container_create(c, e) < 0) return -1;
-  if (state_write(dir, c->id, c->bundle, cgroup, c->pid, c->config, e) < 0) return -1;
+  if (state_write(dir, c->id, c->bundle, c->cg.n ? cgroup : "", c->pid, c->config, e) < 0) return -1;
   if (send_pidfd(c, e) < 0) return -1;
   if (o->console && c->master >= 0 && send_console(o->console, c->master, e) < 0) return -1;
   return write_pid_file(o->pid_file, c->pid, e);

@@ -43,7 +43,7 @@ int cmd_mounts(int argc, char **argv) {
   buf_fmt(&document, "{\"mounts\":%s}", list.p);
   struct cgroup none = {0};
   // As in a user namespace: sources are opened out here, with the host's rights and names.
-  struct mount_plan m = {.bundle = s.bundle, .cg = &none, .userns = true, .rootfd = -1, .procfd = -1};
+  struct mount_plan m = {.bundle = s.bundle, .cg = &none, .userns = true, .early = true, .rootfd = -1, .procfd = -1};
   m.config = json_parse(&s.arena, document.p, document.len, argv[3], &e);
   if (!m.config || (add && mounts_prepare(&m, &e) < 0)) return cli_fail(&e);
   unsigned long flags;

@@ -320,7 +320,7 @@ static int kill_one(const char *id, const void *arg) {
   if (open_with_cgroup(&s, &cg, id, &e) < 0) return cli_fail(&e);
   STAGE("request");
   if (sig < 0) return fail(&e, EINVAL, "kill", w->signal, "unknown signal '%s'", w->signal), cli_fail(&e);
-  if (w->all) {
+  if (w->all && cg.n) {
     cgroup_signal(&cg, sig);
   } else {
     autofd pidfd = k_pidfd_open(s.pid);
