@@ -1,7 +1,8 @@
 // kill-at WHICH WHOM N REPORT PROGRAM ARGUMENT...: becomes PROGRAM, and a tracer beside it sends SIGKILL at the N-th system call.
 //
 //   WHICH   whose calls are counted: 0 the program itself, 1 its first child, 2 the second one, and so on down the family
-//   WHOM    "self": the process that makes the call, before it is done; or a process id
+//   WHOM    "self": the process that makes the call, before it is done; or a process id; or "sh:COMMAND": nobody is killed, the shell's command is
+//           run while the process stands before the call, as a neighbour would that wins every race
 //   N       1 is the first call after the program's own execve (for children: their first call); 0 never kills
 //   REPORT  gets "killed CALL\n" (the number of the system call), or "COUNT\n" when the process ended before
 //
@@ -44,7 +45,12 @@ static _Noreturn void report(const char *file, const char *text) {
   _exit(0);  // everybody that is still traced goes on alone
 }
 
-static _Noreturn void trace(int which, pid_t whom, long n, const char *file) {
+static void strike(const char *whom, pid_t self) {
+  if (!strncmp(whom, "sh:", 3)) (void)!system(whom + 3);
+  else if (kill(strcmp(whom, "self") ? (pid_t)atoi(whom) : self, SIGKILL) < 0) die("kill");
+}
+
+static _Noreturn void trace(int which, const char *whom, long n, const char *file) {
   long count = 0;
   int counting = which > 0;
   char text[64];
@@ -65,7 +71,7 @@ static _Noreturn void trace(int which, pid_t whom, long n, const char *file) {
       struct __ptrace_syscall_info info = {0};
       (void)ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info);
       if (info.op == PTRACE_SYSCALL_INFO_ENTRY && ++count == n) {
-        if (kill(whom ? whom : pid, SIGKILL) < 0) die("kill");
+        strike(whom, pid);
         snprintf(text, sizeof text, "killed %lld\n", (long long)info.entry.nr);
         report(file, text);
       }
@@ -90,7 +96,7 @@ static _Noreturn void trace(int which, pid_t whom, long n, const char *file) {
 
 int main(int argc, char **argv) {
   if (argc < 6) {
-    fprintf(stderr, "usage: kill-at WHICH self|PID N REPORT PROGRAM [ARGUMENT...]\n");
+    fprintf(stderr, "usage: kill-at WHICH self|PID|sh:COMMAND N REPORT PROGRAM [ARGUMENT...]\n");
     return 2;
   }
   int up[2];
@@ -108,7 +114,7 @@ int main(int argc, char **argv) {
     if (write(up[1], &go, 1) != 1) die("write");
     // Nothing of the program's is held open: an end of file must be seen by whoever waits for it.
     syscall(SYS_close_range, 0, ~0u, 0);
-    trace(atoi(argv[1]), strcmp(argv[2], "self") ? (pid_t)atoi(argv[2]) : 0, atol(argv[3]), argv[4]);
+    trace(atoi(argv[1]), argv[2], atol(argv[3]), argv[4]);
   }
   int st;
   char go;

@@ -205,7 +205,7 @@ static void set_metadata(struct apply *ap, struct archive_entry *e, const char *
 {
 	if (ap->o->keep_owner)
 		set_owner(name, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e), path);
-	if (archive_entry_filetype(e) != AE_IFLNK && chmod(name, archive_entry_perm(e) & 07777) != 0)
+	if (archive_entry_filetype(e) != AE_IFLNK && chmod_here(name, archive_entry_perm(e) & 07777) != 0)
 		report_fail(errno, path, "cannot set a mode");
 	set_xattrs(ap, e, name, path);
 	struct timespec times[2];
@@ -267,7 +267,7 @@ static bool make_room(struct apply *ap, struct archive_entry *e, const char *nam
 
 static void set_opaque(const char *name, const char *path)
 {
-	if (setxattr(name, OPAQUE_XATTR, "y", 1, 0) != 0)
+	if (lsetxattr(name, OPAQUE_XATTR, "y", 1, 0) != 0)
 		report_fail(errno, path, "cannot mark a directory opaque");
 }
 
@@ -452,14 +452,14 @@ static void write_implied(struct apply *ap)
 {
 	if (!ap->o->implied)
 		return;
-	if (!ap->tree.root_listed)
-		ap->tree.implied = xrealloc(ap->tree.implied, (ap->tree.implied_count + 1) * sizeof(char *)),
-		ap->tree.implied[ap->tree.implied_count++] = xstrdup("");
 	FILE *f = fopen(ap->o->implied, "we");
 	if (!f)
 		report_fail(errno, ap->o->implied, "cannot write the list of implied directories");
 	for (size_t i = 0; i < ap->tree.implied_count; i++)
-		fprintf(f, "%s%c", ap->tree.implied[i], 0);
+		if (ap->tree.implied[i].path)
+			fprintf(f, "%s%c", ap->tree.implied[i].path, 0);
+	if (!ap->tree.root_listed)
+		fputc(0, f);
 	if (fclose(f) != 0)
 		report_fail(errno, ap->o->implied, "cannot write the list of implied directories");
 }

@@ -55,8 +55,12 @@ struct tree {
 	int root;
 	char *cached; /* path of the parent that is the working directory, or null */
 	bool record;  /* note directories that were made because an entry needed them */
-	char **implied;
-	size_t implied_count, implied_room;
+	struct implied {
+		char *path; /* null: an entry has described it since */
+		size_t next; /* of the same bucket, index + 1; 0: none */
+	} *implied;
+	size_t implied_count, implied_room; /* as many buckets as room */
+	size_t *buckets;
 	bool root_listed;
 };
 void tree_open(struct tree *t, const char *root);
@@ -73,6 +77,8 @@ void tree_forget(struct tree *t);
 void tree_mark_listed(struct tree *t, const char *clean);
 int open_in_root(int root, const char *path, int flags);
 int remove_tree(int dirfd, const char *name);
+/* chmod of a name in the working directory that a container may have swapped for a link meanwhile. -1 with errno. */
+int chmod_here(const char *name, mode_t mode);
 bool is_whiteout(const struct stat *st);
 bool is_overlay_xattr(const char *name);
 extern const char OPAQUE_XATTR[];

@@ -339,7 +339,7 @@ int command_usage(char **roots, int count)
 void copy_metadata(int source, const char *name)
 {
 	struct stat st;
-	if (fstat(source, &st) != 0 || lchown(name, st.st_uid, st.st_gid) != 0 || chmod(name, st.st_mode & 07777) != 0)
+	if (fstat(source, &st) != 0 || lchown(name, st.st_uid, st.st_gid) != 0 || chmod_here(name, st.st_mode & 07777) != 0)
 		report_fail(errno, name, "cannot copy a directory's owner and mode");
 	char proc[64];
 	snprintf(proc, sizeof proc, "/proc/self/fd/%d", source);

@@ -256,7 +256,10 @@ static void pack_entry(struct pack *p, int parent, const char *name, const char 
 			else
 				read_xattrs(e, fd, path);
 			if (S_ISREG(st.st_mode)) {
-				data = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+				/* The very file that was looked at: under its name there may be a fifo or a device by now. */
+				char proc[64];
+				snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
+				data = open(proc, O_RDONLY | O_CLOEXEC);
 				if (data < 0)
 					report_fail(errno, path, "cannot open a file");
 				describe_holes(e, data, &st);

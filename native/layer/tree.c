@@ -92,24 +92,54 @@ void tree_forget(struct tree *t)
 	t->cached = NULL;
 }
 
+static size_t *bucket_of(struct tree *t, const char *path)
+{
+	uint64_t hash = 14695981039346656037ULL; /* FNV-1a */
+	for (; *path; path++)
+		hash = (hash ^ (unsigned char)*path) * 1099511628211ULL;
+	return &t->buckets[hash % t->implied_room];
+}
+
+static void into_bucket(struct tree *t, size_t index)
+{
+	size_t *bucket = bucket_of(t, t->implied[index].path);
+	t->implied[index].next = *bucket;
+	*bucket = index + 1;
+}
+
+/* A table, as each entry of the layer is looked up: an image may have a million directories that nobody describes. */
 static void imply(struct tree *t, const char *path)
 {
 	if (!t->record)
 		return;
-	if (t->implied_count == t->implied_room)
-		t->implied = xrealloc(t->implied, (t->implied_room = t->implied_room * 2 + 16) * sizeof(char *));
-	t->implied[t->implied_count++] = xstrdup(path);
+	if (t->implied_count == t->implied_room) {
+		t->implied_room = t->implied_room * 2 + 64;
+		t->implied = xrealloc(t->implied, t->implied_room * sizeof *t->implied);
+		t->buckets = xrealloc(t->buckets, t->implied_room * sizeof *t->buckets);
+		memset(t->buckets, 0, t->implied_room * sizeof *t->buckets);
+		for (size_t i = 0; i < t->implied_count; i++)
+			if (t->implied[i].path)
+				into_bucket(t, i);
+	}
+	t->implied[t->implied_count].path = xstrdup(path);
+	into_bucket(t, t->implied_count++);
 }
 
 void tree_mark_listed(struct tree *t, const char *clean)
 {
 	if (!*clean)
 		t->root_listed = true;
-	for (size_t i = 0; i < t->implied_count; i++)
-		if (strcmp(t->implied[i], clean) == 0) {
-			free(t->implied[i]);
-			t->implied[i--] = t->implied[--t->implied_count];
-		}
+	if (!t->implied_count)
+		return;
+	for (size_t *i = bucket_of(t, clean); *i;) {
+		struct implied *one = &t->implied[*i - 1];
+		if (strcmp(one->path, clean) == 0) {
+			*i = one->next;
+			free(one->path);
+			one->path = NULL;
+		} else
+			i = &one->next;
+	}
 }
 
 static int open_or_make(struct tree *t, const char *dir)
@@ -172,6 +202,30 @@ void tree_enter(struct tree *t, const char *dir)
 bool tree_enter_existing(struct tree *t, const char *dir)
 {
 	return enter(t, dir, false);
+}
+
+int chmod_here(const char *name, mode_t mode)
+{
+	if (syscall(452 /* fchmodat2, Linux 6.6 */, AT_FDCWD, name, mode, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	if (errno != ENOSYS)
+		return -1;
+	char proc[64];
+	struct stat st;
+	int fd = open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
+	int r = fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode)) {
+		errno = EOPNOTSUPP;
+		r = -1;
+	} else if (r == 0)
+		r = chmod(proc, mode);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return r;
 }
 
 /* The tree is nobody else's meanwhile. Depth is bounded by PATH_MAX: that is how the tree was made. */

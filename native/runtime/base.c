@@ -73,9 +73,7 @@ void buf_free(struct buf *b) {
   *b = (struct buf){0};
 }
 
-int read_file_at(int dirfd, const char *path, struct buf *out, size_t max) {
-  autofd fd = (int)RETRY(openat(dirfd, path, O_RDONLY | O_CLOEXEC));
-  if (fd < 0) return -1;
+int read_fd(int fd, struct buf *out, size_t max) {
   out->len = 0;
   for (;;) {
     buf_room(out, 4096);
@@ -90,6 +88,11 @@ int read_file_at(int dirfd, const char *path, struct buf *out, size_t max) {
   }
   out->p[out->len] = 0;
   return 0;
+}
+
+int read_file_at(int dirfd, const char *path, struct buf *out, size_t max) {
+  autofd fd = (int)RETRY(openat(dirfd, path, O_RDONLY | O_CLOEXEC));
+  return fd < 0 ? -1 : read_fd(fd, out, max);
 }
 
 int write_file_at(int dirfd, const char *path, const char *data) {
@@ -162,10 +165,18 @@ char proc_state(pid_t pid) {
   return p ? *p : 0;
 }
 
-int64_t now_ms(void) {
+static int64_t clock_ms(clockid_t clock) {
   struct timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
+  clock_gettime(clock, &ts);
   return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t now_ms(void) { return clock_ms(CLOCK_REALTIME); }
+int64_t mono_ms(void) { return clock_ms(CLOCK_MONOTONIC); }
+
+void pause_ms(long ms) {
+  struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
+  nanosleep(&ts, NULL);
 }
 
 void mountinfo_unescape(char *s) {

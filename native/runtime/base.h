@@ -71,6 +71,7 @@ static inline void cleanup_buf(struct buf *b) { buf_free(b); }
 #define autobuf __attribute__((cleanup(cleanup_buf))) struct buf
 
 // Whole file, NUL-terminated beyond len; at most max bytes, EFBIG above. -1 with errno.
+int read_fd(int fd, struct buf *out, size_t max);
 int read_file_at(int dirfd, const char *path, struct buf *out, size_t max);
 // One write(2) to an existing file (cgroup, proc). -1 with errno; a short write is EIO.
 int write_file_at(int dirfd, const char *path, const char *data);
@@ -79,5 +80,7 @@ int write_all(int fd, const void *data, size_t n);
 int replace_file_at(int dirfd, const char *name, const void *data, size_t n, bool sync);
 uint64_t proc_start_ticks(pid_t pid);  // field 22 of /proc/PID/stat, 0 when there is no such process
 char proc_state(pid_t pid);            // field 3, 0 when there is no such process
-int64_t now_ms(void);
+int64_t now_ms(void);   // of the calendar
+int64_t mono_ms(void);  // for deadlines: nobody sets this clock back
+void pause_ms(long ms);
 void mountinfo_unescape(char *s);         // in place: it writes blanks and backslashes as \ooo

@@ -49,8 +49,6 @@ static void parse_set(uint64_t *out, const struct json *list) {
 
 void caps_parse(struct caps *c, const struct json *o) {
   *c = (struct caps){0};
-  if (!o) return;
-  c->given = true;
   parse_set(&c->bounding, j_get(o, "bounding"));
   parse_set(&c->effective, j_get(o, "effective"));
   parse_set(&c->permitted, j_get(o, "permitted"));
@@ -66,7 +64,6 @@ void caps_parse(struct caps *c, const struct json *o) {
 }
 
 int caps_drop_bounding(const struct caps *c, struct err *e) {
-  if (!c->given) return 0;
   for (int cap = 0; cap < 64; cap++) {
     if (c->bounding & (1ull << cap)) continue;
     int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -84,7 +81,6 @@ int caps_keep(struct err *e) {
 }
 
 int caps_apply(const struct caps *c, struct err *e) {
-  if (!c->given) return 0;
   struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
   struct __user_cap_data_struct d[2] = {
       {(uint32_t)c->effective, (uint32_t)c->permitted, (uint32_t)c->inheritable},

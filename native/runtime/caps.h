@@ -2,10 +2,9 @@
 #include "json.h"
 
 struct caps {
-  bool given;  // false: leave everything as it is
   uint64_t bounding, effective, permitted, inheritable, ambient;
 };
-void caps_parse(struct caps *c, const struct json *capabilities);
+void caps_parse(struct caps *c, const struct json *capabilities);  // without a document there are none, as with crun and runc
 uint64_t caps_own_bounding(void);  // what this process may hand on
 const char *cap_name(int cap);     // NULL beyond the known ones
 int caps_last(void);

@@ -143,6 +143,11 @@ int cgroup_devices(const struct cgroup *cg, const struct json *rules, struct err
   if (!j_items(rules)) return 0;
   const struct cgroup_tree *t = cgroup_tree_of(cg, "devices");
   if (!t) return missing("devices", "devices", e);
+  J_EACH(r, rules) {
+    const char *type = j_gets(r, "type");
+    if (type && *type && strcmp(type, "a") && strcmp(type, "b") && strcmp(type, "c"))
+      return fail(e, EINVAL, "parse", "linux.resources.devices", "unknown device type '%s' in a rule: use a, b or c", type);
+  }
   if (t->v2) return devices_bpf_attach(t->dir, rules, e);
   autofree char *allow = xasprintf("%s/devices.allow", t->dir), *deny = xasprintf("%s/devices.deny", t->dir);
   autofd fa = open(allow, O_WRONLY | O_CLOEXEC), fd = open(deny, O_WRONLY | O_CLOEXEC);

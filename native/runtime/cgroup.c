@@ -1,13 +1,10 @@
 #include "cgroup.h"
 
-#include <dirent.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
-#include <time.h>
 
 static bool listed(const char *list, const char *name) {
   char key[64];
@@ -44,12 +41,23 @@ static bool known(const struct cgroup *cg, const char *controllers, bool v2) {
   return false;
 }
 
+// A group below the root, however it is written: everything in a container's group ends with the container.
+static bool is_below_root(const char *path) {
+  bool below = false;
+  for (const char *p = path; *p == '/';) {
+    size_t n = strcspn(++p, "/");
+    if (n == 2 && !strncmp(p, "..", 2)) return false;
+    below |= n > 1 || (n == 1 && *p != '.');
+    p += n;
+  }
+  return below && strlen(path) <= 3000;
+}
+
 int cgroup_find(struct cgroup *cg, const char *path, struct err *e) {
   STAGE("cgroup");
   *cg = (struct cgroup){0};
   if (!path || !*path) return 0;
-  size_t plen = strlen(path);
-  if (path[0] != '/' || plen > 3000 || strstr(path, "/../") || (plen >= 3 && !strcmp(path + plen - 3, "/..")) || !strcmp(path, "/"))
+  if (!is_below_root(path))
     return fail(e, EINVAL, "parse", path, "cgroup path '%s' must be absolute, not the root, and without '..'", path);
   autobuf b = {0};
   if (read_file_at(AT_FDCWD, "/proc/self/mountinfo", &b, 16 << 20) < 0)
@@ -257,63 +265,6 @@ int cgroup_apply(const struct cgroup *cg, const struct json *r, struct err *e) {
   return cgroup_devices(cg, j_get(r, "devices"), e);
 }
 
-static int for_each_group(const char *dir, int (*fn)(const char *dir, void *arg), void *arg) {
-  int total = fn(dir, arg);
-  DIR *d = opendir(dir);
-  if (!d) return total;
-  struct dirent *de;
-  while ((de = readdir(d))) {
-    if (de->d_type != DT_DIR || de->d_name[0] == '.') continue;
-    autofree char *sub = xasprintf("%s/%s", dir, de->d_name);
-    total += for_each_group(sub, fn, arg);
-  }
-  closedir(d);
-  return total;
-}
-
-struct pid_list {
-  pid_t *p;
-  int n;
-};
-
-static int collect(const char *dir, void *arg) {
-  struct pid_list *l = arg;
-  autofree char *file = xasprintf("%s/cgroup.procs", dir);
-  autobuf b = {0};
-  if (read_file_at(AT_FDCWD, file, &b, 4 << 20) < 0) return 0;
-  int n = 0;
-  for (char *p = b.p; *p;) {
-    l->p = xrealloc(l->p, (size_t)(l->n + 1) * sizeof *l->p);
-    l->p[l->n++] = (pid_t)strtol(p, &p, 10);
-    n++;
-    while (*p == '\n') p++;
-  }
-  return n;
-}
-
-// Any hierarchy has all the processes; pids and freezer are the ones that nobody else moves them out of.
-static const struct cgroup_tree *list_tree(const struct cgroup *cg) {
-  const struct cgroup_tree *t = cgroup_tree_of(cg, "pids");
-  if (!t) t = cgroup_tree_of(cg, "freezer");
-  return t ? t : cg->n ? &cg->tree[0] : NULL;
-}
-
-int cgroup_pids(const struct cgroup *cg, pid_t **out) {
-  struct pid_list l = {0};
-  const struct cgroup_tree *t = list_tree(cg);
-  if (t) for_each_group(t->dir, collect, &l);
-  *out = l.p;
-  return l.n;
-}
-
-int cgroup_signal(const struct cgroup *cg, int sig, pid_t except) {
-  autofree pid_t *pids = NULL;
-  int n = cgroup_pids(cg, &pids), sent = 0;
-  for (int i = 0; i < n; i++)
-    if (pids[i] > 0 && pids[i] != except && kill(pids[i], sig) == 0) sent++;
-  return sent;
-}
-
 bool cgroup_frozen(const struct cgroup *cg) {
   const struct cgroup_tree *t = cgroup_tree_of(cg, "freezer");
   if (!t) return false;
@@ -321,11 +272,6 @@ bool cgroup_frozen(const struct cgroup *cg) {
   autobuf b = {0};
   if (read_file_at(AT_FDCWD, file, &b, 4096) < 0) return false;
   return t->v2 ? b.p[0] == '1' : b.p[0] == 'F';
-}
-
-static void pause_ms(long ms) {
-  struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
-  nanosleep(&ts, NULL);
 }
 
 void cgroup_thaw_process(const struct cgroup *cg, pid_t pid) {
@@ -406,44 +352,4 @@ int cgroup_oom_watch(const struct cgroup *cg) {
   if (oom < 0 || ev < 0) return -1;
   autofree char *line = xasprintf("%d %d", ev, oom);
   return write_file_at(AT_FDCWD, control, line) < 0 ? -1 : steal_fd(&ev);
-}
-
-static int remove_tree(const char *dir) {
-  if (rmdir(dir) == 0 || errno == ENOENT) return 0;
-  DIR *d = opendir(dir);
-  if (!d) return errno == ENOENT ? 0 : -1;
-  struct dirent *de;
-  while ((de = readdir(d))) {
-    if (de->d_type != DT_DIR || de->d_name[0] == '.') continue;
-    autofree char *sub = xasprintf("%s/%s", dir, de->d_name);
-    (void)remove_tree(sub);  // what fails below makes the rmdir of this one fail too
-  }
-  closedir(d);
-  return rmdir(dir) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-int cgroup_remove(const struct cgroup *cg, struct err *e) {
-  STAGE("cgroup");
-  int r = 0;
-  for (int i = 0; i < cg->n; i++) {
-    const char *dir = cg->tree[i].dir;
-    // EBUSY: processes that were just killed have not left yet, or there are some still. A frozen v1 group ignores SIGKILL until thawed.
-    for (int tries = 0; remove_tree(dir) < 0; tries++) {
-      if (errno != EBUSY || tries == 200) {
-        r = fail(e, 0, "rmdir", dir, "cannot remove the cgroup %s: %s", dir, strerror(errno));
-        break;
-      }
-      if (tries % 20 == 0) {
-        struct err ignored;
-        if (cgroup_frozen(cg)) (void)cgroup_freeze(cg, false, &ignored);
-        struct pid_list l = {0};
-        for_each_group(dir, collect, &l);
-        for (int k = 0; k < l.n; k++)
-          if (l.p[k] > 0) (void)kill(l.p[k], SIGKILL);
-        free(l.p);
-      }
-      pause_ms(tries < 10 ? 1 : 10);
-    }
-  }
-  return r;
 }

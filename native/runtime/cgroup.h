@@ -41,7 +41,7 @@ int cgroup_freeze(const struct cgroup *cg, bool frozen, struct err *e);
 // v1: thaws the group that a process really is in, where somebody has moved it: in a frozen one it does not even die.
 void cgroup_thaw_process(const struct cgroup *cg, pid_t pid);
 bool cgroup_frozen(const struct cgroup *cg);
-int cgroup_signal(const struct cgroup *cg, int sig, pid_t except);  // number of processes signalled
+void cgroup_signal(const struct cgroup *cg, int sig);                // SIGKILL also thaws
 int cgroup_pids(const struct cgroup *cg, pid_t **out);              // all, also of groups below; number
 int64_t cgroup_oom_kills(const struct cgroup *cg);                  // -1: unknown
 bool cgroup_oom_waits(const struct cgroup *cg);                     // v1 without the killer: processes stand still for want of memory

@@ -13,6 +13,7 @@
 #include "hooks.h"
 #include "kernel.h"
 #include "rootfs.h"
+#include "spec.h"
 #include "tty.h"
 
 void container_init(struct container *c) {
@@ -61,41 +62,8 @@ void container_kill(struct container *c) {
   cleanup_fd(&c->master);
 }
 
-// A user namespace given by path has to be entered before the others are made, or they would belong to the host's. A helper enters
-// it and makes the container's process as its sibling (CLONE_PARENT).
-static pid_t clone_in_userns(struct container *c, struct birth *b, unsigned long flags, struct err *e) {
-  int pipefd[2];
-  if (pipe2(pipefd, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "", "cannot make a pipe: %s", strerror(errno));
-  autofd in = pipefd[0], out = pipefd[1];
-  pid_t helper = fork();
-  if (helper < 0) return fail(e, 0, "fork", "", "cannot fork: %s", strerror(errno));
-  if (helper == 0) {
-    struct {
-      pid_t pid;
-      struct err e;
-    } r = {0};
-    if (namespaces_join_late(b->ns, CLONE_NEWUSER, &r.e) == 0) {
-      r.pid = clone_process(flags | CLONE_PARENT, b->door.into, NULL);
-      if (r.pid == 0) container_child(c, b);
-      if (r.pid < 0) fail(&r.e, 0, "clone3", "", "cannot make the container's process: %s", strerror(errno));
-    }
-    _exit(write_all(out, &r, sizeof r) < 0);
-  }
-  cleanup_fd(&out);
-  struct {
-    pid_t pid;
-    struct err e;
-  } r = {0};
-  ssize_t n = RETRY(read(in, &r, sizeof r));
-  if (RETRY(waitpid(helper, NULL, 0)) < 0) return fail(e, 0, "waitpid", "", "cannot wait for a helper: %s", strerror(errno));
-  if (n != (ssize_t)sizeof r) return fail(e, EIO, "read", "", "the helper that enters the user namespace ended early");
-  if (r.pid <= 0) {
-    *e = r.e;
-    return -1;
-  }
-  c->pidfd = k_pidfd_open(r.pid);
-  return c->pidfd < 0 ? fail(e, 0, "pidfd_open", "", "cannot open the container's process: %s", strerror(errno)) : r.pid;
-}
+// A user namespace given by path has to be entered before the others are made, or they would belong to the host's.
+static int join_users(void *arg, struct err *e) { return namespaces_join_late(arg, CLONE_NEWUSER, e); }
 
 // What the child says until it is ready.
 static int follow_child(struct container *c, const struct process *p, struct err *e) {
@@ -116,7 +84,7 @@ static int follow_child(struct container *c, const struct process *p, struct err
     }
     if (m.kind == SYNC_CONSOLE) c->master = fd;
     else if (fd >= 0) close(fd);
-    if (m.kind == SYNC_READY) return process_rlimits(p, c->pid, e);
+    if (m.kind == SYNC_READY) return process_rlimits(&p->rlimits, c->pid, e);
     if (m.kind == SYNC_HOOKS) {
       autobuf state = {0};
       oci_state(&state, c->config, c->id, "created", c->pid, c->bundle);
@@ -141,7 +109,8 @@ static int spawn(struct container *c, struct birth *b, struct err *e) {
   if (entered == 0) {
     STAGE("clone");
     if (ns->join & CLONE_NEWUSER) {
-      c->pid = clone_in_userns(c, b, flags, e);
+      c->pid = clone_from(join_users, ns, flags, b->door.into, &c->pidfd, e);
+      if (c->pid == 0) container_child(c, b);
     } else {
       c->pid = clone_process(flags, b->door.into, &c->pidfd);
       if (c->pid == 0) container_child(c, b);
@@ -175,6 +144,17 @@ static int refuse(const struct json *config, const struct namespaces *ns, struct
   return 0;
 }
 
+// Whoever may not make groups gets none, unless the document asks for one or for limits. Devices are out of reach of such a user anyway.
+static bool goes_without_cgroup(struct container *c, struct err *e) {
+  const struct json *l = j_get(c->config, "linux");
+  if (geteuid() == 0 || (e->code != EACCES && e->code != EPERM && e->code != EROFS) || j_get(l, "cgroupsPath")) return false;
+  J_EACH(limit, j_get(l, "resources")) if (j_items(limit) && strcmp(limit->key, "devices")) return false;
+  (void)cgroup_remove(&c->cg, e);  // what could be made
+  cgroup_free(&c->cg);
+  *e = (struct err){0};
+  return true;
+}
+
 int container_create(struct container *c, struct err *e) {
   struct namespaces ns = {.join_fd = {-1, -1, -1, -1, -1, -1, -1, -1}};
   struct process p = {0};
@@ -185,12 +165,13 @@ int container_create(struct container *c, struct err *e) {
   STAGE("config");
   const struct json *l = j_get(c->config, "linux"), *seccomp = j_get(l, "seccomp");
   const char *root = j_gets(j_get(c->config, "root"), "path");
-  if (namespaces_parse(&ns, l, e) < 0) goto out;
+  if (spec_check(c->config, NULL, e) < 0 || namespaces_parse(&ns, l, e) < 0) goto out;
   STAGE("config");
   if (!root) {
     fail(e, EINVAL, "parse", "root.path", "config.json has no root.path");
     goto out;
   }
+  if (geteuid() != 0 && !(ns.join & CLONE_NEWUSER)) ns.fresh |= CLONE_NEWUSER;  // the others take rights that only its root has
   if (refuse(c->config, &ns, e) < 0) goto out;
   if (process_parse(&p, j_get(c->config, "process"), c->config, c->init_path, e) < 0) goto out;
   if (c->terminal) p.terminal = true;
@@ -202,9 +183,11 @@ int container_create(struct container *c, struct err *e) {
     cgroup_free(&c->cg);  // somebody else's: nothing in it is ended or removed
     goto out;
   }
-  if (cgroup_make(&c->cg, e) < 0 || cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
+  if (cgroup_make(&c->cg, e) < 0 && !goes_without_cgroup(c, e)) goto undo;
+  if (cgroup_apply(&c->cg, j_get(l, "resources"), e) < 0) goto undo;
   m.cgroupns = (ns.fresh | ns.join) & CLONE_NEWCGROUP;
   m.userns = (ns.fresh | ns.join) & CLONE_NEWUSER;
+  m.early = m.userns && geteuid() == 0;
   root_abs = root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", c->bundle, root);
   if (c->overlay) {
     b.tree = overlay_open(c->overlay, e);
@@ -213,7 +196,7 @@ int container_create(struct container *c, struct err *e) {
       fail(e, ENOTSUP, "fsconfig", "lowerdir+", "user namespaces with these layers need kernel 6.7 or newer (overlay lowerdir+)");
       goto undo;
     }
-  } else if (m.userns) {
+  } else if (m.early) {
     STAGE("rootfs");
     b.tree = k_open_tree(AT_FDCWD, root_abs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (b.tree < 0 || remount_attr(b.tree, 0, 0, MS_SLAVE, true) < 0) {
@@ -229,7 +212,9 @@ int container_create(struct container *c, struct err *e) {
   }
 undo:
   container_kill(c);
-  {
+  if (c->shared) {
+    cgroup_free(&c->cg);
+  } else {
     struct err ignored;  // the first error is the one to report
     (void)cgroup_remove(&c->cg, &ignored);
   }
@@ -244,18 +229,24 @@ out:
   return r;
 }
 
-static int start(int *sync, struct err *e) {
+int start_send(int sync, struct err *e) {
+  STAGE("process");
+  return sync_send(sync, SYNC_START, NULL) < 0 ? fail(e, ESRCH, "send", "", "cannot start: the created process is gone") : 0;
+}
+
+int start_result(int sync, struct err *e) {
   struct sync_msg m;
   STAGE("process");
-  if (sync_send(*sync, SYNC_START, NULL) < 0)
-    return fail(e, ESRCH, "send", "", "cannot start: the created process is gone");
-  int r = sync_recv(*sync, &m, NULL);
-  cleanup_fd(sync);
+  int r = sync_recv(sync, &m, NULL);
+  if (r < 0 && errno == EAGAIN) return 0;
   if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the container's process: %s", strerror(errno));
-  if (r == 0) return 0;
+  if (r == 0) return 1;
   *e = m.err;
   return -1;
 }
 
-int container_start(struct container *c, struct err *e) { return start(&c->sync, e); }
-int exec_start(struct exec *x, struct err *e) { return start(&x->sync, e); }
+int container_start(struct container *c, struct err *e) {
+  int r = start_send(c->sync, e) < 0 || start_result(c->sync, e) < 0 ? -1 : 0;
+  cleanup_fd(&c->sync);
+  return r;
+}

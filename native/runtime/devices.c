@@ -49,15 +49,19 @@ static int make_node(int rootfd, const struct node *d, bool userns, struct err *
   autofd dir = parent_in_root(rootfd, d->path, name, e);
   if (dir < 0) return -1;
   if (mknodat(dir, name, d->type | d->mode, d->dev) < 0) {
-    struct stat st;
     if (errno == EPERM) return bind_node(rootfd, d, e);
-    if (errno != EEXIST) return fail(e, 0, "mknodat", d->path, "cannot make the device %s: %s", d->path, strerror(errno));
     // It may be there already: good when it is the same device, an error when it is something else.
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (st.st_mode & S_IFMT) != d->type || st.st_rdev != d->dev)
-      return fail(e, EEXIST, "mknodat", d->path, "%s exists in the image and is not the device that is asked for", d->path);
+    if (errno != EEXIST) return fail(e, 0, "mknodat", d->path, "cannot make the device %s: %s", d->path, strerror(errno));
   }
-  if (fchownat(dir, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(dir, name, d->mode, 0) < 0)
-    return fail(e, 0, "fchmodat", d->path, "cannot set owner and mode of %s: %s", d->path, strerror(errno));
+  // By descriptor: the directory may be a volume's, and a neighbour may put a link to a file of the host in the node's place.
+  autofd node = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  struct stat st;
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", node);
+  if (node < 0 || fstat(node, &st) < 0 || (st.st_mode & S_IFMT) != d->type || st.st_rdev != d->dev)
+    return fail(e, EEXIST, "mknodat", d->path, "%s exists in the image and is not the device that is asked for", d->path);
+  if (fchownat(node, "", d->uid, d->gid, AT_EMPTY_PATH) < 0 || chmod(link, d->mode) < 0)
+    return fail(e, 0, "chmod", d->path, "cannot set owner and mode of %s: %s", d->path, strerror(errno));
   return 0;
 }
 

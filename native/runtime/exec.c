@@ -9,6 +9,7 @@
 
 #include "container.h"
 #include "kernel.h"
+#include "spec.h"
 #include "tty.h"
 
 // The namespaces of the target that differ from this process's own. Entering one's own user namespace again is an error.
@@ -26,7 +27,18 @@ int foreign_namespaces(pid_t target, unsigned long *flags, struct err *e) {
   return 0;
 }
 
-static _Noreturn void exec_child(struct exec *x, struct process *p, const struct cgroup_door *door, unsigned long flags, int target, int sync) {
+struct place {
+  int target;
+  unsigned long flags;
+};
+
+static int join_place(void *arg, struct err *e) {
+  const struct place *at = arg;
+  return setns(at->target, (int)at->flags) < 0 ? fail(e, 0, "setns", "user", "cannot join the container's user namespace: %s", strerror(errno)) : 0;
+}
+
+// joined: namespaces that the process is in from its birth on.
+static _Noreturn void exec_child(struct exec *x, struct process *p, const struct cgroup_door *door, unsigned long flags, unsigned long joined, int target, int sync) {
   struct err e = {0};
   struct sync_msg m;
   cleanup_fd(&x->sync);
@@ -42,9 +54,11 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   keep[n++] = sync;
   close_all_except(keep, n);
   if (sync_recv(sync, &m, NULL) <= 0) _exit(1);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // see selfexec.c
   if (x->filter.listener >= 0) listener_metadata(&x->filter, x->config, x->id, x->bundle, "running", x->target);
   STAGE("namespace");
-  if (flags && setns(target, (int)flags) < 0) {
+  unsigned long still = flags & ~joined;
+  if (still && setns(target, (int)still) < 0) {
     fail(&e, 0, "setns", "", "cannot join the container's namespaces: %s", strerror(errno));
     child_fail(sync, &e);
   }
@@ -72,24 +86,45 @@ static _Noreturn void exec_child(struct exec *x, struct process *p, const struct
   child_start(p, &x->filter, NULL, x->id, x->bundle, false, x->preserve_fds, sync, -1);
 }
 
-static int follow(struct exec *x, const struct process *p, struct err *e) {
+int exec_follow(struct exec *x, struct err *e) {
   for (;;) {
     struct sync_msg m;
     int fd = -1, r = sync_recv(x->sync, &m, &fd);
+    if (r < 0 && errno == EAGAIN) return 0;
     if (r < 0) return fail(e, 0, "recvmsg", "", "cannot hear from the new process: %s", strerror(errno));
     if (r == 0) return fail(e, EIO, "recvmsg", "", "the new process ended while it was being set up");
     if (m.kind == SYNC_ERROR) return *e = m.err, -1;
     if (m.kind == SYNC_CONSOLE) x->master = fd;
     else if (fd >= 0) close(fd);
-    if (m.kind == SYNC_READY) return process_rlimits(p, x->pid, e);
+    if (m.kind == SYNC_READY) return process_rlimits(&x->rlimits, x->pid, e) < 0 ? -1 : 1;
   }
 }
 
-int exec_create(struct exec *x, struct err *e) {
+int exec_go(struct exec *x, struct err *e) { return start_send(x->sync, e); }
+int exec_went(struct exec *x, struct err *e) { return start_result(x->sync, e); }
+int exec_start(struct exec *x, struct err *e) {
+  int r = exec_go(x, e) < 0 || exec_went(x, e) < 0 ? -1 : 0;
+  cleanup_fd(&x->sync);
+  return r;
+}
+
+static void abandon(struct exec *x) {
+  if (x->pid > 0) {
+    (void)kill(x->pid, SIGKILL);
+    (void)RETRY(waitpid(x->pid, NULL, 0));
+  }
+  x->pid = 0;
+  cleanup_fd(&x->pidfd);
+  cleanup_fd(&x->sync);
+  cleanup_fd(&x->master);
+}
+
+int exec_spawn(struct exec *x, struct err *e) {
   struct process p;
   unsigned long flags;
   x->pid = 0;
   x->pidfd = x->sync = x->master = -1;
+  if (spec_check(x->process, "process", e) < 0) return -1;
   if (process_parse(&p, x->process, x->config, NULL, e) < 0) {
     process_free(&p);
     return -1;
@@ -100,7 +135,8 @@ int exec_create(struct exec *x, struct err *e) {
   autofd target = k_pidfd_open(x->target), own = -1;
   struct cgroup_door door = {.into = -1};
   int sv[2] = {-1, -1}, r = -1;
-  if (target < 0) {
+  if (target < 0 || (x->ticks && proc_start_ticks(x->target) != x->ticks)) {
+    if (target >= 0) errno = ESRCH;
     fail(e, 0, "pidfd_open", "", "the container's process %d is gone: %s", (int)x->target, strerror(errno));
     goto out;
   }
@@ -110,8 +146,18 @@ int exec_create(struct exec *x, struct err *e) {
     goto out;
   }
   x->sync = sv[0];
-  // Only a child gets a new pid namespace: this process enters it for a moment, has the child, and goes back.
-  if (flags & CLONE_NEWPID) {
+  // Only a child gets a new pid namespace: this process enters it for a moment, has the child, and goes back. Who is not root may enter it from
+  // the container's user namespace only, from which there is no way back.
+  unsigned long joined = flags & CLONE_NEWPID;
+  if (geteuid() != 0 && (flags & CLONE_NEWUSER)) {
+    joined |= CLONE_NEWUSER;
+    x->pid = clone_from(join_place, &(struct place){target, joined}, 0, door.into, &x->pidfd, e);
+    if (x->pid == 0) exec_child(x, &p, &door, flags, joined, target, sv[1]);
+    close(sv[1]);
+    if (x->pid < 0) goto out;
+    goto made;
+  }
+  if (joined) {
     own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     if (own < 0 || setns(target, CLONE_NEWPID) < 0) {
       fail(e, 0, "setns", "pid", "cannot join the container's pid namespace: %s", strerror(errno));
@@ -122,7 +168,7 @@ int exec_create(struct exec *x, struct err *e) {
   x->pid = clone_process(0, door.into, &x->pidfd);
   // v2: a group that hands controllers down takes no process; the container's first one has moved on to a group below.
   if (x->pid < 0 && errno == EBUSY && !x->below && cgroup_follow(x->cg, x->target, &door) == 0) x->pid = clone_process(0, door.into, &x->pidfd);
-  if (x->pid == 0) exec_child(x, &p, &door, flags & ~(unsigned long)CLONE_NEWPID, target, sv[1]);
+  if (x->pid == 0) exec_child(x, &p, &door, flags, joined, target, sv[1]);
   int clone_errno = errno;
   close(sv[1]);
   if (own >= 0 && setns(own, CLONE_NEWPID) < 0) {
@@ -134,21 +180,21 @@ int exec_create(struct exec *x, struct err *e) {
     fail(e, clone_errno, "clone3", "", "cannot make a process in the container: %s", strerror(clone_errno));
     goto out;
   }
+made:
+  x->rlimits = p.rlimits;
   if (process_limits(&p, x->pid, e) < 0) goto out;
   (void)sync_send(x->sync, SYNC_GO, NULL);  // where that fails, the child has ended: its reason is read next
-  r = follow(x, &p, e);
+  r = 0;
 out:
   cgroup_close_door(&door);
-  if (r < 0) {
-    if (x->pid > 0) {
-      (void)kill(x->pid, SIGKILL);
-      (void)RETRY(waitpid(x->pid, NULL, 0));
-    }
-    x->pid = 0;
-    cleanup_fd(&x->pidfd);
-    cleanup_fd(&x->sync);
-    cleanup_fd(&x->master);
-  }
+  if (r < 0) abandon(x);
   process_free(&p);
   return r;
+}
+
+int exec_create(struct exec *x, struct err *e) {
+  if (exec_spawn(x, e) < 0) return -1;
+  if (exec_follow(x, e) == 1) return 0;
+  abandon(x);
+  return -1;
 }

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include "container.h"
 #include "kernel.h"
-#include "namespaces.h"
 
 void oci_state(struct buf *b, const struct json *config, const char *id, const char *status, pid_t pid, const char *bundle) {
   const char *version = j_gets(config, "ociVersion");
@@ -57,6 +57,7 @@ static int run(const struct json *config, const struct json *h, const char *kind
     return fail(e, keep, "clone3", path, "cannot start the %s hook %s: %s", kind, path, strerror(keep));
   }
   if (pid == 0) {
+    child_signals();
     if (dup2(in[0], 0) < 0 || redirect(config, kind, 1) < 0 || redirect(config, kind, 2) < 0) _exit(126);
     execve(path, args[0] ? args : just_path, env);
     _exit(errno == ENOENT ? 127 : 126);
@@ -70,7 +71,7 @@ static int run(const struct json *config, const struct json *h, const char *kind
   (void)fcntl(to, F_SETFL, O_NONBLOCK);
   size_t left = strlen(state);
   const char *p = state;
-  int64_t timeout = j_int(j_get(h, "timeout"), 0), deadline = timeout > 0 ? now_ms() + timeout * 1000 : 0;
+  int64_t timeout = j_int(j_get(h, "timeout"), 0), deadline = timeout > 0 ? mono_ms() + timeout * 1000 : 0;
   bool killed = false;
   for (;;) {
     if (left) {
@@ -84,7 +85,7 @@ static int run(const struct json *config, const struct json *h, const char *kind
       if (left == 0) cleanup_fd(&to);
     }
     struct pollfd fds[2] = {{pfd, POLLIN, 0}, {to, POLLOUT, 0}};
-    int64_t wait = deadline ? deadline - now_ms() : -1;
+    int64_t wait = deadline ? deadline - mono_ms() : -1;
     if (deadline && wait <= 0) {
       killed = true;
       (void)kill(pid, SIGKILL);

@@ -98,6 +98,7 @@ void listener_metadata(struct seccomp_filter *f, const struct json *config, cons
 static int set_up(struct container *c, struct process *p, struct namespaces *ns, struct mount_plan *m, int tree, int devices, int sync, struct err *e) {
   if (wait_for(sync, SYNC_GO, e) < 0) return -1;
   STAGE("namespace");
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // see selfexec.c
   if (setsid() < 0) return fail(e, 0, "setsid", "", "cannot make a session: %s", strerror(errno));
   bool own_users = (ns->fresh | ns->join) & CLONE_NEWUSER;
   if (own_users && (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0))

@@ -29,7 +29,7 @@ void arena_free(struct arena *a);
 struct json *json_parse(struct arena *a, const char *text, size_t len, const char *name, struct err *e);
 struct json *json_load(struct arena *a, int dirfd, const char *path, size_t max, struct err *e);
 
-// Readers: NULL or the fallback when absent or of another type (spec.c has checked the types before).
+// Readers: NULL or the fallback when absent or of another type (spec.c refuses those where that matters).
 struct json *j_get(const struct json *o, const char *key);
 struct json *j_path(const struct json *o, const char *dotted);  // "linux.resources.memory"
 const char *j_str(const struct json *v);

@@ -241,7 +241,7 @@ int mounts_prepare(struct mount_plan *m, struct err *e) {
   for (struct json *mnt = j_items(list); mnt; mnt = mnt->next, i++) {
     struct parsed p;
     if (parse_options(&p, mnt, e) < 0) return -1;
-    if (!p.bind || !(m->userns || p.idmap)) continue;
+    if (!p.bind || !(m->early || p.idmap)) continue;
     autofree char *link = link_to_copy(m, mnt, &p);
     if (link) continue;
     if ((m->tree_fd[i] = bind_tree(m, mnt, &p, e)) < 0) return -1;
@@ -329,9 +329,17 @@ static int one_cgroup(struct mount_plan *m, const struct cgroup_tree *t, struct 
   return fs_open_mount("cgroup", "cgroup", opts, 0, e);
 }
 
-static int cgroup_mount(struct mount_plan *m, const char *dest, const struct parsed *p, struct err *e) {
+// What the host has in that place, with all that is mounted below, as read-only and so on as was asked for.
+static int host_tree(struct mount_plan *m, const char *path, const char *dest, struct parsed *p, struct err *e) {
+  autofd fd = k_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+  if (fd < 0) return fail(e, 0, "open_tree", path, "cannot bind %s: %s", path, strerror(errno));
+  p->rset |= p->set & (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  return attach(m, fd, dest, MAKE_DIR, PLACE_FOLLOWED, e) < 0 ? -1 : finish(m, fd, p, dest, false, e);
+}
+
+static int cgroup_mount(struct mount_plan *m, const char *dest, struct parsed *p, struct err *e) {
   const struct cgroup_tree *two = cgroup_v2(m->cg);
-  if (m->cg->n == 0) return fail(e, ENODEV, "mount", dest, "a cgroup mount is asked for, but the container has no cgroup");
+  if (m->cg->n == 0) return host_tree(m, "/sys/fs/cgroup", dest, p, e);
   if (two && m->cg->n == 1) {
     autofd fd = one_cgroup(m, two, e);
     return fd < 0 || attach(m, fd, dest, MAKE_DIR, PLACE_FOLLOWED, e) < 0 ? -1 : finish(m, fd, p, dest, false, e);
@@ -403,8 +411,7 @@ static int do_mount(struct mount_plan *m, int index, const struct json *mnt, str
   if (fd < 0 && sys && (e->code == EPERM || e->code == EBUSY)) {
     // A user namespace may mount sysfs only together with a network namespace of its own: show the host's, as other runtimes do.
     *e = (struct err){0};
-    fd = k_open_tree(AT_FDCWD, "/sys", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-    if (fd < 0) return fail(e, 0, "open_tree", "/sys", "cannot bind /sys: %s", strerror(errno));
+    return host_tree(m, "/sys", dest, &p, e);
   }
   if (fd < 0) return -1;
   if (tmp && p.copyup && old >= 0 && copy_up(old, fd, e) < 0) return -1;

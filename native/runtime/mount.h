@@ -8,6 +8,7 @@ struct mount_plan {
   const char *bundle;  // relative bind sources start here
   const struct cgroup *cg;
   bool cgroupns, userns;
+  bool early;    // the parent has rights that the child has not: it opens what is to be bound
   int rootfd;    // the container's root, a mount point; O_PATH
   int procfd;    // root of the container's /proc as it was mounted, nothing over it; -1
   int *tree_fd;  // by mount index: detached source opened by the parent (user namespace, idmap); -1

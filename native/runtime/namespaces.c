@@ -126,13 +126,46 @@ static int write_map(pid_t pid, const char *file, const struct json *maps, unsig
   return 0;
 }
 
+// Whoever has no right to give other ids than his own asks newuidmap(1) and newgidmap(1), which know /etc/subuid and /etc/subgid.
+static int ask_for_map(const char *program, pid_t pid, const struct json *maps, struct err *e) {
+  static const char *const fields[] = {"containerID", "hostID", "size"};
+  size_t n = 0;
+  autofree char **argv = xalloc((2 + 3 * (size_t)maps->n + 1) * sizeof *argv);
+  argv[n++] = (char *)program;
+  argv[n++] = xasprintf("%d", (int)pid);
+  J_EACH(m, maps)
+    for (int i = 0; i < 3; i++) argv[n++] = xasprintf("%lld", (long long)j_int(j_get(m, fields[i]), 0));
+  pid_t helper = fork();
+  if (helper == 0) {
+    execvp(program, argv);
+    _exit(127);
+  }
+  int status = -1;
+  bool waited = helper > 0 && RETRY(waitpid(helper, &status, 0)) == helper;
+  while (n-- > 1) free(argv[n]);
+  if (waited && status == 0) return 0;
+  return fail(e, EPERM, program, program, waited && WIFEXITED(status) && WEXITSTATUS(status) == 127 ? "user namespaces with other ids than one's own need root or %s, which is not there"
+                                          : "%s does not allow the id map: see /etc/subuid and /etc/subgid", program);
+}
+
+static bool own_alone(const struct json *maps, unsigned own) {
+  const struct json *m = j_items(maps);
+  return !m || (!m->next && j_uint(j_get(m, "hostID"), 0) == own && j_uint(j_get(m, "size"), 0) == 1);
+}
+
 int idmap_write(pid_t pid, const struct json *uids, const struct json *gids, struct err *e) {
   STAGE("namespace");
-  return write_map(pid, "uid_map", uids, geteuid(), e) < 0 || write_map(pid, "gid_map", gids, getegid(), e) < 0 ? -1 : 0;
+  if (geteuid() == 0) return write_map(pid, "uid_map", uids, 0, e) < 0 || write_map(pid, "gid_map", gids, getegid(), e) < 0 ? -1 : 0;
+  if (own_alone(uids, geteuid()) ? write_map(pid, "uid_map", uids, geteuid(), e) < 0 : ask_for_map("newuidmap", pid, uids, e) < 0) return -1;
+  if (!own_alone(gids, getegid())) return ask_for_map("newgidmap", pid, gids, e);
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/setgroups", (int)pid);
+  if (write_file_at(AT_FDCWD, path, "deny") < 0) return fail(e, 0, "write", "setgroups", "cannot write %s: %s", path, strerror(errno));
+  return write_map(pid, "gid_map", gids, getegid(), e);
 }
 
 pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd) {
-  struct clone_args a = {.flags = flags, .exit_signal = SIGCHLD};
+  struct clone_args a = {.flags = flags, .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD};  // a sibling has its maker's
   if (pidfd) {
     a.flags |= CLONE_PIDFD;
     a.pidfd = (uintptr_t)pidfd;
@@ -149,12 +182,47 @@ pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd) {
   return pid;
 }
 
+pid_t clone_from(int (*join)(void *arg, struct err *e), void *arg, unsigned long flags, int cgroup_fd, int *pidfd, struct err *e) {
+  struct {
+    pid_t pid;
+    struct err e;
+  } r = {0};
+  int pipefd[2];
+  if (pipe2(pipefd, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "", "cannot make a pipe: %s", strerror(errno));
+  autofd in = pipefd[0], out = pipefd[1];
+  pid_t helper = fork();
+  if (helper < 0) return fail(e, 0, "fork", "", "cannot fork: %s", strerror(errno));
+  if (helper == 0) {
+    if (join(arg, &r.e) == 0) {
+      r.pid = clone_process(flags | CLONE_PARENT, cgroup_fd, NULL);
+      if (r.pid == 0) return 0;
+      if (r.pid < 0) fail(&r.e, 0, "clone3", "", "cannot make the container's process: %s", strerror(errno));
+    }
+    _exit(write_all(out, &r, sizeof r) < 0);
+  }
+  cleanup_fd(&out);
+  ssize_t n = RETRY(read(in, &r, sizeof r));
+  if (RETRY(waitpid(helper, NULL, 0)) < 0) return fail(e, 0, "waitpid", "", "cannot wait for a helper: %s", strerror(errno));
+  if (n != (ssize_t)sizeof r) return fail(e, EIO, "read", "", "the helper that enters the container's namespaces ended early");
+  if (r.pid <= 0) {
+    *e = r.e;
+    return -1;
+  }
+  *pidfd = k_pidfd_open(r.pid);
+  return *pidfd < 0 ? fail(e, 0, "pidfd_open", "", "cannot open the container's process: %s", strerror(errno)) : r.pid;
+}
+
 int userns_fd_for_maps(const struct json *uids, const struct json *gids, struct err *e) {
   STAGE("namespace");
+  int life[2];
+  if (pipe2(life, O_CLOEXEC) < 0) return fail(e, 0, "pipe2", "user", "cannot make a pipe: %s", strerror(errno));
+  autofd ours = life[1], its = life[0];
   pid_t pid = clone_process(CLONE_NEWUSER, -1, NULL);
   if (pid < 0) return fail(e, 0, "clone3", "user", "cannot make a user namespace for an idmapped mount: %s", strerror(errno));
-  if (pid == 0) {
-    for (;;) pause();
+  if (pid == 0) {  // until this process's end, should it be killed in between
+    char c;
+    close(ours);
+    _exit(RETRY(read(its, &c, 1)) != 0);
   }
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);

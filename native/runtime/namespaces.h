@@ -31,3 +31,6 @@ int userns_fd_for_maps(const struct json *uids, const struct json *gids, struct 
 // queues of an ipc namespace belong to its maker, who has to be the root of the user namespace by then. Time is the parent's (namespaces_enter).
 unsigned long namespaces_late(const struct namespaces *ns);
 pid_t clone_process(unsigned long flags, int cgroup_fd, int *pidfd);
+// The same from within namespaces that this process itself cannot enter or must not stay in: a helper joins them and has the child as its
+// sibling. Returns 0 in the child.
+pid_t clone_from(int (*join)(void *arg, struct err *e), void *arg, unsigned long flags, int cgroup_fd, int *pidfd, struct err *e);

@@ -22,6 +22,32 @@ static const struct {
                     {"LOCKS", 10}, {"MEMLOCK", RLIMIT_MEMLOCK}, {"MSGQUEUE", 12}, {"NICE", 13}, {"NOFILE", RLIMIT_NOFILE},
                     {"NPROC", RLIMIT_NPROC}, {"RSS", RLIMIT_RSS}, {"RTPRIO", 14}, {"RTTIME", 15}, {"SIGPENDING", 11}, {"STACK", RLIMIT_STACK}};
 
+// The largest number stands for "leave it as it is" in setresuid(2): whoever asks for that user must not stay root.
+static int id_of(const struct json *v, const char *what, uint32_t *out, struct err *e) {
+  *out = 0;
+  if (!v) return 0;
+  if (!j_isnum(v) || v->u >= UINT32_MAX) return fail(e, EINVAL, "parse", what, "%s must be a number from 0 to 4294967294", what);
+  *out = (uint32_t)v->u;
+  return 0;
+}
+
+static int rlimits_parse(struct rlimits *l, const struct json *list, struct err *e) {
+  unsigned seen = 0;
+  J_EACH(r, list) {
+    const char *type = j_gets(r, "type");
+    size_t i = 0, n = sizeof rlimit_names / sizeof rlimit_names[0];
+    while (i < n && (!type || strncmp(type, "RLIMIT_", 7) || strcmp(type + 7, rlimit_names[i].name))) i++;
+    if (i == n) return fail(e, EINVAL, "parse", "process.rlimits", "unknown limit '%s'", type ? type : "");
+    if (seen & 1u << i) return fail(e, EINVAL, "parse", "process.rlimits", "the limit %s is given twice", type);
+    seen |= 1u << i;
+    l->of[l->n].id = rlimit_names[i].id;
+    l->of[l->n].name = rlimit_names[i].name;
+    l->of[l->n].soft = j_uint(j_get(r, "soft"), 0);
+    l->of[l->n++].hard = j_uint(j_get(r, "hard"), 0);
+  }
+  return 0;
+}
+
 int process_parse(struct process *p, const struct json *o, const struct json *config, const char *init_path, struct err *e) {
   STAGE("process");
   *p = (struct process){.umask = -1, .json = o};
@@ -42,12 +68,14 @@ int process_parse(struct process *p, const struct json *o, const struct json *co
   }
   p->cwd = j_gets(o, "cwd");
   if (!p->cwd || p->cwd[0] != '/') return fail(e, EINVAL, "parse", "process.cwd", "process.cwd '%s' is not an absolute path", p->cwd ? p->cwd : "");
-  p->uid = (uid_t)j_uint(j_get(user, "uid"), 0);
-  p->gid = (gid_t)j_uint(j_get(user, "gid"), 0);
+  if (id_of(j_get(user, "uid"), "process.user.uid", &p->uid, e) < 0 || id_of(j_get(user, "gid"), "process.user.gid", &p->gid, e) < 0) return -1;
   p->umask = (int)j_int(j_get(user, "umask"), -1);
   p->groups = xalloc(((size_t)(more ? more->n : 0) + 1) * sizeof(gid_t));
-  J_EACH(g, more) if (j_isnum(g)) p->groups[p->n_groups++] = (gid_t)g->u;
-  caps_parse(&p->caps, j_get(o, "capabilities"));
+  J_EACH(g, more) if (id_of(g, "process.user.additionalGids", &p->groups[p->n_groups++], e) < 0) return -1;
+  // An exec process without a word about them has the container's.
+  const struct json *caps = j_get(o, "capabilities");
+  caps_parse(&p->caps, caps ? caps : j_path(config, "process.capabilities"));
+  if (rlimits_parse(&p->rlimits, j_get(o, "rlimits"), e) < 0) return -1;
   p->no_new_privs = j_bool(j_get(o, "noNewPrivileges"), false);
   p->terminal = j_bool(j_get(o, "terminal"), false);
   p->cols = (int)j_int(j_path(o, "consoleSize.width"), 0);
@@ -165,22 +193,12 @@ int process_affinity(const struct process *p, const char *when, struct err *e) {
   return 0;
 }
 
-int process_rlimits(const struct process *p, pid_t pid, struct err *e) {
+int process_rlimits(const struct rlimits *l, pid_t pid, struct err *e) {
   STAGE("process");
-  unsigned seen = 0;
-  J_EACH(r, j_get(p->json, "rlimits")) {
-    const char *type = j_gets(r, "type");
-    size_t i = 0, n = sizeof rlimit_names / sizeof rlimit_names[0];
-    while (i < n && (!type || strncmp(type, "RLIMIT_", 7) || strcmp(type + 7, rlimit_names[i].name))) i++;
-    if (i == n) return fail(e, EINVAL, "parse", "process.rlimits", "unknown limit '%s'", type ? type : "");
-    if (seen & 1u << i) return fail(e, EINVAL, "parse", "process.rlimits", "the limit %s is given twice", type);
-    seen |= 1u << i;
-    struct {
-      uint64_t soft, hard;
-    } lim = {j_uint(j_get(r, "soft"), 0), j_uint(j_get(r, "hard"), 0)};
-    if (syscall(SYS_prlimit64, pid, rlimit_names[i].id, &lim, NULL) < 0)
-      return fail(e, 0, "prlimit64", type, "cannot set %s to %llu:%llu: %s", type, (unsigned long long)lim.soft,
-                  (unsigned long long)lim.hard, strerror(errno));
+  for (int i = 0; i < l->n; i++) {
+    unsigned long long soft = l->of[i].soft, hard = l->of[i].hard;
+    if (syscall(SYS_prlimit64, pid, l->of[i].id, &l->of[i].soft, NULL) < 0)
+      return fail(e, 0, "prlimit64", l->of[i].name, "cannot set RLIMIT_%s to %llu:%llu: %s", l->of[i].name, soft, hard, strerror(errno));
   }
   return 0;
 }
@@ -194,8 +212,8 @@ int process_limits(const struct process *p, pid_t pid, struct err *e) {
     snprintf(value, sizeof value, "%lld", (long long)j_int(oom, 0));
     autofd fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0 || RETRY(read(fd, old, sizeof old - 1)) < 0) return fail(e, 0, "open", path, "cannot read %s: %s", path, strerror(errno));
-    // Writing the same value may need a right that keeping it does not.
-    if (atoll(old) != j_int(oom, 0) && write_all(fd, value, strlen(value)) < 0)
+    // Writing the same value may need a right that keeping it does not; who is not root may only raise it.
+    if (atoll(old) != j_int(oom, 0) && write_all(fd, value, strlen(value)) < 0 && (geteuid() == 0 || errno != EACCES))
       return fail(e, 0, "write", path, "cannot set oom_score_adj to %s: %s", value, strerror(errno));
   }
   if (j_get(p->json, "scheduler") && scheduler(j_get(p->json, "scheduler"), pid, e) < 0) return -1;
@@ -248,10 +266,11 @@ static int security_label(const char *below, const char *fallback, const char *v
 static char *home_of(uid_t uid) {
   autobuf b = {0};
   char *found = NULL, *save = NULL;
+  // Opened once: a program in the container may put a fifo in its place, on which a second opening would wait for ever.
   autofd probe = open("/etc/passwd", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat st;
   if (probe < 0 || fstat(probe, &st) < 0 || !S_ISREG(st.st_mode)) return NULL;
-  if (read_file_at(AT_FDCWD, "/etc/passwd", &b, 1 << 20) < 0) return NULL;
+  if (read_fd(probe, &b, 1 << 20) < 0) return NULL;
   for (char *line = strtok_r(b.p, "\n", &save); line && !found; line = strtok_r(NULL, "\n", &save)) {
     char *field[7] = {0}, *p = line;
     int n = 0;
@@ -364,7 +383,7 @@ int process_become(struct process *p, const struct seccomp_filter *f, const char
   if (!p->no_new_privs && seccomp_load(f, e) < 0) return -1;
   STAGE("process");
   if (caps_drop_bounding(&p->caps, e) < 0) return -1;
-  if (p->caps.given && caps_keep(e) < 0) return -1;
+  if (caps_keep(e) < 0) return -1;
   if (!p->keep_groups && syscall(SYS_setgroups, (size_t)p->n_groups, p->groups) < 0 && (errno != EPERM || p->n_groups))
     return fail(e, 0, "setgroups", "process.user.additionalGids", "cannot set the additional groups: %s", strerror(errno));
   if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)

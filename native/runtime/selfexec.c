@@ -25,7 +25,8 @@ static int sealed_copy(void) {
 }
 
 int self_protect(char *const argv[], struct err *e) {
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return fail(e, 0, "prctl", "PR_SET_DUMPABLE", "cannot protect this process: %s", strerror(errno));
+  // Without privileges it is what it makes that is hidden, after the id maps are written: files in /proc of a hidden process are root's.
+  if (geteuid() == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return fail(e, 0, "prctl", "PR_SET_DUMPABLE", "cannot protect this process: %s", strerror(errno));
   struct statvfs st;
   autofd exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   if (exe < 0) return fail(e, 0, "open", "/proc/self/exe", "cannot open this program (is /proc mounted?): %s", strerror(errno));

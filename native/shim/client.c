@@ -29,7 +29,7 @@ static void flush(struct client *c) {
       return;
     }
     c->sent += (size_t)n;
-    c->taken_at = now_ms();
+    c->taken_at = mono_ms();
   }
   if (c->sent == c->out.len) {
     buf_free(&c->out);
@@ -49,7 +49,7 @@ static void frame(struct client *c, char type, const void *data, size_t n) {
     c->dead = true;
     return;
   }
-  if (c->out.len == c->sent) c->taken_at = now_ms();
+  if (c->out.len == c->sent) c->taken_at = mono_ms();
   buf_add(&c->out, &len, 4);
   buf_add(&c->out, &type, 1);
   buf_add(&c->out, data, n);
@@ -86,7 +86,7 @@ void clients_output(struct proc *p, int stream, const char *data, size_t n) {
 // container's own process waits only for one that still takes something now and then: a stopped terminal must not stop
 // the log. What such a client misses it is told (tell_gap).
 bool clients_full(const struct proc *p) {
-  int64_t patient_since = now_ms() - CLIENT_PATIENCE_MS;
+  int64_t patient_since = mono_ms() - CLIENT_PATIENCE_MS;
   for (const struct client *c = shim.clients; c; c = c->next)
     if (!c->dead && c->attached == p && (c->want_out || c->want_err) && c->out.len - c->sent > CLIENT_HOLD && (p->exec || c->taken_at > patient_since))
       return true;
@@ -154,32 +154,44 @@ static int not_paused(const char *id, struct err *e) {
   return fail(e, EBUSY, "request", id, "the container is paused: resume it before exec");
 }
 
-static int op_exec(const struct json *rq, struct buf *extra, struct err *e) {
+// 1: the answer comes later, from client_answer.
+static int later(struct proc *p, struct client *c, const struct json *rq) {
+  autobuf id = {0};
+  json_write(&id, j_get(rq, "id"));
+  p->asker = (struct asker){c, xstrdup(id.p)};
+  return 1;
+}
+
+static int op_exec(struct client *c, const struct json *rq, struct buf *extra, struct err *e) {
   const char *id = j_gets(rq, "exec");
   struct json *process = j_get(rq, "process");
-  pid_t pid;
   if (!id || !*id || !process) return fail(e, EINVAL, "request", "exec", "exec needs an id and a process");
   if (proc_find(id)) return fail(e, EEXIST, "request", id, "an exec process '%s' exists already", id);
   if (!shim.started || proc_find(NULL)->exited) return fail(e, ESRCH, "request", id, "the container is not running: start it before exec");
-  if (not_paused(id, e) < 0 || exec_make(id, rq, process, &pid, e) < 0) return -1;
-  buf_fmt(extra, ",\"pid\":%d", (int)pid);
+  if (not_paused(id, e) < 0) return -1;
+  struct proc *p = exec_make(id, rq, process, e);
+  if (!p) return -1;
+  if (!p->made) return later(p, c, rq);
+  buf_str(extra, ",\"pid\":0");  // not before it starts
   return 0;
 }
 
-static int op_exec_start(const struct json *rq, struct err *e) {
+static int op_exec_start(struct client *c, const struct json *rq, struct err *e) {
   struct proc *p = which(rq, e);
   if (!p) return -1;
   if (!p->exec || p->running) return fail(e, EALREADY, "request", p->exec, "the exec process '%s' was started already", p->exec ? p->exec : "");
+  if (!p->made) return fail(e, EBUSY, "request", p->exec, "the exec process '%s' is still being made: wait for the answer to exec", p->exec);
   if (not_paused(p->exec, e) < 0) return -1;
   p->running = true;
-  return shim.runtime ? oci_exec_start(p, e) : exec_start(&p->x, e);
+  int r = exec_begin(p, e);
+  return r == 0 ? later(p, c, rq) : r < 0 ? -1 : 0;
 }
 
 static int op_signal(const struct json *rq, struct err *e) {
   int sig = (int)j_int(j_get(rq, "signal"), 0);
   if (sig < 1 || sig > 64) return fail(e, EINVAL, "request", "signal", "%d is not a signal", sig);
   if (j_bool(j_get(rq, "all"), false)) {
-    cgroup_signal(&shim.c.cg, sig, 0);
+    cgroup_signal(&shim.c.cg, sig);
   } else {
     struct proc *p = which(rq, e);
     if (!p) return -1;
@@ -213,7 +225,7 @@ static int op_delete(const struct json *rq, struct err *e) {
   shim.deleting = true;
   if (!p->exited) {
     (void)kill(p->pid, SIGKILL);
-    cgroup_signal(&shim.c.cg, SIGKILL, 0);
+    cgroup_signal(&shim.c.cg, SIGKILL);
     if (cgroup_frozen(&shim.c.cg)) return cgroup_freeze(&shim.c.cg, false, e);
   }
   return 0;
@@ -228,6 +240,7 @@ static int op_freeze(bool on, struct err *e) {
   return 0;
 }
 
+// 0: done; 1: the answer comes later; -1.
 static int dispatch(struct client *c, const struct json *rq, const char *op, struct buf *extra, struct err *e) {
   STAGE("request");
   if (!c->hello) {
@@ -240,8 +253,8 @@ static int dispatch(struct client *c, const struct json *rq, const char *op, str
     return 0;
   }
   if (!strcmp(op, "start")) return op_start(e);
-  if (!strcmp(op, "exec")) return op_exec(rq, extra, e);
-  if (!strcmp(op, "execStart")) return op_exec_start(rq, e);
+  if (!strcmp(op, "exec")) return op_exec(c, rq, extra, e);
+  if (!strcmp(op, "execStart")) return op_exec_start(c, rq, e);
   if (!strcmp(op, "signal")) return op_signal(rq, e);
   if (!strcmp(op, "resize")) return op_resize(rq, e);
   if (!strcmp(op, "pause")) return op_freeze(true, e);
@@ -274,25 +287,36 @@ static void after(struct client *c, const struct json *rq, const char *op) {
   }
 }
 
+static void answer(struct client *c, const char *id, const char *extra, const struct err *e) {
+  autobuf out = {0};
+  buf_fmt(&out, "{\"id\":%s", id);
+  if (e) {
+    buf_str(&out, ",\"error\":");
+    json_err(&out, e);
+  } else {
+    buf_str(&out, ",\"ok\":true");
+    buf_str(&out, extra ? extra : "");
+  }
+  buf_str(&out, "}");
+  say(c, out.p);
+}
+
+void client_answer(struct asker *a, const char *extra, const struct err *e) {
+  if (a->client) answer(a->client, a->id, extra, e);
+  free(a->id);
+  *a = (struct asker){0};
+}
+
 static void request(struct client *c, const char *text, size_t n) {
   struct arena a = {0};
   struct err e = {0};
-  autobuf out = {0}, extra = {0};
+  autobuf id = {0}, extra = {0};
   STAGE("request");
   const struct json *rq = json_parse(&a, text, n, "request", &e);
   const char *op = j_gets(rq, "op");
   int r = !rq ? -1 : !op ? fail(&e, EINVAL, "request", "op", "a request needs an op") : dispatch(c, rq, op, &extra, &e);
-  buf_str(&out, "{\"id\":");
-  json_write(&out, j_get(rq, "id"));
-  if (r == 0) {
-    buf_str(&out, ",\"ok\":true");
-    if (extra.len) buf_add(&out, extra.p, extra.len);
-  } else {
-    buf_str(&out, ",\"error\":");
-    json_err(&out, &e);
-  }
-  buf_str(&out, "}");
-  say(c, out.p);
+  json_write(&id, j_get(rq, "id"));
+  if (r <= 0) answer(c, id.p, extra.p, r < 0 ? &e : NULL);
   if (r == 0) after(c, rq, op);
   arena_free(&a);
 }
@@ -320,13 +344,9 @@ static void on_client(struct source *s, uint32_t ev) {
     char type = c->in.p[at + 4];
     if (len > FRAME_MAX || (type != 'J' && type != 'i')) {
       struct err e;
-      autobuf out = {0};
       STAGE("request");
       fail(&e, EPROTO, "request", "frame", "a frame of type %d with %u bytes is not part of the protocol", type, len);
-      buf_str(&out, "{\"id\":null,\"error\":");
-      json_err(&out, &e);
-      buf_str(&out, "}");
-      say(c, out.p);
+      answer(c, "null", NULL, &e);
       return gone(c);
     }
     if (c->in.len - at - 5 < len) break;
@@ -365,6 +385,8 @@ void clients_sweep(void) {
       continue;
     }
     *q = c->next;
+    for (struct proc *p = shim.procs; p; p = p->next)
+      if (p->asker.client == c) p->asker.client = NULL;
     source_close(&c->s);
     buf_free(&c->in);
     buf_free(&c->out);

@@ -39,7 +39,7 @@ static int open_socket(struct forward *f) {
     f->connecting = true;
   }
   f->fd = fd;
-  f->since = now_ms();
+  f->since = mono_ms();
   f->sent = 0;
   return 0;
 }
@@ -47,7 +47,7 @@ static int open_socket(struct forward *f) {
 static void hang_up(struct forward *f) {
   cleanup_fd(&f->fd);
   f->connecting = false;
-  f->retry_at = now_ms() + RETRY_MS;
+  f->retry_at = mono_ms() + RETRY_MS;
 }
 
 // shoal-tls says "+", or "-" and why not.
@@ -233,12 +233,12 @@ static void drop_first(struct forward *f, size_t n) {
 static void flush(struct forward *f) {
   size_t at = 0;
   while (at < f->waiting.len) {
-    if (f->fd < 0 && (now_ms() < f->retry_at || open_socket(f) < 0)) {
-      if (f->fd < 0 && now_ms() >= f->retry_at) f->retry_at = now_ms() + RETRY_MS;
+    if (f->fd < 0 && (mono_ms() < f->retry_at || open_socket(f) < 0)) {
+      if (f->fd < 0 && mono_ms() >= f->retry_at) f->retry_at = mono_ms() + RETRY_MS;
       break;
     }
     int up = connected(f, 0);
-    if (up < 0 || (up == 0 && now_ms() - f->since > CONNECT_MS)) {
+    if (up < 0 || (up == 0 && mono_ms() - f->since > CONNECT_MS)) {
       hang_up(f);
       break;
     }
@@ -298,8 +298,8 @@ void forward_retry(struct forward *f) {
 }
 
 void forward_finish(struct forward *f) {
-  int64_t until = now_ms() + FLUSH_MS;
-  while (f->on && (f->waiting.len || f->lost) && now_ms() < until) {
+  int64_t until = mono_ms() + FLUSH_MS;
+  while (f->on && (f->waiting.len || f->lost) && mono_ms() < until) {
     if (!f->waiting.len) tell_lost(f);
     flush(f);
     if (f->waiting.len) {

@@ -29,7 +29,11 @@ void source_set(struct source *s, uint32_t events) {
   (void)epoll_ctl(shim.epoll, EPOLL_CTL_MOD, s->fd, &ev);
 }
 
-void source_close(struct source *s) { cleanup_fd(&s->fd); }
+// Taken out by name: as long as a process that was just forked has a copy, closing alone leaves it in there, with a pointer to what is freed.
+void source_close(struct source *s) {
+  if (s->fd >= 0) (void)epoll_ctl(shim.epoll, EPOLL_CTL_DEL, s->fd, NULL);
+  cleanup_fd(&s->fd);
+}
 
 static void status_line(const char *json) {
   if (shim.status_fd < 0) return;
@@ -207,6 +211,8 @@ static void poststop(void) {
 
 void shim_undo(void) {
   struct err e;
+  const struct proc *p = proc_find(NULL);
+  if (p && p->exited) shim.c.pid = 0;  // buried: the number may be somebody else's by now
   container_kill(&shim.c);
   if (shim.runtime) oci_delete();
   if (cgroup_remove(&shim.c.cg, &e) < 0) fprintf(stderr, "shoal-shim %s: %s\n", shim.id, e.msg);
@@ -243,7 +249,7 @@ static void record_exit(void) {
 
 static void step(int64_t deadline) {
   struct epoll_event ev[32];
-  int64_t wait = deadline == INT64_MAX ? -1 : deadline - now_ms();
+  int64_t wait = deadline == INT64_MAX ? -1 : deadline - mono_ms();
   if ((shim.log.waiting.len || shim.log.forward.waiting.len) && (wait < 0 || wait > 100)) wait = 100;
   // Patience with a client that takes nothing ends without an event.
   if (proc_find(NULL)->held && (wait < 0 || wait > 500)) wait = 500;
@@ -274,9 +280,9 @@ static int serve(void) {
     shim_undo();
     status = 1;
   }
-  int64_t until = now_ms() + LINGER_MS;
+  int64_t until = mono_ms() + LINGER_MS;
   source_close(&shim.listener);
-  while (clients_pending() && now_ms() < until) step(until);
+  while (clients_pending() && mono_ms() < until) step(until);
   return status;
 }
 

@@ -59,10 +59,10 @@ static int put_file(const char *name, const struct buf *b, struct err *e) {
 static int wait_for(pid_t pid, const char *verb, int *status, struct err *e) {
   autofd pidfd = k_pidfd_open(pid);
   struct pollfd p = {pidfd, POLLIN, 0};
-  int64_t until = now_ms() + CALL_MS;
+  int64_t until = mono_ms() + CALL_MS;
   bool late = false;
   while (pidfd >= 0 && !late) {
-    int64_t left = until - now_ms();
+    int64_t left = until - mono_ms();
     int n = poll(&p, 1, left > 0 ? (int)left : 0);
     if (n > 0) break;
     late = n == 0;
@@ -299,7 +299,8 @@ int oci_exec_start(struct proc *p, struct err *e) {
   if (p->pid == 0) {  // never was a process: its end is told all the same
     p->exited = true;
     p->code = e->code == ENOENT ? 127 : e->code == EACCES ? 126 : 1;
-    p->finished_at = p->drain_until = now_ms();
+    p->finished_at = now_ms();
+    p->drain_until = mono_ms();
   }
   return -1;
 }

@@ -23,7 +23,7 @@ struct proc *proc_find(const char *exec) {
 struct proc *proc_new(const char *exec) {
   struct proc *p = xalloc(sizeof *p), **tail = &shim.procs;
   p->exec = exec ? xstrdup(exec) : NULL;
-  p->in.fd = p->out.fd = p->err.fd = -1;
+  p->in.fd = p->out.fd = p->err.fd = p->sync.fd = -1;
   p->x.sync = p->x.pidfd = p->x.master = p->peer = -1;
   p->child[0] = p->child[1] = p->child[2] = -1;
   while (*tail) tail = &(*tail)->next;
@@ -41,11 +41,12 @@ void proc_free(struct proc *p) {
   source_close(&p->in);
   source_close(&p->out);
   source_close(&p->err);
-  cleanup_fd(&p->x.sync);
+  source_close(&p->sync);
   cleanup_fd(&p->x.pidfd);
   cleanup_fd(&p->x.master);
   cleanup_fd(&p->peer);
   for (int i = 0; i < 3; i++) cleanup_fd(&p->child[i]);
+  free(p->asker.id);
   free(p->file);
   buf_free(&p->to_stdin);
   arena_free(&p->arena);
@@ -194,13 +195,13 @@ void proc_reap(void) {
       p->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
       p->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + p->signal;
       p->finished_at = now_ms();
-      p->drain_until = p->finished_at + DRAIN_MS;
+      p->drain_until = mono_ms() + DRAIN_MS;
       if (!p->exec) {
         int64_t ooms = cgroup_oom_kills(&shim.c.cg);
         shim.oom_killed = ooms > shim.oom_before;
         struct err ignored;
         if (cgroup_frozen(&shim.c.cg)) (void)cgroup_freeze(&shim.c.cg, false, &ignored);
-        cgroup_signal(&shim.c.cg, SIGKILL, 0);
+        cgroup_signal(&shim.c.cg, SIGKILL);
       }
       close_stdin(p);
     }
@@ -212,12 +213,52 @@ static void drain(struct proc *p) {
   if (p->err.fd >= 0) pump(p, &p->err, 1);
 }
 
+// What the new process of an exec says: that it is ready, then how its start went.
+static void on_sync(struct source *s, uint32_t ev) {
+  (void)ev;
+  struct proc *p = s->owner;
+  struct err e = {0};
+  if (p->failed) return;
+  if (!p->made) {
+    int r = exec_follow(&p->x, &e);
+    if (r < 0) {
+      p->failed = true;
+      (void)kill(p->pid, SIGKILL);
+      client_answer(&p->asker, NULL, &e);
+    } else if (r > 0) {
+      p->made = true;
+      proc_watch(p, p->x.master);
+      p->x.master = -1;
+      autofree char *pid = xasprintf(",\"pid\":%d", (int)p->pid);
+      client_answer(&p->asker, pid, NULL);
+    }
+  } else if (p->running) {
+    int r = exec_went(&p->x, &e);
+    if (!r) return;
+    source_close(s);
+    client_answer(&p->asker, NULL, r < 0 ? &e : NULL);
+  }
+}
+
+int exec_begin(struct proc *p, struct err *e) {
+  if (shim.runtime) return oci_exec_start(p, e) < 0 ? -1 : 1;
+  int r = exec_go(&p->x, e) < 0 ? -1 : exec_went(&p->x, e);
+  if (r) source_close(&p->sync);
+  return r;
+}
+
 void proc_settle(void) {
   for (struct proc *p = shim.procs, *next; p; p = next) {
     next = p->next;
     if (!p->exited || p->finished) continue;
+    if (p->sync.fd >= 0) on_sync(&p->sync, 0);  // its last word is there
+    if (p->failed) {
+      clients_eof(p);
+      proc_free(p);
+      continue;
+    }
     drain(p);
-    if ((p->out.fd >= 0 || p->err.fd >= 0) && now_ms() < p->drain_until) continue;
+    if ((p->out.fd >= 0 || p->err.fd >= 0) && mono_ms() < p->drain_until) continue;
     source_close(&p->out);
     source_close(&p->err);
     p->finished = true;
@@ -239,7 +280,7 @@ int64_t proc_deadline(void) {
   return d;
 }
 
-int exec_make(const char *id, const struct json *request, struct json *process, pid_t *pid, struct err *e) {
+struct proc *exec_make(const char *id, const struct json *request, struct json *process, struct err *e) {
   struct proc *p = proc_new(id);
   struct exec *x = &p->x;
   int stdio[3];
@@ -250,14 +291,13 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
                      .sync = -1, .pidfd = -1, .master = -1};
   int r = proc_pipes(p, tty, j_bool(j_get(request, "stdin"), false), stdio, e);
   if (shim.runtime) {
-    *pid = 0;  // not before it starts
     if (r < 0 || oci_exec_make(p, process, stdio, e) < 0) {
       proc_free(p);
-      return -1;
+      return NULL;
     }
-    p->close_stdin_with_client = true;
+    p->close_stdin_with_client = p->made = true;
     if (!tty) proc_watch(p, -1);
-    return 0;
+    return p;
   }
   if (r == 0 && shim.seccomp_file) r = seccomp_read(&x->filter, shim.dir, shim.seccomp_file, e);
   struct arena a = {0};
@@ -268,7 +308,7 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
   if (r == 0) {
     x->filter.flags = shim.c.filter.flags;
     memcpy(x->stdio, stdio, sizeof stdio);
-    r = exec_create(x, e);
+    r = exec_spawn(x, e);
   }
   for (int i = 0; i < 3; i++) cleanup_fd(&stdio[i]);
   seccomp_free(&x->filter);
@@ -276,11 +316,12 @@ int exec_make(const char *id, const struct json *request, struct json *process, 
   arena_free(&a);
   if (r < 0) {
     proc_free(p);
-    return -1;
+    return NULL;
   }
-  p->pid = *pid = x->pid;
+  p->pid = x->pid;
   p->close_stdin_with_client = true;
-  proc_watch(p, x->master);
-  x->master = -1;
-  return 0;
+  p->sync = (struct source){.fd = x->sync, .ready = on_sync, .owner = p};  // which closes it, too
+  (void)fcntl(x->sync, F_SETFL, O_NONBLOCK);
+  source_add(&p->sync, EPOLLIN | EPOLLET);  // the end of a process that is not asked for is told once
+  return p;
 }

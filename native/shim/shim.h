@@ -82,6 +82,12 @@ void log_finish(struct logger *l);
 void log_compress(struct logger *l, bool is_last);  // is_last: does not wait for the end of the one that is at work
 int log_reopen(struct logger *l, struct err *e);
 
+// A request that is answered later.
+struct asker {
+  struct client *client;  // NULL: nobody waits, or has gone meanwhile
+  char *id;               // of the request, JSON
+};
+
 struct proc {
   struct proc *next;
   char *exec;  // NULL for the container's own process
@@ -96,6 +102,9 @@ struct proc {
   struct buf to_stdin;
   bool stdin_eof;
   struct exec x;  // exec processes, before they start
+  struct source sync;  // x.sync
+  bool made, failed;   // it has said that it is ready; it never will
+  struct asker asker;  // who waits for that, or for its start
   int child[3];   // with another runtime: the process's ends of its pipes, and its document, until it starts
   char *file;
   struct arena arena;
@@ -142,7 +151,9 @@ void proc_release(void);  // reads again from those whose clients have room
 void proc_settle(void);  // finishes what has ended and is drained
 int64_t proc_deadline(void);
 void proc_free(struct proc *p);
-int exec_make(const char *id, const struct json *request, struct json *process, pid_t *pid, struct err *e);
+// The answer comes when the process is ready; with another runtime at once.
+struct proc *exec_make(const char *id, const struct json *request, struct json *process, struct err *e);
+int exec_begin(struct proc *p, struct err *e);  // 1: it runs; 0: the answer comes later
 // oci.c: another runtime in the library's place
 int oci_create(struct container *c, struct json *config, const struct json *shim_json, bool tty, struct err *e);
 int oci_start(struct err *e);
@@ -160,5 +171,6 @@ void clients_detach(struct proc *p);
 bool clients_full(const struct proc *p);
 bool clients_pending(void);
 void client_accept(struct source *s, uint32_t events);
+void client_answer(struct asker *a, const char *extra, const struct err *e);  // e NULL: it has gone well, extra are more members
 void clients_sweep(void);
 bool clients_stdin_paused(const struct client *c);

@@ -6,24 +6,20 @@ import test from 'ava'
 import {
   bin,
   canRun,
+  cgroupFolders,
+  controllerMount,
   eventually,
   exec,
   type Json,
   makeConfig,
-  makeDir,
   makeImage,
   type Output,
-  removeDir,
   traces,
 } from './kit.js'
+import { run, runtimeKit, sh } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-let base = ''
+const kit = runtimeKit('cgroup', { ownRoots: true })
 let count = 0
-test.before(() => {
-  base = makeDir('cgroup')
-})
-test.after.always(() => removeDir(base))
 
 /** Files of a made-up group; a limit goes only into a file that is there, as on cgroupfs. */
 async function values(
@@ -32,10 +28,10 @@ async function values(
   files: string[],
   resources: Json,
 ): Promise<Record<string, string> | string> {
-  const dir = join(base, `group${++count}`)
+  const dir = join(kit.base, `group${++count}`)
   mkdirSync(dir)
   for (const f of files) writeFileSync(join(dir, f), '')
-  const document = join(base, `resources${count}.json`)
+  const document = join(kit.base, `resources${count}.json`)
   writeFileSync(document, JSON.stringify(resources))
   const r = await exec(bin('cgroup-values'), [version, controllers, dir, document])
   if (r.code !== 0) return r.stderr.trim()
@@ -204,6 +200,37 @@ test('a limit without its controller is an error that names both', async (t) => 
     t.regex((await v2('none', [], { unified: { [key]: '1' } })) as string, message)
 })
 
+// --- the end of what is in a group ------------------------------------------------------------------------------------------
+
+/** Whatever a test leaves in a group. */
+const clean = (cgroup: string): void => {
+  for (const folder of cgroupFolders(cgroup)) {
+    if (existsSync(join(folder, 'cgroup.kill'))) writeFileSync(join(folder, 'cgroup.kill'), '1')
+    if (existsSync(join(folder, 'freezer.state'))) writeFileSync(join(folder, 'freezer.state'), 'THAWED')
+  }
+}
+
+const onV1 = canRun && !controllerMount('freezer').v2 ? run : test.skip
+onV1('groups that a container makes, hides by their name and freezes, end with it', async (t) => {
+  const b = kit.bundle(
+    sh(
+      'd=/sys/fs/cgroup/freezer/.hidden/deep; mkdir -p $d; sleep 1000 & echo $! > $d/tasks; echo FROZEN > $d/freezer.state; echo done > /ready; exec sleep 1000',
+      (c) => {
+        for (const m of c['mounts']) if (m.type === 'cgroup') m.options = ['nosuid', 'noexec', 'nodev']
+      },
+    ),
+  )
+  t.teardown(() => {
+    for (const g of ['/.hidden/deep', '/.hidden', '']) clean(b.cgroup + g)
+  })
+  t.is((await kit.quietly('run', '--detach', '--bundle', b.dir, b.id)).code, 0)
+  await eventually(() => existsSync(join(b.rootfs, 'ready')), 'the frozen group')
+  const deleted = await kit.call('delete', '--force', b.id)
+  t.is(deleted.code, 0, deleted.stderr)
+  await eventually(() => traces(b.cgroup).length === 0, 'the end of all processes')
+  t.deepEqual(cgroupFolders(b.cgroup), [])
+})
+
 // --- a host with v2 alone ---------------------------------------------------------------------------------------------------
 
 /** In a mount namespace of its own, where the only cgroup mount is the v2 tree. */
@@ -211,7 +238,7 @@ const onlyV2 = `for m in $(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d'
   mountpoint -q /sys/fs/cgroup && umount /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
 
 run('v2 alone: born in its group, devices by program, freezer, exec, and all gone afterwards', async (t) => {
-  const dir = join(base, 'bundle')
+  const dir = join(kit.base, 'bundle')
   mkdirSync(dir)
   const config = makeConfig(['/bin/sleep', '1000'])
   config['root'].path = makeImage(join(dir, 'rootfs'))
@@ -230,7 +257,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
   const alone = (...command: string[]): Promise<Output> => exec('unshare', ['-m', 'sh', '-c', onlyV2, 'sh', ...command])
   const call = (...args: string[]): Promise<Output> =>
-    alone(bin('shoal-runtime'), '--root', join(base, 'state'), ...args)
+    alone(bin('shoal-runtime'), '--root', join(kit.base, 'state'), ...args)
   t.teardown(() => call('delete', '--force', 'one'))
   const look = async (file: string): Promise<string> => (await alone('cat', `${group}/${file}`)).stdout.trim()
   // The container keeps the runtime's standard streams: they go to files.
@@ -241,7 +268,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
     join(dir, 'err'),
     bin('shoal-runtime'),
     '--root',
-    join(base, 'state'),
+    join(kit.base, 'state'),
     'run',
     '--detach',
     '--bundle',
@@ -294,7 +321,7 @@ run('v2 alone: born in its group, devices by program, freezer, exec, and all gon
   t.is(deleted.code, 0, deleted.stderr)
   t.is((await alone('test', '-e', group)).code, 1)
   await eventually(() => traces(name).length === 0, 'the end of all processes')
-  t.false(existsSync(join(base, 'state', 'one')))
+  t.false(existsSync(join(kit.base, 'state', 'one')))
   const v2Mount = readFileSync('/proc/self/mountinfo', 'utf8').match(/^.* (\S+) \S+ .*- cgroup2 .*$/m)?.[1]
   if (v2Mount) rmdirSync(join(v2Mount, name))
 })

@@ -3,66 +3,11 @@ import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import test from 'ava'
-import {
-  bin,
-  canRun,
-  cgroupFolders,
-  controllerMount,
-  eventually,
-  exec,
-  execDetached,
-  type Json,
-  makeConfig,
-  makeDir,
-  makeImage,
-  type Output,
-  removeDir,
-  traces,
-} from './kit.js'
+import { cgroupFolders, controllerMount, eventually, type Json, traces } from './kit.js'
+import { run, runtime, runtimeKit, sh } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-const runtime = bin('shoal-runtime')
-let base = ''
-let image = ''
-let count = 0
-
-test.before(() => {
-  if (!canRun) return
-  base = makeDir('cli')
-  image = makeImage(join(base, 'image'))
-})
-test.after.always(async () => {
-  if (canRun) await removeDir(base)
-})
-
-const call = (...args: string[]): Promise<Output> => exec(runtime, ['--root', join(base, 'state'), ...args])
-const quietly = (...args: string[]): Promise<Output> =>
-  execDetached(runtime, ['--root', join(base, 'state'), ...args], join(base, 'stderr'))
-const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
-
-function bundle(config: Json, name = 'x'): { id: string; dir: string } {
-  const id = `cl${process.pid}${name}${++count}`
-  const dir = join(base, id)
-  mkdirSync(dir)
-  config['root'] &&= { path: image }
-  config['linux'].cgroupsPath = `/native-cl-${id}`
-  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
-  return { id, dir }
-}
-
-async function runConfig(config: Json): Promise<Output & { id: string }> {
-  const b = bundle(config)
-  const r = await call('run', '--bundle', b.dir, b.id)
-  return { ...r, id: b.id }
-}
-
-async function started(name?: string): Promise<string> {
-  const b = bundle(sh('sleep 1000'), name)
-  const r = await quietly('run', '--detach', '--bundle', b.dir, b.id)
-  if (r.code !== 0) throw new Error(r.stderr)
-  return b.id
-}
+const kit = runtimeKit('cl')
+const { bundle, call, quietly, started } = kit
 
 /** What a document must not be able to ask for, and what the refusal names. */
 const refused: [string, (c: Json) => void, RegExp][] = [
@@ -86,6 +31,17 @@ const refused: [string, (c: Json) => void, RegExp][] = [
   ['a sysctl of the host', (c) => (c['linux'].sysctl = { 'kernel.panic': '1' }), /kernel.panic does not belong/],
   ['time offsets without their namespace', (c) => (c['linux'].timeOffsets = { boottime: { secs: 1 } }), /timeOffsets needs a new time namespace/],
   ['a controller that is not there', (c) => (c['linux'].resources.rdma = { mlx5_1: { hcaHandles: 1 } }), /no 'rdma' controller/],
+  ['a device rule of an unknown type', (c) => (c['linux'].resources.devices = [{ allow: true, type: 'p', access: 'rw' }]), /unknown device type 'p' in a rule/],
+  ['a user that stands for "leave it as it is"', (c) => (c['process'].user.uid = 2 ** 32 - 1), /process.user.uid must be a number from 0 to/],
+  ['a user beyond 32 bits, which would be root', (c) => (c['process'].user.uid = 2 ** 32), /process.user.uid must be a number/],
+  ['a negative group', (c) => (c['process'].user.gid = -1), /process.user.gid must be a number/],
+  ['an additional group in words', (c) => (c['process'].user.additionalGids = ['wheel']), /additionalGids must be a number/],
+  ['no_new_privs in another form than true', (c) => (c['process'].noNewPrivileges = 'true'), /noNewPrivileges must be true or false/],
+  ['a read-only root in a number', (c) => (c['root'].readonly = 1), /root.readonly must be true or false/],
+  ['masked paths in one string', (c) => (c['linux'].maskedPaths = '/proc/keys'), /maskedPaths must be a list/],
+  ['the root cgroup', (c) => (c['linux'].cgroupsPath = '.'), /cgroup path '\/\.' must be/],
+  ['the root cgroup, written long', (c) => (c['linux'].cgroupsPath = '//./'), /cgroup path '\/\/\.\/' must be/],
+  ['a cgroup outside', (c) => (c['linux'].cgroupsPath = '/a/../..'), /cgroup path/],
   ['a file name that is a path', (c) => (c['linux'].resources.unified = { '../cgroup.procs': '1' }), /is not a file name|needs cgroup v2/],
 ] // biome-ignore format: a table
 
@@ -96,12 +52,12 @@ function without(c: Json, type: string): void {
 for (const [what, change, message] of refused)
   run(`refused with a reason: ${what}`, async (t) => {
     const before = hostname()
-    const r = await runConfig(sh('true', change))
+    const r = await kit.run(sh('true', change))
     t.is(r.code, 1)
     t.regex(r.stderr, message)
     t.is(hostname(), before)
     t.deepEqual(
-      [traces(r.id), cgroupFolders(`/native-cl-${r.id}`), existsSync(join(base, 'state', r.id))],
+      [traces(r.id), cgroupFolders(`/native-cl-${r.id}`), existsSync(join(kit.base, 'state', r.id))],
       [[], [], false],
     )
   })
@@ -119,6 +75,7 @@ run('what does not fit a container state is refused, and changes nothing', async
     [['kill', b.id, 'SIGNOPE'], /unknown signal 'SIGNOPE'/],
     [['update', '--memory', '12x', b.id], /--memory is '12x'/],
     [['exec', '--user', 'root', b.id, 'true'], /--user 'root'/],
+    [['exec', '--user', '4294967295', b.id, 'true'], /process.user.uid must be a number/],
     [['exec', '--user', '1:2:3', b.id, 'true'], /--user '1:2:3'/],
     [['exec', '--preserve-fds', 'x', b.id, 'true'], /--preserve-fds is 'x'/],
     [['exec', '--apparmor', 'some-profile', b.id, 'true'], /some-profile/],
@@ -157,14 +114,14 @@ run('state and list say what crun and runc say', async (t) => {
   const id = await started()
   const state = JSON.parse((await call('state', id)).stdout) as Json
   t.deepEqual(Object.keys(state), ['ociVersion', 'id', 'pid', 'status', 'bundle', 'rootfs', 'created', 'owner'])
-  t.like(state, { id, status: 'running', bundle: join(base, id), rootfs: image, owner: 'root' })
+  t.like(state, { id, status: 'running', bundle: join(kit.base, id), rootfs: kit.image, owner: 'root' })
   t.true(state['pid'] > 1 && Math.abs(Date.parse(state['created']) - Date.now()) < 600_000)
   const listed = (JSON.parse((await call('list', '--format', 'json')).stdout) as Json[]).find((c) => c['id'] === id)!
   t.deepEqual(listed, state)
   t.regex(
     (await call('list')).stdout,
     new RegExp(
-      `^ID +PID +STATUS +BUNDLE +CREATED +OWNER\\n(.*\\n)*${id} +${state['pid']} +running +${join(base, id)} `,
+      `^ID +PID +STATUS +BUNDLE +CREATED +OWNER\\n(.*\\n)*${id} +${state['pid']} +running +${join(kit.base, id)} `,
     ),
   )
   t.true((await call('list', '-q')).stdout.split('\n').includes(id))
@@ -174,19 +131,19 @@ run('state and list say what crun and runc say', async (t) => {
 })
 
 run('kill and delete take a regular expression', async (t) => {
-  const ids = [await started('r'), await started('r'), await started('s')]
+  const ids = [await started(undefined, 'r'), await started(undefined, 'r'), await started(undefined, 's')]
   const expression = `^cl${process.pid}r[0-9]+$`
   t.regex((await call('delete', '--regex', '(')).stderr, /is not a regular expression/)
   t.is((await call('delete', '--regex', expression)).code, 1) // they run
   t.is((await call('kill', '--regex', expression, 'KILL')).code, 0)
   t.is((await call('delete', '--force', '--regex', expression)).code, 0)
-  const second = await started('a')
+  const second = await started(undefined, 'a')
   t.deepEqual((await call('list', '-q')).stdout.split('\n').filter(Boolean), [second, ids[2]!])
   for (const id of [ids[2]!, second]) t.is((await call('delete', '--force', id)).code, 0)
 })
 
 run('descriptors and sockets of a service manager are handed on', async (t) => {
-  const file = join(base, 'handed')
+  const file = join(kit.base, 'handed')
   writeFileSync(file, 'through descriptor 3')
   for (const [args, env] of [
     [['--preserve-fds', '1'], {}],
@@ -196,7 +153,7 @@ run('descriptors and sockets of a service manager are handed on', async (t) => {
     const b = bundle(sh('cat <&3; echo; echo "$LISTEN_FDS $LISTEN_PID"; ls /proc/self/fd | wc -l'))
     const out = join(b.dir, 'out')
     const outFd = openSync(out, 'w')
-    const child = spawn(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, ...args, b.id], {
+    const child = spawn(runtime, ['--root', join(kit.base, 'state'), 'run', '--bundle', b.dir, ...args, b.id], {
       stdio: ['ignore', outFd, outFd, fd],
       env: { ...process.env, ...env },
     })
@@ -224,7 +181,7 @@ run('exec takes its flags: user, environment, directory, capabilities, terminal,
   for (const tty of ['--tty', '--tty=true', '-t'])
     t.regex(await say(tty, id, '/bin/sh', '-c', 'test -t 0 && echo terminal'), /^terminal/)
   t.is(await say('--tty=false', id, '/bin/sh', '-c', 'test -t 0 || echo none'), 'none\n')
-  const document = join(base, 'process.json')
+  const document = join(kit.base, 'process.json')
   writeFileSync(
     document,
     JSON.stringify({
@@ -248,12 +205,12 @@ run('exec takes its flags: user, environment, directory, capabilities, terminal,
   t.is((await call('update', '--memory', '50M', id)).code, 0)
   t.regex((await call('events', '--stats', id)).stdout, /"limit":52428800\}/)
   t.regex((await call('events', '--interval', '1x', id)).stderr, /--interval must be a duration/)
-  const events = spawn(runtime, ['--root', join(base, 'state'), 'events', '--interval', '1ms', id])
+  const events = spawn(runtime, ['--root', join(kit.base, 'state'), 'events', '--interval', '1ms', id])
   let seen = 0
   events.stdout.on('data', (d: Buffer) => (seen += d.toString().split('\n').length - 1))
   await eventually(() => seen > 4, 'five events')
   events.kill()
-  const pidFile = join(base, 'exec.pid')
+  const pidFile = join(kit.base, 'exec.pid')
   t.is((await quietly('exec', '--detach', '--pid-file', pidFile, id, '/bin/sleep', '1000')).code, 0)
   t.regex(readFileSync(`/proc/${readFileSync(pidFile, 'utf8')}/cmdline`, 'utf8'), /sleep/)
   await call('delete', '--force', id)
@@ -297,7 +254,7 @@ run('help, version, features, spec and logs', async (t) => {
       features['linux'].seccomp.enabled &&
       features['mountOptions'].includes('rro'),
   )
-  const file = join(base, 'spec.json')
+  const file = join(kit.base, 'spec.json')
   t.is((await call('spec', '--file', file)).code, 0)
   const spec = JSON.parse(readFileSync(file, 'utf8')) as Json
   t.is(spec['ociVersion'], '1.0.2')
@@ -307,7 +264,7 @@ run('help, version, features, spec and logs', async (t) => {
     unified,
   )
   t.regex((await call('spec', '--file', file)).stderr, /cannot write .*spec\.json: File exists/)
-  const log = join(base, 'log')
+  const log = join(kit.base, 'log')
   await call('--log', `file:${log}`, '--log-format', 'json', 'state', 'missing')
   const line = JSON.parse(readFileSync(log, 'utf8')) as Json
   t.like(line, { level: 'error' })

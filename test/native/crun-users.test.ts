@@ -13,64 +13,11 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import {
-  bin,
-  canRun,
-  controllerMount,
-  eventually,
-  exec,
-  execDetached,
-  type Json,
-  makeConfig,
-  makeDir,
-  makeImage,
-  type Output,
-  removeDir,
-  seccompAgent,
-} from './kit.js'
+import { canRun, controllerMount, eventually, exec, type Json, seccompAgent } from './kit.js'
+import { run, runtime, runtimeKit, sh } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-const runtime = bin('shoal-runtime')
-let base = ''
-let image = ''
-let count = 0
-
-test.before(() => {
-  if (!canRun) return
-  base = makeDir('crun')
-  image = makeImage(join(base, 'image'))
-})
-test.after.always(async () => {
-  if (canRun) await removeDir(base)
-})
-
-const call = (...args: string[]): Promise<Output> => exec(runtime, ['--root', join(base, 'state'), ...args])
-const quietly = (...args: string[]): Promise<Output> =>
-  execDetached(runtime, ['--root', join(base, 'state'), ...args], join(base, 'stderr'))
-const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
-
-function bundle(config: Json): { id: string; dir: string } {
-  const id = `cu${process.pid}n${++count}`
-  const dir = join(base, id)
-  mkdirSync(dir)
-  config['root'] = { ...config['root'], path: image }
-  config['linux'].cgroupsPath = `/native-cu-${id}`
-  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
-  return { id, dir }
-}
-
-/** Runs a shell script as the container's process, to its end. */
-async function output(script: string, change?: (c: Json) => void): Promise<Output & { id: string }> {
-  const b = bundle(sh(script, change))
-  return { ...(await call('run', '--bundle', b.dir, b.id)), id: b.id }
-}
-
-async function started(change?: (c: Json) => void): Promise<string> {
-  const b = bundle(sh('sleep 1000', change))
-  const r = await quietly('run', '--detach', '--bundle', b.dir, b.id)
-  if (r.code !== 0) throw new Error(r.stderr)
-  return b.id
-}
+const kit = runtimeKit('cu')
+const { bundle, call, output, quietly, started } = kit
 
 run('an id that cannot be one is called invalid, and one that begins with a dot is none', async (t) => {
   const b = bundle(sh('true'))
@@ -93,7 +40,7 @@ run('a terminal without a foreground names the option that it wants', async (t) 
 })
 
 run('--log takes the kinds that crun has, and no others', async (t) => {
-  const file = join(base, 'log')
+  const file = join(kit.base, 'log')
   for (const log of [file, `file:${file}`]) {
     writeFileSync(file, '')
     t.is((await call('--log', log, 'state', 'missing')).code, 1)
@@ -108,24 +55,20 @@ run('--log takes the kinds that crun has, and no others', async (t) => {
 run(
   'descriptors that the caller did not open are not preserved, and nothing of the runtime takes their place',
   async (t) => {
-    const file = join(base, 'preserved')
+    const file = join(kit.base, 'preserved')
     writeFileSync(file, 'of the caller')
     const fd = openSync(file, 'r')
     const b = bundle(sh('ls /proc/self/fd | tr "\\n" " "; cat <&5'))
     const out = openSync(join(b.dir, 'out'), 'w')
-    const child = spawn(
-      runtime,
-      ['--root', join(base, 'state'), 'run', '--bundle', b.dir, '--preserve-fds', '60', b.id],
-      {
-        stdio: ['ignore', out, out, 'ignore', 'ignore', fd],
-      },
-    )
+    const child = spawn(runtime, ['--root', kit.state, 'run', '--bundle', b.dir, '--preserve-fds', '60', b.id], {
+      stdio: ['ignore', out, out, 'ignore', 'ignore', fd],
+    })
     t.is(await new Promise((resolve) => child.once('exit', resolve)), 0)
     closeSync(out)
     closeSync(fd)
     // 3 is ls's own.
     t.is(readFileSync(join(b.dir, 'out'), 'utf8'), '0 1 2 3 5 of the caller')
-    const none = await exec(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id], {
+    const none = await exec(runtime, ['--root', kit.state, 'run', '--bundle', b.dir, b.id], {
       env: { ...process.env, LISTEN_FDS: '1' },
     })
     t.deepEqual([none.code, none.stdout], [1, '0 1 2 3 ']) // there is no descriptor 5
@@ -140,6 +83,23 @@ run('capabilities that do not exist are left out with a warning', async (t) => {
   t.deepEqual([r.code, r.stdout], [0, '0000000000000000\n'])
   t.regex(r.stderr, /unknown capability 'UNKNOWN' is left out/)
 })
+
+run(
+  "without process.capabilities there are none, as with crun and runc; a process document has the container's",
+  async (t) => {
+    const sets = 'grep Cap /proc/self/status | cut -f2 | tr "\\n" " "'
+    const none = '0000000000000000'
+    t.is((await output(sets, (c) => delete c['process'].capabilities)).stdout, `${none} `.repeat(5))
+    const id = await started((c) => {
+      c['process'].capabilities = { bounding: ['CAP_KILL'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] }
+    })
+    const document = join(kit.base, 'no-capabilities.json')
+    writeFileSync(document, JSON.stringify({ args: ['/bin/sh', '-c', sets], cwd: '/', env: ['PATH=/bin'] }))
+    const kill = '0000000000000020'
+    t.is((await call('exec', '--process', document, id)).stdout, `${none} ${kill} ${kill} ${kill} ${none} `)
+    await call('delete', '--force', id)
+  },
+)
 
 run('exec: what its flags say goes before what the container has, and no_new_privs is the flag alone', async (t) => {
   const id = await started((c) => {
@@ -168,7 +128,7 @@ run('exec: execCPUAffinity of the document and of the container', async (t) => {
     c['process'].execCPUAffinity = { final: mine }
   })
   t.is((await call('exec', id, ...allowed)).stdout, `Cpus_allowed_list:\t${mine}\n`)
-  const document = join(base, 'affinity.json')
+  const document = join(kit.base, 'affinity.json')
   for (const [affinity, message] of [
     [{ initial: mine }, null],
     [{ initial: 'x' }, /execCPUAffinity.initial 'x'/],
@@ -196,7 +156,7 @@ run('the domain name may be given twice when both say the same', async (t) => {
 const shell = (script: string): Json => ({ path: '/bin/busybox', args: ['sh', '-c', script] })
 
 run("hooks: the runtime's environment unless they have one, /dev/stdin, and files for their output", async (t) => {
-  const file = (name: string): string => join(base, `hook-${name}`)
+  const file = (name: string): string => join(kit.base, `hook-${name}`)
   const b = bundle(
     sh('true', (c) => {
       c['annotations'] = { 'run.oci.hooks.stdout': file('out'), 'run.oci.hooks.stderr': file('err') }
@@ -207,7 +167,7 @@ run("hooks: the runtime's environment unless they have one, /dev/stdin, and file
       }
     }),
   )
-  const r = await exec(runtime, ['--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id], {
+  const r = await exec(runtime, ['--root', kit.state, 'run', '--bundle', b.dir, b.id], {
     env: { MARK: 'seen' },
   })
   t.is(r.code, 0, r.stderr)
@@ -218,7 +178,7 @@ run("hooks: the runtime's environment unless they have one, /dev/stdin, and file
 })
 
 run('a poststart hook that fails stops and deletes the container', async (t) => {
-  const log = join(base, 'poststart')
+  const log = join(kit.base, 'poststart')
   const change = (c: Json): void => {
     c['hooks'] = { poststart: [{ path: '/bin/false' }], poststop: [shell(`echo stopped >> ${log}`)] }
   }
@@ -233,7 +193,7 @@ run('a poststart hook that fails stops and deletes the container', async (t) => 
 })
 
 run('poststop hooks all run, also where one fails and where a createRuntime hook ended the creation', async (t) => {
-  const log = join(base, 'poststop')
+  const log = join(kit.base, 'poststop')
   const stop = [{ path: '/bin/false' }, shell(`echo stopped >> ${log}`)]
   const ended = await output('true', (c) => {
     c['hooks'] = { poststop: stop }
@@ -255,13 +215,13 @@ run('poststop hooks all run, also where one fails and where a createRuntime hook
 run('a bundle that is named through a link is told to hooks by that name', async (t) => {
   const b = bundle(
     sh('true', (c) => {
-      c['hooks'] = { prestart: [shell(`cat > ${join(base, 'linked-state')}`)] }
+      c['hooks'] = { prestart: [shell(`cat > ${join(kit.base, 'linked-state')}`)] }
     }),
   )
-  const link = join(base, 'link')
+  const link = join(kit.base, 'link')
   symlinkSync(b.dir, link)
   t.is((await call('run', '--bundle', link, b.id)).code, 0)
-  t.is((JSON.parse(readFileSync(join(base, 'linked-state'), 'utf8')) as Json)['bundle'], link)
+  t.is((JSON.parse(readFileSync(join(kit.base, 'linked-state'), 'utf8')) as Json)['bundle'], link)
 })
 
 run("a user namespace without maps has root, who is the runtime's user, and nobody else", async (t) => {
@@ -270,6 +230,20 @@ run("a user namespace without maps has root, who is the runtime's user, and nobo
     for (const m of c['mounts']) m.options = m.options?.filter((o: string) => o !== 'gid=5') // not mapped
   })
   t.deepEqual([r.code, r.stdout], [0, ' 0 0 1\n 0 0 1\n'], r.stderr)
+})
+
+run('a user namespace that is given by its path is joined, and the others belong to it', async (t) => {
+  const id = await started((c) => {
+    c['linux'].namespaces.push({ type: 'user' })
+    for (const k of ['uidMappings', 'gidMappings']) c['linux'][k] = [{ containerID: 0, hostID: 100000, size: 65536 }]
+  })
+  const { pid } = JSON.parse((await call('state', id)).stdout) as { pid: number }
+  const r = await output('tr -s " " < /proc/self/uid_map; ip link set lo down && echo ours', (c) => {
+    c['linux'].namespaces.push({ type: 'user', path: `/proc/${pid}/ns/user` })
+    for (const set of ['bounding', 'effective', 'permitted']) c['process'].capabilities[set].push('CAP_NET_ADMIN')
+  })
+  t.deepEqual([r.code, r.stdout], [0, ' 0 100000 65536\nours\n'], r.stderr)
+  await call('delete', '--force', id)
 })
 
 run('the loopback interface of a new network namespace is up', async (t) => {
@@ -287,13 +261,13 @@ run('run.oci.keep_original_groups keeps the groups that the runtime has', async 
         if (value) c['annotations'] = { 'run.oci.keep_original_groups': value }
       }),
     )
-    const command = [runtime, '--root', join(base, 'state'), 'run', '--bundle', b.dir, b.id]
+    const command = [runtime, '--root', join(kit.base, 'state'), 'run', '--bundle', b.dir, b.id]
     t.is((await exec('setpriv', ['--groups', '71,72', ...command])).stdout.trim(), groups)
   }
 })
 
 run("run.oci.pidfd_receiver gets a descriptor of the container's process", async (t) => {
-  const path = join(base, 'pidfd.sock')
+  const path = join(kit.base, 'pidfd.sock')
   // Python, because Node receives no descriptors.
   const receiver = spawn('python3', [
     '-c',
@@ -316,7 +290,7 @@ print(data.decode(), [l for l in open(f'/proc/self/fdinfo/{fds[0]}') if l.starts
 })
 
 run('the receiver of a seccomp listener is told the pid by which the runtime knows the process', async (t) => {
-  const listenerPath = join(base, 'seccomp.sock')
+  const listenerPath = join(kit.base, 'seccomp.sock')
   const agent = await seccompAgent(listenerPath)
   t.teardown(agent.stop)
   const id = await started((c) => {
@@ -405,13 +379,13 @@ onV1('delete --force ends a process that somebody has frozen in another group', 
 })
 
 run('src-nofollow, dest-nofollow and copy-symlink: the links themselves, not what they name', async (t) => {
-  const file = join(base, 'linked-file')
-  const link = join(base, 'a-link')
-  const broken = join(base, 'broken-link')
+  const file = join(kit.base, 'linked-file')
+  const link = join(kit.base, 'a-link')
+  const broken = join(kit.base, 'broken-link')
   writeFileSync(file, 'inside')
   symlinkSync(file, link)
   symlinkSync('nowhere', broken)
-  symlinkSync('points/nowhere', join(image, 'place'))
+  symlinkSync('points/nowhere', join(kit.image, 'place'))
   const mount =
     (source: string, destination: string, ...options: string[]) =>
     (c: Json): void => {
@@ -437,7 +411,7 @@ run('src-nofollow, dest-nofollow and copy-symlink: the links themselves, not wha
       })
       t.deepEqual([r.code, r.stdout], [0, expected], `${script} ${r.stderr}`)
     }
-  t.is(readlinkSync(join(image, 'place')), 'points/nowhere')
+  t.is(readlinkSync(join(kit.image, 'place')), 'points/nowhere')
   const other = await output('true', mount(link, '/a/new/link', 'copy-symlink'))
   t.regex(other.stderr, /cannot make the link \/a\/new\/link to .*: File exists/)
   const covered = await output('true', mount(link, '/proc/self', 'dest-nofollow', 'src-nofollow'))
@@ -472,18 +446,18 @@ run(
 
 run("the state folder tells where the standard streams lead, as crun's does", async (t) => {
   const id = await started()
-  const status = JSON.parse(readFileSync(join(base, 'state', id, 'status'), 'utf8')) as Json
-  t.deepEqual(JSON.parse(status['external_descriptors']), ['/dev/null', '/dev/null', join(base, 'stderr')])
+  const status = JSON.parse(readFileSync(join(kit.base, 'state', id, 'status'), 'utf8')) as Json
+  t.deepEqual(JSON.parse(status['external_descriptors']), ['/dev/null', '/dev/null', join(kit.base, 'stderr')])
   await call('delete', '--force', id)
 })
 
 run(
   'mounts add and remove: a folder of the host and a tmpfs in a running container, with a user namespace too',
   async (t) => {
-    const folder = join(base, 'added')
+    const folder = join(kit.base, 'added')
     mkdirSync(folder)
     writeFileSync(join(folder, 'file'), 'of the host')
-    const list = join(base, 'mounts.json')
+    const list = join(kit.base, 'mounts.json')
     writeFileSync(
       list,
       JSON.stringify([
@@ -556,14 +530,33 @@ run('a frozen cgroup is refused and left as it is, one with other processes is w
   config['linux'].cgroupsPath = `/native-cu-${first}`
   writeFileSync(join(second.dir, 'config.json'), JSON.stringify(config))
   t.regex((await call('run', '--bundle', second.dir, second.id)).stderr, /cgroup is not empty: 1 process/)
+  t.is(JSON.parse((await call('state', first)).stdout)['status'], 'stopped')
   await call('delete', '--force', first)
+  // A creation that fails ends nobody else.
+  const third = await started()
+  for (const change of [
+    (c: Json) => (c['mounts'] = [{ destination: '/x', type: 'bind', source: '/not/there' }]),
+    (c: Json) => (c['process'].args = ['/not/there']),
+    (c: Json) => (c['process'].rlimits = [{ type: 'RLIMIT_NOPE' }]),
+  ]) {
+    const failing = bundle(
+      sh('true', (c) => {
+        delete c['linux'].resources
+        c['linux'].cgroupsPath = `/native-cu-${third}`
+        change(c)
+      }),
+    )
+    t.is((await call('run', '--bundle', failing.dir, failing.id)).code, 1)
+  }
+  t.is((await call('exec', third, '/bin/echo', 'well')).stdout, 'well\n')
+  await call('delete', '--force', third)
 })
 
 run('a service manager is told when the container is ready, and which process it then has to watch', async (t) => {
   const say =
     'import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\nfor m in sys.argv[2:]: s.sendto(m.encode(), sys.argv[1])'
   for (const detach of [[], ['--detach']]) {
-    const manager = join(base, `manager${detach.length}`)
+    const manager = join(kit.base, `manager${detach.length}`)
     const listener = spawn('python3', [
       '-c',
       `import socket
@@ -577,10 +570,10 @@ while True: print(s.recv(1000).decode(), flush=True)`,
     })
     await eventually(() => said !== '', 'the manager listens')
     const b = bundle(sh('sleep 1000'))
-    const args = ['--root', join(base, 'state'), 'run', ...detach, '--bundle', b.dir, b.id]
+    const args = ['--root', kit.state, 'run', ...detach, '--bundle', b.dir, b.id]
     const child = spawn(runtime, args, { stdio: 'ignore', env: { ...process.env, NOTIFY_SOCKET: manager } })
     const ended = new Promise((resolve) => child.once('exit', resolve))
-    const state = join(base, 'state', b.id)
+    const state = join(kit.base, 'state', b.id)
     await eventually(() => existsSync(join(state, 'config.json')), 'the container')
     const seen = await call('exec', b.id, '/bin/sh', '-c', 'test -S "$NOTIFY_SOCKET" && echo "$NOTIFY_SOCKET"')
     t.is(seen.stdout, `${manager}/notify\n`, seen.stderr)

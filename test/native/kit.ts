@@ -389,7 +389,7 @@ export interface Output {
 export function exec(
   file: string,
   args: string[],
-  options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {},
+  options: { input?: string | Buffer; cwd?: string; env?: NodeJS.ProcessEnv } = {},
 ): Promise<Output> {
   const child: ChildProcess = spawn(file, args, {
     cwd: options.cwd,

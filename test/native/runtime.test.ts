@@ -1,84 +1,31 @@
 // shoal-runtime as a command: the life of a container, the specification's corners, attacks by images, and agreement with crun and runc.
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test from 'ava'
 import { defaultSeccompProfile } from '../../src/runtime/index.js'
 import { disagreement } from './agreement.js'
 import { generated, variants } from './bundles.js'
-import {
-  bin,
-  canRun,
-  cgroupFolders,
-  defaultCaps,
-  eventually,
-  exec,
-  execDetached,
-  type Json,
-  makeConfig,
-  makeDir,
-  makeImage,
-  type Output,
-  removeDir,
-  traces,
-} from './kit.js'
+import { cgroupFolders, defaultCaps, eventually, exec, type Json, makeConfig, type Output, traces } from './kit.js'
+import { run, runtime, runtimeKit, sh } from './runtime-kit.js'
 
-const run = canRun ? test.serial : test.skip
-const runtime = bin('shoal-runtime')
-let base = ''
-let count = 0
-
-test.before(() => {
-  if (!canRun) return
-  base = makeDir('rt')
-})
-
-test.after.always(async () => {
-  if (canRun) await removeDir(base)
-})
-
-interface Bundle {
-  dir: string
-  id: string
-  rootfs: string
-}
-
-/** A bundle with a root file system of its own. */
-function bundle(config: Json): Bundle {
-  const id = `rt${process.pid}x${++count}`
-  const dir = join(base, id)
-  mkdirSync(dir)
-  const rootfs = makeImage(join(dir, 'rootfs'))
-  config['linux'].cgroupsPath = `/native-rt-${id}`
-  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
-  return { dir, id, rootfs }
-}
-
-const call = (...args: string[]): Promise<Output> => exec(runtime, ['--root', join(base, 'state'), ...args])
-const start = (...args: string[]): Promise<Output> =>
-  execDetached(runtime, ['--root', join(base, 'state'), ...args], join(base, 'stderr'))
-const sh = (script: string, change?: (c: Json) => void): Json => makeConfig(['/bin/sh', '-c', script], change)
-
-async function runConfig(config: Json, ...options: string[]): Promise<Output & Bundle> {
-  const b = bundle(config)
-  return { ...(await call('run', '--bundle', b.dir, ...options, b.id)), ...b }
-}
+const kit = runtimeKit('rt', { ownRoots: true })
+const { bundle, call, quietly } = kit
 
 run('run gives output and exit status, and leaves nothing', async (t) => {
-  const r = await runConfig(sh('echo hello; echo oops >&2; exit 42'))
+  const r = await kit.run(sh('echo hello; echo oops >&2; exit 42'))
   t.is(r.code, 42)
   t.is(r.stdout, 'hello\n')
   t.is(r.stderr, 'oops\n')
   t.deepEqual(cgroupFolders(`/native-rt-${r.id}`), [])
   t.deepEqual(traces(r.id), [])
   t.is((await call('state', r.id)).code, 1)
-  t.is((await runConfig(sh('kill -9 $$'))).code, 0) // pid 1 of a namespace is deaf to its own SIGKILL
+  t.is((await kit.run(sh('kill -9 $$'))).code, 0) // pid 1 of a namespace is deaf to its own SIGKILL
 })
 
 run('create, state, start, exec, ps, update, pause, resume, kill, delete', async (t) => {
   const b = bundle(sh('while :; do sleep 1; done'))
   const status = async (): Promise<string> => (JSON.parse((await call('state', b.id)).stdout) as Json)['status']
   const pidFile = join(b.dir, 'pid')
-  t.is((await start('create', '--bundle', b.dir, '--pid-file', pidFile, b.id)).code, 0)
+  t.is((await quietly('create', '--bundle', b.dir, '--pid-file', pidFile, b.id)).code, 0)
   t.is(await status(), 'created')
   t.true(Number(readFileSync(pidFile, 'utf8')) > 0)
   const again = await call('create', '--bundle', b.dir, b.id)
@@ -133,7 +80,7 @@ run('errors name stage and cause, in the log file too', async (t) => {
   const log = join(b.dir, 'log')
   const r = await exec(runtime, [
     '--root',
-    join(base, 'state'),
+    join(kit.base, 'state'),
     '--log',
     log,
     '--log-format',
@@ -151,20 +98,22 @@ run('errors name stage and cause, in the log file too', async (t) => {
 })
 
 run('all six kinds of hooks run in order, with the state on standard input', async (t) => {
-  const out = join(base, 'hooks.txt')
+  const out = join(kit.base, 'hooks.txt')
   const hook = (kind: string): Json => ({ path: '/bin/busybox', args: ['sh', '-c', `echo ${kind} $(cat) >> ${out}`] })
-  const r = await runConfig(
-    sh(`echo main`, (c) => {
-      c['mounts'].push({ destination: out, type: 'bind', source: out, options: ['bind'] })
-      c['hooks'] = {}
-      for (const k of ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'])
-        c['hooks'][k] = [hook(k)]
-    }),
-  ).catch((e: Error) => e)
+  const r = await kit
+    .run(
+      sh(`echo main`, (c) => {
+        c['mounts'].push({ destination: out, type: 'bind', source: out, options: ['bind'] })
+        c['hooks'] = {}
+        for (const k of ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'])
+          c['hooks'][k] = [hook(k)]
+      }),
+    )
+    .catch((e: Error) => e)
   // The file must be there to be bound: the first try without it fails, and leaves nothing behind.
   t.is((r as Output).code, 1)
   writeFileSync(out, '')
-  const ok = await runConfig(
+  const ok = await kit.run(
     sh(`echo main`, (c) => {
       c['mounts'].push({ destination: out, type: 'bind', source: out, options: ['bind'] })
       c['hooks'] = {}
@@ -187,10 +136,10 @@ run('all six kinds of hooks run in order, with the state on standard input', asy
 })
 
 run('a hook that fails or takes too long ends create, and everything is undone', async (t) => {
-  const failing = await runConfig(sh('true', (c) => (c['hooks'] = { createRuntime: [{ path: '/bin/false' }] })))
+  const failing = await kit.run(sh('true', (c) => (c['hooks'] = { createRuntime: [{ path: '/bin/false' }] })))
   t.is(failing.code, 1)
   t.regex(failing.stderr, /createRuntime hook failed with exit code 1: \/bin\/false/)
-  const slow = await runConfig(
+  const slow = await kit.run(
     sh('true', (c) => (c['hooks'] = { prestart: [{ path: '/bin/sleep', args: ['sleep', '1000'], timeout: 1 }] })),
   )
   t.regex(slow.stderr, /did not end within its 1 s/)
@@ -198,7 +147,7 @@ run('a hook that fails or takes too long ends create, and everything is undone',
 })
 
 run('a user namespace maps ids, and root inside is nobody outside', async (t) => {
-  const r = await runConfig(
+  const r = await kit.run(
     sh('id -u; cat /proc/self/uid_map; ls -ln /dev/null | cut -c1-10; hostname; grep CapEff /proc/self/status', (c) => {
       c['linux'].namespaces.push({ type: 'user' })
       c['linux'].uidMappings = [
@@ -213,7 +162,7 @@ run('a user namespace maps ids, and root inside is nobody outside', async (t) =>
 })
 
 run('a time namespace takes its offsets', async (t) => {
-  const r = await runConfig(
+  const r = await kit.run(
     sh('cut -d. -f1 /proc/uptime', (c) => {
       c['linux'].namespaces.push({ type: 'time' })
       c['linux'].timeOffsets = { boottime: { secs: 1_000_000, nanosecs: 0 } }
@@ -224,9 +173,9 @@ run('a time namespace takes its offsets', async (t) => {
 })
 
 run('mount options, propagation and recursive attributes', async (t) => {
-  const src = join(base, 'tree')
+  const src = join(kit.base, 'tree')
   mkdirSync(src, { recursive: true })
-  const r = await runConfig(
+  const r = await kit.run(
     sh("grep ' /m' /proc/self/mountinfo | cut -d' ' -f5-7", (c) =>
       c['mounts'].push(
         {
@@ -250,7 +199,7 @@ run('mount options, propagation and recursive attributes', async (t) => {
 })
 
 run('tmpcopyup keeps what the image has, and read-only root is read-only', async (t) => {
-  const r = await runConfig(
+  const r = await kit.run(
     sh('cat /etc/passwd | wc -l; touch /etc/new && echo yes; (touch /x) 2>&1', (c) => {
       c['root'].readonly = true
       c['mounts'].push({ destination: '/etc', type: 'tmpfs', source: 'tmpfs', options: ['tmpcopyup'] })
@@ -260,14 +209,14 @@ run('tmpcopyup keeps what the image has, and read-only root is read-only', async
 })
 
 run('linux.seccomp is compiled and enforced; a bad profile is an error', async (t) => {
-  const ok = await runConfig(
+  const ok = await kit.run(
     sh(
       'unshare -m true 2>&1; mkdir /tmp/a && echo made',
       (c) => (c['linux'].seccomp = defaultSeccompProfile(defaultCaps)),
     ),
   )
   t.regex(ok.stdout, /unshare.*Operation not permitted\nmade\n/, ok.stderr)
-  const errno = await runConfig(
+  const errno = await kit.run(
     sh(
       'mkdir /tmp/a 2>&1',
       (c) =>
@@ -278,12 +227,12 @@ run('linux.seccomp is compiled and enforced; a bad profile is an error', async (
     ),
   )
   t.regex(errno.stdout, /No space left/)
-  const bad = await runConfig(sh('true', (c) => (c['linux'].seccomp = { defaultAction: 'SCMP_ACT_DANCE' })))
+  const bad = await kit.run(sh('true', (c) => (c['linux'].seccomp = { defaultAction: 'SCMP_ACT_DANCE' })))
   t.regex(bad.stderr, /unknown seccomp action 'SCMP_ACT_DANCE'/)
 })
 
 run('labels that this kernel cannot apply are refused', async (t) => {
-  const r = await runConfig(sh('true', (c) => (c['process'].apparmorProfile = 'some-profile')))
+  const r = await kit.run(sh('true', (c) => (c['process'].apparmorProfile = 'some-profile')))
   t.is(r.code, 1)
   t.regex(r.stderr, /AppArmor/)
 })
@@ -291,7 +240,7 @@ run('labels that this kernel cannot apply are refused', async (t) => {
 // --- attacks by an image -----------------------------------------------------------------------------------------------
 
 run('a link in the image does not lead a mount to the host (CVE-2021-30465)', async (t) => {
-  const secret = join(base, 'host-dir')
+  const secret = join(kit.base, 'host-dir')
   mkdirSync(secret)
   const b = bundle(
     sh('ls -d /data; touch /data/f; ls -la /evil', (c) =>
@@ -314,7 +263,7 @@ run('proc is not mounted through a link (CVE-2019-19921)', async (t) => {
 })
 
 run('nothing may be laid over files of /proc that are not known to be harmless', async (t) => {
-  const r = await runConfig(
+  const r = await kit.run(
     sh('true', (c) =>
       c['mounts'].push({ destination: '/proc/self/attr', type: 'tmpfs', source: 'tmpfs', options: [] }),
     ),
@@ -325,14 +274,14 @@ run('nothing may be laid over files of /proc that are not known to be harmless',
 
 run('a working directory that leads to a leaked descriptor is refused (CVE-2024-21626)', async (t) => {
   for (const fd of [3, 4, 5, 6, 7, 8, 9]) {
-    const r = await runConfig(sh('pwd', (c) => (c['process'].cwd = `/proc/self/fd/${fd}`)))
+    const r = await kit.run(sh('pwd', (c) => (c['process'].cwd = `/proc/self/fd/${fd}`)))
     t.not(r.code, 0)
     t.notRegex(r.stdout, /etc|usr/)
   }
 })
 
 run('/dev/null that is something else does not mask files (CVE-2025-31133)', async (t) => {
-  const r = await runConfig(
+  const r = await kit.run(
     sh('cat /proc/keys', (c) => {
       c['mounts'] = c['mounts'].filter((m: Json) => m['destination'] !== '/dev')
       c['mounts'].push({ destination: '/dev/null', type: 'bind', source: '/etc/hostname', options: ['bind'] })
@@ -346,7 +295,7 @@ run('the program behind /proc/self/exe cannot be written from a container (CVE-2
   const b = bundle(sh('sleep 1000'))
   writeFileSync(join(b.rootfs, 'bin/evil'), '#!/proc/self/exe\n', { mode: 0o755 })
   const before = readFileSync(runtime)
-  await start('run', '--detach', '--bundle', b.dir, b.id)
+  await quietly('run', '--detach', '--bundle', b.dir, b.id)
   // Inside: keep trying to open whatever the joining process runs for writing.
   const attack = call(
     'exec',
@@ -365,10 +314,10 @@ run('the program behind /proc/self/exe cannot be written from a container (CVE-2
 
 for (const [name, change] of variants)
   run(`seen from inside, shoal-runtime, crun and runc agree: ${name}`, async (t) => {
-    t.deepEqual(await disagreement(base, change), { differences: [], missing: [], errors: '' })
+    t.deepEqual(await disagreement(kit.base, change), { differences: [], missing: [], errors: '' })
   })
 
 for (const seed of [1, 2, 3, 4, 5, 6, 7, 8])
   run(`seen from inside, shoal-runtime, crun and runc agree: generated bundle ${seed}`, async (t) => {
-    t.deepEqual(await disagreement(base, generated(seed)), { differences: [], missing: [], errors: '' })
+    t.deepEqual(await disagreement(kit.base, generated(seed)), { differences: [], missing: [], errors: '' })
   })

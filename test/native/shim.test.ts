@@ -314,6 +314,50 @@ run('exec runs beside the process, in its namespaces and cgroup, with its own ex
   t.is(c.json('exit.json')['signal'], 9)
 })
 
+run('an exec process that a program of the container stops holds up nobody but who waits for it', async (t) => {
+  const c = container(sh('sleep 1000'))
+  await c.start()
+  const s = await c.connect()
+  const process_ = makeConfig(['/bin/echo', 'well'])['process']
+  const { pid } = (await s.ask({ op: 'exec', exec: 'stopped', process: process_ })) as { pid: number }
+  // As root in the container may: the process is one of its pid namespace.
+  process.kill(pid, 'SIGSTOP')
+  const started = s.ask({ op: 'execStart', exec: 'stopped' })
+  t.like(await s.ask({ op: 'hello', version: 1 }), { ok: true, status: 'running' })
+  const other = await s.ask({ op: 'exec', exec: 'other', process: process_ })
+  t.true(other['ok'])
+  await s.ask({ op: 'subscribe' })
+  t.true((await s.ask({ op: 'execStart', exec: 'other' }))['ok'])
+  t.like(await s.event('execExit'), { exec: 'other', exitCode: 0 })
+  process.kill(pid, 'SIGCONT')
+  t.true((await started)['ok'])
+  await s.until(() => s.events.filter((e) => e['event'] === 'execExit').length === 2, 'the end of both')
+  const again = (await s.ask({ op: 'exec', exec: 'again', process: process_ })) as { pid: number }
+  process.kill(again.pid, 'SIGSTOP')
+  void s.ask({ op: 'execStart', exec: 'again' }).catch(() => {})
+  t.true((await s.ask({ op: 'delete', force: true }))['ok'])
+  await c.ended()
+  t.deepEqual([traces(c.id), cgroupFolders(c.cgroup)], [[], []])
+})
+
+run('hooks have signals as usual, whatever the shim ignores and blocks', async (t) => {
+  const out = join(base, 'hook-signals')
+  const c = container(
+    sh('true', (c) => {
+      const hook = { path: '/bin/busybox', args: ['grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status'] }
+      c['annotations'] = { 'run.oci.hooks.stdout': out }
+      c['hooks'] = { prestart: [hook], createRuntime: [hook], poststart: [hook], poststop: [hook] }
+    }),
+  )
+  t.is((await c.run())['exitCode'], 0)
+  const masks = [...readFileSync(out, 'utf8').matchAll(/:\t([0-9a-f]{16})$/gm)].map((m) => BigInt(`0x${m[1]}`))
+  // From 32 on they are the C library's.
+  t.deepEqual(
+    masks.map((m) => m & 0x7fffffffn),
+    Array(8).fill(0n),
+  )
+})
+
 run('exec with a terminal', async (t) => {
   const c = container(sh('sleep 1000'))
   await c.start()

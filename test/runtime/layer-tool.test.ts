@@ -360,6 +360,16 @@ test('damaged streams are refused with the reason', async (t) => {
   await t.throwsAsync(apply(t, noise(4096)), { instanceOf: ShoalError, message: /[Uu]nrecognized|damaged|cannot read/ })
 })
 
+test('a hundred thousand directories that nobody describes are noted each', async (t) => {
+  const count = 100_000
+  const entries = Array.from({ length: count }, (_, i): TarEntry => ({ name: `d${i}/f` }))
+  entries.push({ name: 'd7/', type: 'directory' })
+  const dir = temporaryDirectory(t)
+  await apply(t, tarOf(entries), { implied: join(dir, 'implied') })
+  const noted = new Set(readFileSync(join(dir, 'implied'), 'utf8').split('\0'))
+  t.deepEqual([noted.size, noted.has('d8'), noted.has('d7'), noted.has('')], [count, true, false, true])
+})
+
 test('a deep tree is made and removed', async (t) => {
   const name = `${'d/'.repeat(1500)}leaf`
   const { root } = await apply(t, tarOf([{ name, data: 'x' }]))

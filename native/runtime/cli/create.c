@@ -166,6 +166,7 @@ static int create(struct container *c, int dir, const struct create_options *o, 
   if (cgroup_find(&c->cg, cgroup, e) < 0) return -1;
   autofree pid_t *others = NULL;
   int n = cgroup_pids(&c->cg, &others);
+  c->shared = n > 0;
   if (n > 0) fprintf(stderr, "warning: the container's cgroup is not empty: %d process(es) in %s, which end with the container\n", n, cgroup);
   // On disk before anything exists, so that delete --force finds a cgroup that a killed create has made.
   if (state_write(dir, c->id, c->bundle, cgroup, 0, c->config, e) < 0) return -1;
@@ -174,7 +175,7 @@ static int create(struct container *c, int dir, const struct create_options *o, 
     if (seccomp_compile(&c->filter, helper, seccomp, e) < 0) return -1;
   }
   if (container_create(c, e) < 0) return -1;
-  if (state_write(dir, c->id, c->bundle, cgroup, c->pid, c->config, e) < 0) return -1;
+  if (state_write(dir, c->id, c->bundle, c->cg.n ? cgroup : "", c->pid, c->config, e) < 0) return -1;
   if (send_pidfd(c, e) < 0) return -1;
   if (o->console && c->master >= 0 && send_console(o->console, c->master, e) < 0) return -1;
   return write_pid_file(o->pid_file, c->pid, e);
@@ -250,7 +251,7 @@ int cmd_create(int argc, char **argv, bool run) {
   if (r < 0) {
     struct err ignored;
     container_kill(&c);
-    (void)cgroup_remove(&c.cg, &ignored);
+    if (!c.shared) (void)cgroup_remove(&c.cg, &ignored);
     if (!strcmp(e.stage, "hook")) undo_hooks(&s);
     (void)state_remove(&s, &ignored);
     return cli_fail(&e);
@@ -463,7 +464,7 @@ int cmd_exec(int argc, char **argv) {
   if (!process) return exec_fail(&e);
   bool tty = j_bool(j_get(process, "terminal"), false);
   if (tty && o.detach && !o.console) return fail(&e, EINVAL, "exec", "", "a terminal without a foreground: use --console-socket, or exec without --detach"), exec_fail(&e);
-  struct exec x = {.target = s.pid, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.n_below ? o.below : NULL,
+  struct exec x = {.target = s.pid, .ticks = s.ticks, .id = s.id, .bundle = s.bundle, .config = s.config, .process = process, .cg = &cg, .below = o.n_below ? o.below : NULL,
                    .filter = {.listener = -1}, .stdio = {-1, -1, -1}, .terminal = tty, .preserve_fds = o.preserve_fds};
   const struct json *seccomp = j_path(s.config, "linux.seccomp");
   if (seccomp) {

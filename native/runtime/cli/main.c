@@ -8,7 +8,13 @@
 
 #include "cli.h"
 
-struct globals globals = {.root = "/run/shoal-runtime", .log_format = "text"};
+struct globals globals = {.log_format = "text"};
+
+static const char *default_root(void) {
+  const char *own = getenv("XDG_RUNTIME_DIR");
+  if (geteuid() == 0) return "/run/shoal-runtime";
+  return own && *own == '/' ? xasprintf("%s/shoal-runtime", own) : xasprintf("/run/user/%u/shoal-runtime", geteuid());
+}
 
 // The journal's own protocol: a datagram of KEY=VALUE lines, see systemd's "Native Journal Protocol".
 static void log_to_journal(const char *identifier, const char *msg) {
@@ -118,6 +124,7 @@ int main(int argc, char **argv) {
     else if (c == 'V' || c == 'v') return puts("shoal-runtime version 0.1.0\nspec: 1.2.0"), 0;
     else return usage(stderr);
   }
+  if (!globals.root) globals.root = default_root();
   if (optind >= argc) return usage(stderr);
   const char *cmd = argv[optind];
   argc -= optind;

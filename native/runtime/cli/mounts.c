@@ -43,12 +43,12 @@ int cmd_mounts(int argc, char **argv) {
   buf_fmt(&document, "{\"mounts\":%s}", list.p);
   struct cgroup none = {0};
   // As in a user namespace: sources are opened out here, with the host's rights and names.
-  struct mount_plan m = {.bundle = s.bundle, .cg = &none, .userns = true, .rootfd = -1, .procfd = -1};
+  struct mount_plan m = {.bundle = s.bundle, .cg = &none, .userns = true, .early = true, .rootfd = -1, .procfd = -1};
   m.config = json_parse(&s.arena, document.p, document.len, argv[3], &e);
   if (!m.config || (add && mounts_prepare(&m, &e) < 0)) return cli_fail(&e);
   unsigned long flags;
   autofd target = k_pidfd_open(s.pid);
-  if (target < 0 || foreign_namespaces(s.pid, &flags, &e) < 0)
+  if (target < 0 || strcmp(state_status(&s, NULL), "running") || foreign_namespaces(s.pid, &flags, &e) < 0)
     return fail(&e, ESRCH, "pidfd_open", s.id, "container '%s' is not running", s.id), cli_fail(&e);
   pid_t pid = fork();
   if (pid < 0) return fail(&e, 0, "fork", "", "cannot fork: %s", strerror(errno)), cli_fail(&e);

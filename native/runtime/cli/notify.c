@@ -67,11 +67,11 @@ static void tell(const char *text) {
     fprintf(stderr, "warning: the service manager at %s does not hear that the container is ready: %s\n", manager(), strerror(errno));
 }
 
-// Reads what has come; true when the container is ready, which the manager then knows. `leave`: from now on the manager watches that process.
+// Reads what has come, not for ever; true when the container is ready, which the manager then knows. `leave`: from now on the manager watches that process.
 bool notify_forward(int fd, pid_t leave) {
   char said[4097];
   ssize_t n;
-  while ((n = RETRY(recv(fd, said, sizeof said - 1, 0))) >= 0) {
+  for (int i = 0; i < 64 && (n = RETRY(recv(fd, said, sizeof said - 1, 0))) >= 0; i++) {
     said[n] = 0;
     char *save = NULL;
     for (char *line = strtok_r(said, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

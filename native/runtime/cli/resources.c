@@ -173,10 +173,10 @@ int cmd_events(int argc, char **argv) {
   if (open_both(&s, &cg, argv[optind], &e) < 0) return cli_fail(&e);
   if (!once && !strcmp(state_status(&s, &cg), "stopped")) return fail(&e, ESRCH, "events", s.id, "container '%s' is not running", s.id), cli_fail(&e);
   autofd oom = once ? -1 : cgroup_oom_watch(&cg);
-  int64_t next = now_ms();
+  int64_t next = mono_ms();
   for (;;) {
     autobuf b = {0};
-    int64_t wait = next - now_ms();
+    int64_t wait = next - mono_ms();
     if (wait > 0) {
       struct pollfd p = {oom, POLLIN, 0};
       if (RETRY(poll(&p, 1, (int)wait)) > 0) {
@@ -197,6 +197,6 @@ int cmd_events(int argc, char **argv) {
     buf_str(&b, "}\n");
     if (fputs(b.p, stdout) < 0 || fflush(stdout)) return 1;
     if (once) return 0;
-    next = now_ms() + interval;
+    next = mono_ms() + interval;
   }
 }

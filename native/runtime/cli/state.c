@@ -320,8 +320,8 @@ static int kill_one(const char *id, const void *arg) {
   if (open_with_cgroup(&s, &cg, id, &e) < 0) return cli_fail(&e);
   STAGE("request");
   if (sig < 0) return fail(&e, EINVAL, "kill", w->signal, "unknown signal '%s'", w->signal), cli_fail(&e);
-  if (w->all) {
-    cgroup_signal(&cg, sig, 0);
+  if (w->all && cg.n) {
+    cgroup_signal(&cg, sig);
   } else {
     autofd pidfd = k_pidfd_open(s.pid);
     // The descriptor first, then the look at who it is: the number cannot change hands in between.
@@ -358,7 +358,10 @@ int remove_container(struct saved *s, struct cgroup *cg, bool force, struct err 
       (void)k_pidfd_send_signal(pidfd, SIGKILL);
       if (cgroup_frozen(cg) && cgroup_freeze(cg, false, e) < 0) return -1;
       struct pollfd p = {pidfd, POLLIN, 0};
-      if (RETRY(poll(&p, 1, 200)) == 0) cgroup_thaw_process(cg, s->pid);
+      if (RETRY(poll(&p, 1, 200)) == 0) {  // it stands still, or waits for the others of its pid namespace, who do
+        cgroup_thaw_process(cg, s->pid);
+        cgroup_signal(cg, SIGKILL);
+      }
       if (RETRY(poll(&p, 1, 10000)) == 0) return fail(e, ETIMEDOUT, "kill", s->id, "the process of '%s' did not end within 10 s of SIGKILL", s->id);
     }
   }
