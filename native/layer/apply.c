@@ -203,7 +203,9 @@ static void set_owner(const char *name, uid_t uid, gid_t gid, const char *path)
 /* Owner first: chown clears set-id bits and file capabilities. Times last: everything else changes them. */
 static void set_metadata(struct apply *ap, struct archive_entry *e, const char *name, const char *path)
 {
-	if (ap->o->keep_owner)
+	if (ap->o->gives_owner)
+		set_owner(name, ap->o->uid, ap->o->gid, path);
+	else if (ap->o->keep_owner)
 		set_owner(name, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e), path);
 	if (archive_entry_filetype(e) != AE_IFLNK && chmod(name, archive_entry_perm(e) & 07777) != 0)
 		report_fail(errno, path, "cannot set a mode");
