@@ -76,7 +76,7 @@ export function isIgnored(path: string, patterns: readonly string[]): boolean {
 }
 
 /** Whether a name of COPY or ADD is a pattern (Go's filepath.Match), not a name. */
-export const hasWildcards = (name: string): boolean => /^(?:[^\\*?[]|\\.?)*[*?[]/s.test(name)
+export const hasWildcards = (name: string): boolean => /^(?:[^\\*?[]|\\.)*[*?[]/s.test(name)
 
 /**
  * A pattern of COPY or ADD over a path: `*`, `?` and `[…]`, none of which crosses a slash. A malformed one fits nothing.
