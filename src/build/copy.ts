@@ -3,13 +3,12 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { chmod, chown, lstat, mkdir, readdir, readFile, stat, utimes } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { internal, invalid, newHexId, ShoalError } from '../common/index.js'
+import { hasWildcards, internal, invalid, matchesPattern, newHexId, ShoalError } from '../common/index.js'
 import { resolveInRoot } from '../engine/index.js'
 import type { LayerTool, Owner } from '../runtime/index.js'
 import { isUrl } from './context/git.js'
 import { getRemote } from './context/remote.js'
 import type { CopyInstruction } from './dockerfile/instructions.js'
-import { hasWildcards, matchesPattern } from './ignore.js'
 
 /** A tree on this host that is copied from. */
 export interface Source {

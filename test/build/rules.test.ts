@@ -17,9 +17,9 @@ import { destinationOf, sourcesDigest } from '../../src/build/copy.js'
 import { environment, expandWord, expandWords } from '../../src/build/dockerfile/expand.js'
 import { parseDockerfile } from '../../src/build/dockerfile/parse.js'
 import { stepDocument } from '../../src/build/document.js'
-import { hasWildcards, isIgnored, matchesPattern, readIgnoreFile } from '../../src/build/ignore.js'
 import { authFor } from '../../src/build/images.js'
 import { StageResults } from '../../src/build/stages.js'
+import { hasWildcards, isIgnored, matchesPattern, readIgnoreFile } from '../../src/common/index.js'
 import type { Image, ImageConfig } from '../../src/runtime/index.js'
 
 const refusal = (fn: () => unknown): string => {

@@ -1,11 +1,10 @@
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { join, posix } from 'node:path'
-import { internal, invalid, ShoalError } from '../../common/index.js'
+import { internal, invalid, isIgnored, readIgnoreFile, ShoalError } from '../../common/index.js'
 import { resolveInRoot } from '../../engine/index.js'
 import type { LayerTool } from '../../runtime/index.js'
 import type { BuildRequest } from '../contract.js'
-import { isIgnored, readIgnoreFile } from '../ignore.js'
 import { checkOut, isGitUrl, isUrl, readGitUrl } from './git.js'
 import { getRemote, sniff } from './remote.js'
 

@@ -1,6 +1,5 @@
 import { posix } from 'node:path'
-import { invalid } from '../common/index.js'
-import { trim } from './dockerfile/lines.js'
+import { invalid } from './errors.js'
 
 /** The patterns of a .dockerignore, cleaned; exceptions keep their "!". */
 export function readIgnoreFile(text: string): string[] {
@@ -8,11 +7,11 @@ export function readIgnoreFile(text: string): string[] {
     .replace(/^\ufeff/, '')
     .split('\n')
     .filter((line) => !line.startsWith('#'))
-    .map(trim)
+    .map((line) => line.trim())
     .filter((line) => line !== '')
     .map((line) => {
       const isException = line.startsWith('!')
-      const pattern = trim(isException ? line.slice(1) : line)
+      const pattern = (isException ? line.slice(1) : line).trim()
       if (pattern === '') return line
       const clean = posix.normalize(pattern).replace(/(?<=.)\/$/, '')
       return (isException ? '!' : '') + (clean.length > 1 ? clean.replace(/^\//, '') : clean)
