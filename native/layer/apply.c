@@ -5,6 +5,7 @@
  */
 #include "layer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -273,13 +274,31 @@ static void set_opaque(const char *name, const char *path)
 		report_fail(errno, path, "cannot mark a directory opaque");
 }
 
+/* An opaque directory before anything was put into it, as pack writes them. */
+static void remove_children(struct apply *ap, const char *path)
+{
+	DIR *d = opendir(".");
+	if (!d)
+		report_fail(errno, path, "cannot read a directory");
+	for (struct dirent *e; (errno = 0, e = readdir(d)) != NULL;)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && remove_tree(AT_FDCWD, e->d_name) != 0)
+			report_fail(errno, path, "cannot remove what is hidden");
+	if (errno)
+		report_fail(errno, path, "cannot read a directory");
+	closedir(d);
+	tree_forget(&ap->tree);
+}
+
 /* True when the entry was a whiteout of the OCI format (image-spec layer.md) and is dealt with. */
-static bool apply_whiteout(const char *name, const char *path)
+static bool apply_whiteout(struct apply *ap, const char *name, const char *path)
 {
 	if (strncmp(name, ".wh.", 4) != 0)
 		return false;
 	if (strcmp(name, ".wh..wh..opq") == 0) {
-		set_opaque(".", path);
+		if (ap->o->flatten)
+			remove_children(ap, path);
+		else
+			set_opaque(".", path);
 		return true;
 	}
 	/* AUFS's own bookkeeping, as old images carry it. */
@@ -289,6 +308,12 @@ static bool apply_whiteout(const char *name, const char *path)
 	if (!*hidden || strcmp(hidden, ".") == 0 || strcmp(hidden, "..") == 0)
 		report_fail(EINVAL, path, "a whiteout names nothing");
 	struct stat st;
+	if (ap->o->flatten) {
+		if (lstat(hidden, &st) == 0 && remove_tree(AT_FDCWD, hidden) != 0)
+			report_fail(errno, path, "cannot remove what is hidden");
+		tree_forget(&ap->tree);
+		return true;
+	}
 	if (lstat(hidden, &st) == 0) {
 		/* The layer replaces it: a whiteout hides only what lies below. */
 		if (S_ISDIR(st.st_mode))
@@ -341,7 +366,7 @@ static void apply_entry(struct apply *ap, struct archive_entry *e)
 	}
 	path_split(clean, &dir, &name);
 	tree_enter(&ap->tree, dir);
-	if (!ap->o->plain && apply_whiteout(name, clean))
+	if (!ap->o->plain && apply_whiteout(ap, name, clean))
 		goto done;
 	bool opaque = false;
 	bool exists = make_room(ap, e, name, clean, &opaque);

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT, OWNER, NO_TIMES };
+enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT, OWNER, NO_TIMES, FLATTEN };
 
 static const struct option OPTIONS[] = {
 	{ "root", 1, NULL, ROOT }, { "path", 1, NULL, PATH }, { "name", 1, NULL, NAME }, { "blob", 1, NULL, BLOB },
@@ -19,7 +19,8 @@ static const struct option OPTIONS[] = {
 	{ "bytes-max", 1, NULL, BYTES_MAX }, { "entries-max", 1, NULL, ENTRIES_MAX }, { "overlay", 0, NULL, OVERLAY },
 	{ "gzip", 0, NULL, GZIP }, { "lower", 1, NULL, LOWER }, { "upper", 1, NULL, UPPER }, { "work", 1, NULL, WORK },
 	{ "list", 1, NULL, LIST }, { "source", 1, NULL, SOURCE }, { "type", 1, NULL, TYPE },
-	{ "options", 1, NULL, OPTIONS_TEXT }, { "owner", 1, NULL, OWNER }, { "no-times", 0, NULL, NO_TIMES }, { 0 },
+	{ "options", 1, NULL, OPTIONS_TEXT }, { "owner", 1, NULL, OWNER }, { "no-times", 0, NULL, NO_TIMES },
+	{ "flatten", 0, NULL, FLATTEN }, { 0 },
 };
 
 static uint64_t parse_number(const char *text)
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
 		case OWNER:
 			parse_owner(optarg, &apply);
 			break;
+		case FLATTEN: apply.flatten = true; break;
 		case NO_TIMES: pack.no_times = true; break;
 		case NO_OVERWRITE_DIR: apply.no_overwrite_dir = true; break;
 		case BYTES_MAX: apply.bytes_max = parse_number(optarg); break;

@@ -6,6 +6,7 @@ import { openContext } from './context/index.js'
 import type { Builder, BuildModules, BuildOptions, BuildRequest } from './contract.js'
 import { parseDockerfile, planStages } from './dockerfile/parse.js'
 import { Session } from './session.js'
+import { squash } from './squash.js'
 
 const CONTEXT_BYTES_MAX = 1024 ** 4
 const CONTEXT_ENTRIES_MAX = 10_000_000
@@ -79,7 +80,12 @@ class ClassicBuilder implements Builder {
       })
       const file = parseDockerfile(context.dockerfile.text, context.dockerfile.name)
       const session = new Session({ ...this.modules, tool: this.#tool }, request, context, { dir, onMessage, signal })
-      const { image } = await session.run(file, planStages(file, request))
+      const built = await session.run(file, planStages(file, request))
+      let { image } = built
+      if (request.squash) {
+        image = await squash(this.modules, this.#tool, built)
+        onMessage({ id: 'moby.image.id', aux: { ID: image } })
+      }
       onMessage({ stream: `Successfully built ${shortId(image)}\n` })
       for (const name of names) {
         await this.modules.engine.images.tag(image, name)

@@ -240,8 +240,17 @@ export class LayerTool {
     from: { readonly root: string; readonly path: string; readonly name: string },
     to: { readonly root: string; readonly path: string; readonly owner?: Owner },
   ): Promise<void> {
-    const packer = this.packTree(from.root, from.path, from.name)
-    const applier = this.apply({ ...to, plain: true })
+    await this.#pipe(this.packTree(from.root, from.path, from.name), this.apply({ ...to, plain: true }))
+  }
+
+  /** Brings a layer, as it lies on disk, onto a merged tree: what it hides is removed. */
+  async flattenLayer(layer: string, root: string): Promise<void> {
+    const packer = this.start('pack', ['--root', layer, '--overlay'])
+    packer.stdin.end()
+    await this.#pipe(packer, this.start('apply', ['--root', root, '--flatten']))
+  }
+
+  async #pipe(packer: LayerProcess, applier: LayerProcess): Promise<void> {
     try {
       await Promise.all([packer.done, applier.consume(packer.stdout)])
     } catch (caught) {
