@@ -18,14 +18,14 @@ export class BuildArgs {
   readonly #declared = new Map<string, string | null>()
 
   private constructor(
-    private readonly given: Readonly<Record<string, string | null>>,
+    private readonly given: Values,
     private readonly globals: Map<string, string | null>,
     /** Shared by all stages: what was named anywhere was used. */
     private readonly used: Set<string>,
   ) {}
 
   static of(given: Readonly<Record<string, string | null>>): BuildArgs {
-    return new BuildArgs(given, new Map(), new Set())
+    return new BuildArgs(new Map(Object.entries(given)), new Map(), new Set())
   }
 
   /** A stage knows what stands before the first FROM only where it says ARG itself. */
@@ -56,7 +56,7 @@ export class BuildArgs {
   #valuesOf(declared: Values): Map<string, string> {
     const values = new Map<string, string>()
     for (const name of [...declared.keys(), ...PREDEFINED]) {
-      const value = this.given[name] ?? declared.get(name) ?? this.globals.get(name)
+      const value = this.given.get(name) ?? declared.get(name) ?? this.globals.get(name)
       if (value != null) values.set(name, value)
     }
     return values
@@ -74,6 +74,6 @@ export class BuildArgs {
 
   /** Given, but named by no ARG. */
   unused(): string[] {
-    return Object.keys(this.given).filter((name) => !this.used.has(name) && !PREDEFINED.includes(name))
+    return [...this.given.keys()].filter((name) => !this.used.has(name) && !PREDEFINED.includes(name))
   }
 }

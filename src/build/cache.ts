@@ -13,7 +13,7 @@ const sameList = (a: ContainerConfig['Cmd'], b: ContainerConfig['Cmd']): boolean
 }
 const sameKeys = (a: object | null | undefined, b: object | null | undefined): boolean => {
   const [x, y] = [Object.keys(a ?? {}), Object.keys(b ?? {})]
-  return x.length === y.length && x.every((k) => k in (b ?? {}))
+  return x.length === y.length && x.every((k) => y.includes(k))
 }
 
 /** Whether two steps' containers were to do the same; names, hosts and images are not looked at. */

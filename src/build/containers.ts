@@ -49,6 +49,7 @@ export class BuildContainers {
     })
     const stop = (): void => void this.containers.kill(id, 'KILL').catch(() => {}) // it may have ended by itself
     const printing = this.#printOutput(attachment.output)
+    printing.catch(() => {}) // awaited below, unless the start fails
     try {
       signal.throwIfAborted()
       await this.containers.start(id)

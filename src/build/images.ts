@@ -17,7 +17,7 @@ export function authFor(reference: string, auths: Readonly<Record<string, Regist
   const { domain } = parseReference(reference)
   const keys = domain === 'docker.io' ? HUB_KEYS : [domain]
   const host = (key: string): string => key.replace(/^https?:\/\//, '').replace(/\/.*$/, '')
-  const key = keys.find((k) => k in auths) ?? Object.keys(auths).find((k) => host(k) === domain)
+  const key = keys.find((k) => Object.hasOwn(auths, k)) ?? Object.keys(auths).find((k) => host(k) === domain)
   return key === undefined ? {} : auths[key]!
 }
 

@@ -164,6 +164,9 @@ test("arguments: the request's value wins, defaults of before FROM count where A
   stage.declare('HTTP_PROXY', null)
   t.true(stage.isRemembered('HTTP_PROXY'))
   t.deepEqual(args.unused(), ['UNUSED'])
+  const odd = args.forStage()
+  odd.declare('constructor', null)
+  t.false(odd.values().has('constructor'))
   t.deepEqual([...args.forStage().values().keys()], ['HTTP_PROXY'])
 })
 

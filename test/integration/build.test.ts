@@ -236,6 +236,7 @@ test.serial('copies keep modes, links and times; owners are root, or who is name
     ['COPY --chmod=1 a.txt /', /^the --chmod option requires BuildKit\./],
     ['RUN --mount=type=tmpfs,target=/x true', /^the --mount option requires BuildKit\./],
     ['COPY d /bin/sh', /failed to copy files: /],
+    ['VOLUME /bin/sh', /file exists \/bin\/sh$/],
   ]
   for (const [line, message] of failures) t.regex((await build(await tarOf(dockerfile(line), ...tree))).error, message)
 })

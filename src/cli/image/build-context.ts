@@ -72,7 +72,6 @@ async function fromInput(stdin: Readable, file: string): Promise<SentContext> {
     rest().catch((e: Error) => body.destroy(e))
     return { body, remote: '', dockerfile: file, count }
   }
-  if (file !== '') throw new Exit(1, 'ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles')
   for (let next = await input.next(); !next.done; next = await input.next())
     chunks.push(Buffer.from(next.value as Buffer))
   const text = Buffer.concat(chunks)
