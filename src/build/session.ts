@@ -183,7 +183,8 @@ export class Session {
         if (path === '') throw invalid('badWorkdir', 'cannot normalize nothing')
         const WorkingDir = nextWorkdir(current.state.config.WorkingDir ?? '', path)
         current.state = { ...current.state, config: { ...current.state.config, WorkingDir } }
-        return this.#commitDescribed(current, commented(current.state.config, `WORKDIR ${WorkingDir}`, 'one word'))
+        const container = commented(current.state.config, `WORKDIR ${WorkingDir}`, 'one word')
+        return this.#commitDescribed(current, container, { hasFiles: true })
       }
       case 'arg': {
         const args = this.#expandedArgs(step, env, escapeWith)
@@ -208,11 +209,11 @@ export class Session {
     }))
   }
 
-  /** A step that is done by making its container, without starting it. */
-  async #commitDescribed(current: Current, container: RunConfig): Promise<void> {
+  /** A step that is done by making its container, without starting it: of files that makes a working directory at most. */
+  async #commitDescribed(current: Current, container: RunConfig, o = { hasFiles: false }): Promise<void> {
     if (await this.#isCached(current, container)) return
     const id = await this.#containers.create(container, current.image?.id ?? null)
-    await this.#commit(current, { snapshot: id, containerId: id, container })
+    await this.#commit(current, { snapshot: o.hasFiles ? id : null, containerId: id, container })
   }
 
   async #runCommand(current: Current, line: CommandLine): Promise<void> {
@@ -331,7 +332,7 @@ export class Session {
 
   async #commit(
     current: Current,
-    step: { readonly snapshot: string; readonly containerId: string; readonly container: RunConfig },
+    step: { readonly snapshot: string | null; readonly containerId: string; readonly container: RunConfig },
   ): Promise<void> {
     const parent = current.image
     current.image = await this.m.engine.images.derive({

@@ -80,6 +80,7 @@ export async function installMade(
     readonly names: readonly Reference[]
     readonly parent?: Digest | null
     readonly isTagged?: boolean
+    readonly areBlobsSynced?: boolean
   },
 ): Promise<Digest> {
   const raw = o.rawConfig ?? encodeJson(o.config)
@@ -96,6 +97,7 @@ export async function installMade(
     unpack: o.unpack,
     parent: o.parent ?? null,
     isTagged: o.isTagged ?? false,
+    areBlobsSynced: o.areBlobsSynced ?? false,
     changes: () => o.names.map((n): Change => store.nameImage(n, id, null)),
   })
   return id
@@ -178,6 +180,7 @@ export async function deriveImage(store: ImageStore, o: DeriveOptions): Promise<
       names,
       isTagged: names.length > 0,
       parent: o.parent,
+      areBlobsSynced: top === null,
     })
     for (const n of names) await store.emit('tag', id, familiarString(n))
     return store.image(id)
