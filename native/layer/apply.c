@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define READ_BUFFER (1024 * 1024)
+#define TAR_BLOCK 512
 /* Refuses to fill the file system to the last block: the daemon's own database lives there too. */
 #define FREE_BYTES_MIN (64ULL * 1024 * 1024)
 #define FREE_CHECK_EVERY (64ULL * 1024 * 1024)
@@ -511,7 +512,11 @@ int command_apply(const struct apply_options *o)
 		apply_entry(&ap, e);
 	}
 	uint64_t files_bytes = ap.unpacked_bytes;
+	/* The library forgives an end mark that was cut; what a user sends must be whole, as other tar readers hold it. */
+	uint64_t read_bytes = (uint64_t)archive_filter_bytes(ap.tar, 0);
 	drain(&ap);
+	if (o->plain && ap.sink.plain.bytes > read_bytes && ap.sink.plain.bytes - read_bytes < TAR_BLOCK)
+		report_fail(EINVAL, NULL, "cannot read the tar: unexpected end in the middle of a block");
 	set_directory_times(&ap);
 	write_implied(&ap);
 	int compression = archive_filter_code(ap.packed, 0);

@@ -169,7 +169,7 @@ export class Daemon {
     await authorizers.check()
     await engine.start()
     const builder = createBuilder(
-      { root: join(o.dataRoot, 'build'), layerTool: join(nativeDir, 'shoal-layer') },
+      { root: join(o.dataRoot, 'tmp'), layerTool: join(nativeDir, 'shoal-layer') },
       { ...modules('build'), engine, snapshots },
     )
     await builder.start()

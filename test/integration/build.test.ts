@@ -116,7 +116,7 @@ async function leavesNothing(t: ExecutionContext, fn: () => Promise<void>): Prom
     return left.length === 0
   }).catch(() => {})
   t.deepEqual(left, [])
-  t.deepEqual(readdirSync(join(h.dataRoot, 'build')), [])
+  t.deepEqual(readdirSync(join(h.dataRoot, 'tmp')), [])
 }
 
 test.serial('a context that leads out of itself stays inside, and nothing of it is left', async (t) => {
@@ -360,11 +360,11 @@ test.serial(
     const tar = await tarOf(dockerfile('RUN echo done > /done', 'COPY Dockerfile /d', 'RUN sleep 1000'))
     const running = build(tar).catch(() => null)
     await until('the last step runs', 30, async () => /sleep 1000/.test(await ok(h, 'ps', '--no-trunc')))
-    t.is(readdirSync(join(h.dataRoot, 'build')).length, 1)
+    t.is(readdirSync(join(h.dataRoot, 'tmp')).length, 1)
     await l.killDaemon(h)
     await running
     await l.startDaemon(h)
-    t.deepEqual(readdirSync(join(h.dataRoot, 'build')), [])
+    t.deepEqual(readdirSync(join(h.dataRoot, 'tmp')), [])
     await ok(h, 'rm', '-f', await ok(h, 'ps', '-aq'))
     await until('the host is as it was', 15, async () => difference(before, traces(h)).length === 0)
     t.is(
@@ -413,7 +413,10 @@ for (const path of DOCKERS)
     const dir = mkdtempSync(join(scratch, 'large-'))
     const begun = clock.monotonic()
     writeFileSync(join(dir, 'big'), Buffer.alloc(64 * 1024 * 1024, 'x'))
-    writeFileSync(join(dir, 'Dockerfile'), `FROM ${image}\nENV BY=${path}\nCOPY big /big\nRUN yes | head -n 200000; wc -c < /big`)
+    writeFileSync(
+      join(dir, 'Dockerfile'),
+      `FROM ${image}\nENV BY=${path}\nCOPY big /big\nRUN yes | head -n 200000; wc -c < /big`,
+    )
     const r = await docker(h, ['build', dir], { docker: path })
     t.is(r.status, 0, r.stderr)
     t.true(r.stdout.split('\n').filter((x) => x === 'y').length >= 200_000)

@@ -452,6 +452,17 @@ test('a tar is told from other files, compressed or not', async (t) => {
   }
 })
 
+test('a tar that ends in the middle of its end mark is refused where somebody sent it', async (t) => {
+  const whole = tarOf([{ name: 'a', data: 'x' }])
+  await apply(t, whole, { plain: true })
+  const cut = whole.subarray(0, whole.length - 1)
+  const dir = temporaryDirectory(t)
+  await t.throwsAsync(tool.apply({ root: dir, plain: true }).consume(streamOf(cut)), { message: /unexpected end/ })
+  await t.throwsAsync(tool.apply({ root: dir, plain: true }).consume(streamOf(gzipSync(cut))), {
+    message: /unexpected end/,
+  })
+})
+
 test('a layer on a merged tree removes what it hides', async (t) => {
   const { root: merged, dir } = await apply(
     t,
