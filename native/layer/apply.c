@@ -41,6 +41,8 @@ struct apply {
 	struct source source;
 	struct archive *packed, *tar;
 	bool is_empty; /* the stream had no byte */
+	bool is_padded; /* the last block was filled up */
+	uint64_t data_end, entries_end; /* of the last entry in the tar; with its padding */
 	struct sink sink; /* hashes the plain tar; writes the blob when it is recompressed */
 	uint64_t unpacked_bytes, entries, checked_bytes, skipped;
 	struct directory_time *times;
@@ -103,6 +105,18 @@ static la_ssize_t source_read(struct archive *a, void *data, const void **out)
 	return n;
 }
 
+/* What a user sends may lack the padding of its last entry, and an end: the docker command sends contexts so. */
+static la_ssize_t fill_block(struct apply *ap, const void **out)
+{
+	static const char zeros[TAR_BLOCK];
+	uint64_t over = ap->sink.plain.bytes % TAR_BLOCK;
+	if (!ap->o->plain || ap->is_padded || over == 0)
+		return 0;
+	ap->is_padded = true;
+	*out = zeros;
+	return (la_ssize_t)(TAR_BLOCK - over);
+}
+
 static la_ssize_t tar_read(struct archive *a, void *data, const void **out)
 {
 	struct apply *ap = data;
@@ -113,7 +127,7 @@ static la_ssize_t tar_read(struct archive *a, void *data, const void **out)
 	for (;;) {
 		int r = archive_read_data_block(ap->packed, out, &size, &offset);
 		if (r == ARCHIVE_EOF)
-			return 0;
+			return fill_block(ap, out);
 		if (r == ARCHIVE_RETRY || (r == ARCHIVE_WARN && size == 0))
 			continue;
 		if (r < ARCHIVE_WARN) {
@@ -510,13 +524,16 @@ int command_apply(const struct apply_options *o)
 		if (r < ARCHIVE_WARN)
 			report_fail(EINVAL, NULL, "cannot read the tar: %s", archive_error_string(ap.tar));
 		apply_entry(&ap, e);
+		ap.entries_end = ap.data_end = (uint64_t)archive_filter_bytes(ap.tar, 0);
+		/* A sparse file's bytes in the tar are not its size: it has to have its padding. */
+		if (archive_entry_sparse_count(e) == 0 && archive_entry_size(e) % TAR_BLOCK > 0)
+			ap.data_end -= TAR_BLOCK - (uint64_t)archive_entry_size(e) % TAR_BLOCK;
 	}
 	uint64_t files_bytes = ap.unpacked_bytes;
-	/* The library forgives an end mark that was cut; what a user sends must be whole, as other tar readers hold it. */
-	uint64_t read_bytes = (uint64_t)archive_filter_bytes(ap.tar, 0);
-	drain(&ap);
-	if (o->plain && ap.sink.plain.bytes > read_bytes && ap.sink.plain.bytes - read_bytes < TAR_BLOCK)
+	/* Padding may lack, but no byte of an entry; and an end mark that was cut tells that something else was too. */
+	if (ap.is_padded && (ap.sink.plain.bytes < ap.data_end || ap.sink.plain.bytes > ap.entries_end))
 		report_fail(EINVAL, NULL, "cannot read the tar: unexpected end in the middle of a block");
+	drain(&ap);
 	set_directory_times(&ap);
 	write_implied(&ap);
 	int compression = archive_filter_code(ap.packed, 0);

@@ -69,7 +69,7 @@ const texts = (pairs: readonly Pair[]): string => pairs.map((p) => ` ${p.name}=$
 
 /** Where WORKDIR leads from where one is. Absolute paths are taken as they are. */
 export const nextWorkdir = (before: string, path: string): string =>
-  posix.isAbsolute(path) ? path : posix.join('/', before, path)
+  posix.isAbsolute(path) ? path : posix.join('/', before, path).replace(/(?<=.)\/$/, '')
 
 function healthText(h: HealthcheckConfig): string {
   const times = [h.Interval, h.Timeout, h.StartPeriod].map((n) => goQuote(goDurationText(n ?? 0)))

@@ -165,7 +165,7 @@ export interface ImageService {
   list(): Promise<readonly Image[]>
   /** By reference, id, or unique id prefix; notFound code `noSuchImage` with docker's text "No such image: X". */
   get(referenceOrId: string): Promise<Image>
-  /** The image that a reference or id means now, then those that it was made from here; nothing where there is none. */
+  /** The image that a reference or id means now, then those that it was made from here; nothing where there is none, or for "". */
   lineageOf(referenceOrId: string): readonly Digest[]
   tag(source: string, target: string): Promise<void>
   /**

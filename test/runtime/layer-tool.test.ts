@@ -452,9 +452,20 @@ test('a tar is told from other files, compressed or not', async (t) => {
   }
 })
 
-test('a tar that ends in the middle of its end mark is refused where somebody sent it', async (t) => {
+test('a tar may end with its last entry, not in the middle of its end mark, where somebody sent it', async (t) => {
+  const { root } = await apply(t, tarOf([{ name: 'a', data: 'x' }]).subarray(0, 513), { plain: true })
+  t.is(readFileSync(join(root, 'a'), 'utf8'), 'x')
   const whole = tarOf([{ name: 'a', data: 'x' }])
   await apply(t, whole, { plain: true })
+  const long = tarOf([{ name: 'a', data: 'x'.repeat(1000) }])
+  for (const cut of [
+    long.subarray(0, 512 + 900),
+    long.subarray(0, 300),
+    tarOf([{ name: 'd', type: 'directory' }]).subarray(0, 500),
+  ])
+    await t.throwsAsync(tool.apply({ root: temporaryDirectory(t), plain: true }).consume(streamOf(cut)), {
+      message: /unexpected end|Truncated|Unrecognized/,
+    })
   const cut = whole.subarray(0, whole.length - 1)
   const dir = temporaryDirectory(t)
   await t.throwsAsync(tool.apply({ root: dir, plain: true }).consume(streamOf(cut)), { message: /unexpected end/ })

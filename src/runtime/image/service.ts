@@ -88,7 +88,7 @@ class Service implements LocalImageService {
 
   lineageOf(reference: string): readonly Digest[] {
     const ids: Digest[] = []
-    let record = this.store.find(reference)?.record
+    let record = reference === '' ? undefined : this.store.find(reference)?.record
     while (record && !ids.includes(record.id)) {
       ids.push(record.id)
       record = record.parent ? this.store.db.images.get(record.parent) : undefined
