@@ -137,8 +137,20 @@ test('wildcards of COPY stay within a name', (t) => {
     ['a\\*', 'ab', false],
     ['[', '[', false],
     ['a+', 'a+', true],
+    ['[a', 'a', false],
+    ['a\\', 'a', false],
+    ['[\\]]', ']', true],
+    ['[a-]', '-', true],
   ]
   for (const [pattern, path, fits] of cases) t.is(matchesPattern(pattern, path), fits, `${pattern} ${path}`)
+})
+
+test('no pattern and no line takes long', (t) => {
+  const begun = performance.now()
+  t.false(matchesPattern(`${'*a'.repeat(100)}b`, 'a'.repeat(255)))
+  t.false(isIgnored(`${'a/'.repeat(500)}c`, [`${'**/a'.repeat(1)}/${'**/'.repeat(50)}b`, `${'*a'.repeat(100)}b`]))
+  parseDockerfile(`FROM a\nRUN x${' '.repeat(60_000)}y\n#${' '.repeat(60_000)}z`, 'D')
+  t.log(`${Math.round(performance.now() - begun)} ms`)
 })
 
 test("arguments: the request's value wins, defaults of before FROM count where ARG names them", (t) => {

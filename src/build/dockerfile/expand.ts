@@ -4,7 +4,10 @@ import { isSpace } from './lines.js'
 
 const fault = (message: string): Error => invalid('badSubstitution', message)
 /** Parameters of a shell that have no letters as names. */
-const SPECIAL = '@*#?-$!0'
+const SPECIAL = '@*#?-$!'
+const DIGIT = /^\p{Nd}$/u
+const NAME_START = /^[\p{L}_]$/u
+const NAME_PART = /^[\p{L}\p{Nd}_]$/u
 
 /** Collects characters into words, which blanks outside of quotes divide. */
 class Words {
@@ -141,11 +144,12 @@ class Expansion {
 
   /** Letters, digits and underscores; or digits alone; or one special character. */
   #name(): string {
-    const rest = this.#text.slice(this.#at).join('')
-    const found = /^(?:\p{Nd}+|[\p{L}_][\p{L}\p{Nd}_]*)/u.exec(rest)?.[0]
-    const name = found ?? (SPECIAL.includes(this.#next ?? ' ') ? this.#next! : '')
-    this.#at += [...name].length
-    return name
+    const first = this.#next ?? ''
+    const rest = DIGIT.test(first) ? DIGIT : NAME_START.test(first) ? NAME_PART : null
+    if (rest === null && !(first !== '' && SPECIAL.includes(first))) return ''
+    const from = this.#at++
+    while (rest?.test(this.#next ?? '')) this.#at++
+    return this.#text.slice(from, this.#at).join('')
   }
 }
 

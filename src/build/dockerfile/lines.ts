@@ -18,15 +18,20 @@ export interface Lines {
 /** Unicode's spaces without the byte order mark, which JavaScript counts among them. */
 export const SPACES = '\\t\\n\\v\\f\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const LEADING = new RegExp(`^[${SPACES}]+`)
-const AROUND = new RegExp(`^[${SPACES}]+|[${SPACES}]+$`, 'g')
 const ONE_SPACE = new RegExp(`^[${SPACES}]$`)
 
 export const trimStart = (text: string): string => text.replace(LEADING, '')
-export const trim = (text: string): string => text.replace(AROUND, '')
 export const isSpace = (character: string): boolean => ONE_SPACE.test(character)
 
+/** By hand at the end: a regular expression would try every run of blanks in the line. */
+export function trim(text: string): string {
+  let end = text.length
+  while (end > 0 && isSpace(text[end - 1]!)) end--
+  return trimStart(text.slice(0, end))
+}
+
 const LINE_BYTES_MAX = 64 * 1024 - 1
-const DIRECTIVE = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/
+const DIRECTIVE = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=(.+)$/
 const KNOWN_DIRECTIVES = ['escape', 'syntax']
 
 /** Parser directives: comments of the form name=value before everything else, each once. */
@@ -37,7 +42,8 @@ class Directives {
 
   read(line: string): void {
     if (this.#isOver) return
-    const [, name = '', value = ''] = DIRECTIVE.exec(line) ?? []
+    const [, name = '', text = ''] = DIRECTIVE.exec(line) ?? []
+    const value = trim(text)
     const key = name.toLowerCase()
     if (!KNOWN_DIRECTIVES.includes(key)) {
       this.#isOver = true
@@ -61,8 +67,9 @@ function physicalLines(text: string): string[] {
 
 /** The line without the escape character that continues it, or null when it ends here. A doubled one does not continue. */
 function continued(line: string, escapeWith: string): string | null {
-  const m = /[ \t]*$/.exec(line)!
-  const body = line.slice(0, m.index)
+  let end = line.length
+  while (end > 0 && ' \t'.includes(line[end - 1]!)) end--
+  const body = line.slice(0, end)
   if (!body.endsWith(escapeWith)) return null
   const before = body.slice(0, -1)
   return before.endsWith(escapeWith) ? null : before
