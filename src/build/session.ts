@@ -223,11 +223,19 @@ export class Session {
     // Arguments belong to the command: with other values it is another one. No command begins with a bar.
     const kept = args.filter((a) => current.args.isRemembered(a.split('=', 1)[0]!)).sort()
     const told = args.length > 0 ? [`|${kept.length}`, ...kept, ...command] : command
-    const container: RunConfig = { ...config, Cmd: told, Entrypoint: told.length > 0 ? null : config.Entrypoint }
+    // Without a command it is the image's own that runs.
+    const isOwn = told.length > 0
+    const container: RunConfig = { ...config, Cmd: told, Entrypoint: isOwn ? null : config.Entrypoint }
     if (await this.#isCached(current, container)) return
     const running: ContainerConfig = { Healthcheck: { Test: ['NONE'] } }
     const id = await this.#containers.create(
-      { ...config, ...running, Cmd: command, Env: [...config.Env, ...args], Entrypoint: [''] },
+      {
+        ...config,
+        ...running,
+        Cmd: command,
+        Env: [...config.Env, ...args],
+        Entrypoint: isOwn ? [''] : config.Entrypoint,
+      },
       current.image?.id ?? null,
     )
     await this.#containers.run(id, command, this.o.signal)

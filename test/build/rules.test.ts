@@ -18,6 +18,7 @@ import { environment, expandWord, expandWords } from '../../src/build/dockerfile
 import { parseDockerfile } from '../../src/build/dockerfile/parse.js'
 import { stepDocument } from '../../src/build/document.js'
 import { authFor } from '../../src/build/images.js'
+import { squashedDocument } from '../../src/build/squash.js'
 import { StageResults } from '../../src/build/stages.js'
 import { hasWildcards, isIgnored, matchesPattern, readIgnoreFile } from '../../src/common/index.js'
 import type { Image, ImageConfig } from '../../src/runtime/index.js'
@@ -353,6 +354,30 @@ test("a step's document goes on from its parent's", (t) => {
   t.is(second.history?.length, 2)
   t.false('empty_layer' in second.history![1]!)
   t.is(second.container_config?.Image, 'sha256:1')
+})
+
+test('a squashed image keeps its history, with one layer above its base', (t) => {
+  const base: ImageConfig = {
+    os: 'linux',
+    architecture: 'amd64',
+    rootfs: layers('l0'),
+    history: [{ created_by: 'base' }],
+  }
+  const image = {
+    ...base,
+    rootfs: layers('l0', 'l1', 'l2'),
+    history: [...base.history!, { created_by: 'a' }, { created_by: 'b' }],
+  }
+  const o = { diffId: 'merged', comment: 'merge', created: 'now' }
+  const squashed = squashedDocument(image, base, o)
+  t.deepEqual(squashed.rootfs.diff_ids, ['l0', 'merged'])
+  t.deepEqual(squashed.history, [
+    { created_by: 'base' },
+    { created_by: 'a', empty_layer: true },
+    { created_by: 'b', empty_layer: true },
+    { created: 'now', comment: 'merge' },
+  ])
+  t.deepEqual(squashedDocument(image, null, { ...o, diffId: null }).rootfs.diff_ids, [])
 })
 
 test('stages are found by name and number, images by everything else', (t) => {
