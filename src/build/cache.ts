@@ -2,9 +2,6 @@ import type { ContainerConfig } from '../engine/index.js'
 import type { Digest, Image, ImageConfig } from '../runtime/index.js'
 import type { RunConfig } from './config.js'
 
-/** A document of an image that a builder made: how its step's container was configured. */
-export type BuiltConfig = ImageConfig & { readonly container_config?: ContainerConfig }
-
 const list = (v: readonly string[] | string | null | undefined): readonly string[] =>
   v == null ? [] : typeof v === 'string' ? [v] : v
 const sameList = (a: ContainerConfig['Cmd'], b: ContainerConfig['Cmd']): boolean => {
@@ -39,7 +36,7 @@ export function sameStep(a: ContainerConfig, b: ContainerConfig): boolean {
 export function cachedChild(children: readonly Image[], step: RunConfig): Image | null {
   let newest: Image | null = null
   for (const child of children) {
-    const container = (child.config as BuiltConfig).container_config
+    const container = child.config.container_config as ContainerConfig | undefined
     if (container && sameStep(container, step) && (!newest || newest.createdMs < child.createdMs)) newest = child
   }
   return newest

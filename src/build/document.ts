@@ -1,6 +1,5 @@
 import type { ContainerConfig } from '../engine/index.js'
 import type { Digest, ImageConfig, ImagePlatform } from '../runtime/index.js'
-import type { BuiltConfig } from './cache.js'
 import type { RunConfig } from './config.js'
 
 /** What a step's image is made of; `container` is how its container was configured. */
@@ -22,7 +21,7 @@ const list = (v: readonly string[] | string | null | undefined): string[] | null
   v == null ? null : typeof v === 'string' ? [v] : [...v]
 
 /** A configuration with the members that dockerd writes, in its order. */
-function written(c: ContainerConfig, image: string): ContainerConfig {
+function written(c: ContainerConfig, image: string) {
   return {
     Hostname: c.Hostname ?? '',
     Domainname: c.Domainname ?? '',
@@ -52,7 +51,7 @@ function written(c: ContainerConfig, image: string): ContainerConfig {
 const hasKeys = (o: object | null | undefined): boolean => Object.keys(o ?? {}).length > 0
 
 /** The image document of a step; `diffId` is its layer's, null where it changed no file. */
-export function stepDocument(s: StepDocument, diffId: Digest | null): BuiltConfig {
+export function stepDocument(s: StepDocument, diffId: Digest | null): ImageConfig {
   const author = s.author ? { author: s.author } : {}
   return {
     architecture: s.parent?.architecture ?? s.platform.architecture,
@@ -73,7 +72,7 @@ export function stepDocument(s: StepDocument, diffId: Digest | null): BuiltConfi
     os: s.parent?.os ?? s.platform.os,
     rootfs: { type: 'layers', diff_ids: [...(s.parent?.rootfs.diff_ids ?? []), ...(diffId ? [diffId] : [])] },
     ...(s.parent?.variant ? { variant: s.parent.variant } : {}),
-  } as BuiltConfig
+  }
 }
 
 /** The image that one entry of another's history stands for, on its own parent. */
@@ -82,7 +81,7 @@ export function restoredDocument(
   parent: ImageConfig | null,
   step: RunConfig,
   layers: number,
-): BuiltConfig {
+): ImageConfig {
   const count = (parent?.history?.length ?? 0) + 1
   const history = (target.history ?? []).slice(0, count)
   return {
@@ -94,5 +93,5 @@ export function restoredDocument(
     history,
     os: target.os,
     rootfs: { type: 'layers', diff_ids: target.rootfs.diff_ids.slice(0, layers) },
-  } as BuiltConfig
+  }
 }

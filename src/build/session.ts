@@ -9,7 +9,7 @@ import {
   parsePlatform,
 } from '../runtime/index.js'
 import { BuildArgs } from './build-args.js'
-import { type BuiltConfig, cachedChild, leadsTo, nextInHistory } from './cache.js'
+import { cachedChild, leadsTo, nextInHistory } from './cache.js'
 import {
   argv,
   baseConfig,
@@ -347,7 +347,7 @@ export class Session {
       base: parent?.id ?? null,
       snapshot: step.snapshot,
       parent: parent?.id ?? null,
-      config: (diffId): BuiltConfig =>
+      config: (diffId) =>
         stepDocument(
           {
             parent: parent?.config ?? null,
