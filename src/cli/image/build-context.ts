@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { createReadStream, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { createReadStream, lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { basename, isAbsolute, join, relative, resolve } from 'node:path'
-import { PassThrough, type Readable } from 'node:stream'
+import { PassThrough, type Readable, Transform } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import { pack } from 'tar-stream'
 import { isIgnored, readIgnoreFile } from '../../common/path-patterns.js'
@@ -15,7 +15,7 @@ export interface SentContext {
   readonly remote: string
   /** Path of the Dockerfile in the context; "": the usual. */
   readonly dockerfile: string
-  /** Bytes of files that were packed, once the body has ended. */
+  /** Bytes of the body, once it has ended. */
   readonly count: { bytes: number }
 }
 
@@ -59,27 +59,25 @@ async function fromInput(stdin: Readable, file: string): Promise<SentContext> {
   }
   const head = Buffer.concat(chunks)
   if (head.length === 0) throw new Exit(1, 'failed to peek context header from STDIN: EOF')
-  const count = { bytes: head.length }
+  const count = { bytes: 0 }
   if (isArchive(head)) {
     body.write(head)
     const rest = async (): Promise<void> => {
       for (let next = await input.next(); !next.done; next = await input.next()) {
-        count.bytes += (next.value as Buffer).length
         if (!body.write(next.value)) await new Promise((done) => body.once('drain', done))
       }
       body.end()
     }
     rest().catch((e: Error) => body.destroy(e))
-    return { body, remote: '', dockerfile: file, count }
+    return { body: counted(body, count), remote: '', dockerfile: file, count }
   }
   for (let next = await input.next(); !next.done; next = await input.next())
     chunks.push(Buffer.from(next.value as Buffer))
   const text = Buffer.concat(chunks)
-  count.bytes = text.length
   const tar = pack()
   tar.entry({ name: 'Dockerfile', mode: 0o600 }, text)
   tar.finalize()
-  return { body: tar.pipe(body), remote: '', dockerfile: 'Dockerfile', count }
+  return { body: counted(tar.pipe(body), count), remote: '', dockerfile: 'Dockerfile', count }
 }
 
 async function fromDirectory(
@@ -111,7 +109,7 @@ async function fromDirectory(
     owner: { uid: 0, gid: 0 },
   }
   const packing = async (): Promise<void> => {
-    await packPath(tar, root, '', count, rules)
+    for (const name of readdirSync(root).sort()) await packPath(tar, join(root, name), name, { bytes: 0 }, rules)
     if (outside) {
       tar.entry({ name: outside.name, mode: 0o600 }, outside.text)
       // COPY is not to see what was added here.
@@ -122,7 +120,18 @@ async function fromDirectory(
   packing().catch((e: Error) => tar.destroy(e))
   const plain = tar.pipe(new PassThrough())
   tar.on('error', (e) => plain.destroy(e))
-  return { body: o.compress ? plain.pipe(createGzip()) : plain, remote: '', dockerfile, count }
+  return { body: counted(o.compress ? plain.pipe(createGzip()) : plain, count), remote: '', dockerfile, count }
+}
+
+function counted(from: Readable, count: { bytes: number }): Readable {
+  const to = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      count.bytes += chunk.length
+      done(null, chunk)
+    },
+  })
+  from.on('error', (e) => to.destroy(e))
+  return from.pipe(to)
 }
 
 /** Sockets and the like are nothing that a context can hold. */
