@@ -5,6 +5,7 @@
  */
 #include "layer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define READ_BUFFER (1024 * 1024)
+#define TAR_BLOCK 512
 /* Refuses to fill the file system to the last block: the daemon's own database lives there too. */
 #define FREE_BYTES_MIN (64ULL * 1024 * 1024)
 #define FREE_CHECK_EVERY (64ULL * 1024 * 1024)
@@ -39,6 +41,8 @@ struct apply {
 	struct source source;
 	struct archive *packed, *tar;
 	bool is_empty; /* the stream had no byte */
+	bool is_padded; /* the last block was filled up */
+	uint64_t data_end, entries_end; /* of the last entry in the tar; with its padding */
 	struct sink sink; /* hashes the plain tar; writes the blob when it is recompressed */
 	uint64_t unpacked_bytes, entries, checked_bytes, skipped;
 	struct directory_time *times;
@@ -101,6 +105,18 @@ static la_ssize_t source_read(struct archive *a, void *data, const void **out)
 	return n;
 }
 
+/* What a user sends may lack the padding of its last entry, and an end: the docker command sends contexts so. */
+static la_ssize_t fill_block(struct apply *ap, const void **out)
+{
+	static const char zeros[TAR_BLOCK];
+	uint64_t over = ap->sink.plain.bytes % TAR_BLOCK;
+	if (!ap->o->plain || ap->is_padded || over == 0)
+		return 0;
+	ap->is_padded = true;
+	*out = zeros;
+	return (la_ssize_t)(TAR_BLOCK - over);
+}
+
 static la_ssize_t tar_read(struct archive *a, void *data, const void **out)
 {
 	struct apply *ap = data;
@@ -111,7 +127,7 @@ static la_ssize_t tar_read(struct archive *a, void *data, const void **out)
 	for (;;) {
 		int r = archive_read_data_block(ap->packed, out, &size, &offset);
 		if (r == ARCHIVE_EOF)
-			return 0;
+			return fill_block(ap, out);
 		if (r == ARCHIVE_RETRY || (r == ARCHIVE_WARN && size == 0))
 			continue;
 		if (r < ARCHIVE_WARN) {
@@ -203,7 +219,9 @@ static void set_owner(const char *name, uid_t uid, gid_t gid, const char *path)
 /* Owner first: chown clears set-id bits and file capabilities. Times last: everything else changes them. */
 static void set_metadata(struct apply *ap, struct archive_entry *e, const char *name, const char *path)
 {
-	if (ap->o->keep_owner)
+	if (ap->o->gives_owner)
+		set_owner(name, ap->o->uid, ap->o->gid, path);
+	else if (ap->o->keep_owner)
 		set_owner(name, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e), path);
 	if (archive_entry_filetype(e) != AE_IFLNK && chmod_here(name, archive_entry_perm(e) & 07777) != 0)
 		report_fail(errno, path, "cannot set a mode");
@@ -271,13 +289,31 @@ static void set_opaque(const char *name, const char *path)
 		report_fail(errno, path, "cannot mark a directory opaque");
 }
 
+/* An opaque directory before anything was put into it, as pack writes them. */
+static void remove_children(struct apply *ap, const char *path)
+{
+	DIR *d = opendir(".");
+	if (!d)
+		report_fail(errno, path, "cannot read a directory");
+	for (struct dirent *e; (errno = 0, e = readdir(d)) != NULL;)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && remove_tree(AT_FDCWD, e->d_name) != 0)
+			report_fail(errno, path, "cannot remove what is hidden");
+	if (errno)
+		report_fail(errno, path, "cannot read a directory");
+	closedir(d);
+	tree_forget(&ap->tree);
+}
+
 /* True when the entry was a whiteout of the OCI format (image-spec layer.md) and is dealt with. */
-static bool apply_whiteout(const char *name, const char *path)
+static bool apply_whiteout(struct apply *ap, const char *name, const char *path)
 {
 	if (strncmp(name, ".wh.", 4) != 0)
 		return false;
 	if (strcmp(name, ".wh..wh..opq") == 0) {
-		set_opaque(".", path);
+		if (ap->o->flatten)
+			remove_children(ap, path);
+		else
+			set_opaque(".", path);
 		return true;
 	}
 	/* AUFS's own bookkeeping, as old images carry it. */
@@ -287,6 +323,12 @@ static bool apply_whiteout(const char *name, const char *path)
 	if (!*hidden || strcmp(hidden, ".") == 0 || strcmp(hidden, "..") == 0)
 		report_fail(EINVAL, path, "a whiteout names nothing");
 	struct stat st;
+	if (ap->o->flatten) {
+		if (lstat(hidden, &st) == 0 && remove_tree(AT_FDCWD, hidden) != 0)
+			report_fail(errno, path, "cannot remove what is hidden");
+		tree_forget(&ap->tree);
+		return true;
+	}
 	if (lstat(hidden, &st) == 0) {
 		/* The layer replaces it: a whiteout hides only what lies below. */
 		if (S_ISDIR(st.st_mode))
@@ -339,7 +381,7 @@ static void apply_entry(struct apply *ap, struct archive_entry *e)
 	}
 	path_split(clean, &dir, &name);
 	tree_enter(&ap->tree, dir);
-	if (!ap->o->plain && apply_whiteout(name, clean))
+	if (!ap->o->plain && apply_whiteout(ap, name, clean))
 		goto done;
 	bool opaque = false;
 	bool exists = make_room(ap, e, name, clean, &opaque);
@@ -482,8 +524,15 @@ int command_apply(const struct apply_options *o)
 		if (r < ARCHIVE_WARN)
 			report_fail(EINVAL, NULL, "cannot read the tar: %s", archive_error_string(ap.tar));
 		apply_entry(&ap, e);
+		ap.entries_end = ap.data_end = (uint64_t)archive_filter_bytes(ap.tar, 0);
+		/* A sparse file's bytes in the tar are not its size: it has to have its padding. */
+		if (archive_entry_sparse_count(e) == 0 && archive_entry_size(e) % TAR_BLOCK > 0)
+			ap.data_end -= TAR_BLOCK - (uint64_t)archive_entry_size(e) % TAR_BLOCK;
 	}
 	uint64_t files_bytes = ap.unpacked_bytes;
+	/* Padding may lack, but no byte of an entry; and an end mark that was cut tells that something else was too. */
+	if (ap.is_padded && (ap.sink.plain.bytes < ap.data_end || ap.sink.plain.bytes > ap.entries_end))
+		report_fail(EINVAL, NULL, "cannot read the tar: unexpected end in the middle of a block");
 	drain(&ap);
 	set_directory_times(&ap);
 	write_implied(&ap);

@@ -101,6 +101,10 @@ void copy_metadata(int source, const char *name);
 struct apply_options {
 	const char *root, *path, *blob, *implied;
 	bool resume, recompress, plain, keep_owner, no_overwrite_dir;
+	bool flatten;     /* whiteouts remove what is there: the tree is a merged one */
+	bool gives_owner; /* everything to uid and gid, whatever the tar says */
+	uid_t uid;
+	gid_t gid;
 	uint64_t bytes_max, entries_max;
 };
 int command_apply(const struct apply_options *o);
@@ -108,9 +112,11 @@ int command_apply(const struct apply_options *o);
 struct pack_options {
 	const char *root, *path, *name, *blob;
 	bool overlay, gzip;
+	bool no_times; /* all 0: for a digest that tells contents only */
 };
 int command_pack(const struct pack_options *o);
 
+int command_probe(const char *root, const char *path);
 int command_hold(const struct overlay_spec *spec);
 int command_cat(const struct overlay_spec *spec, const char *path, uint64_t bytes_max);
 int command_changes(const struct overlay_spec *spec);

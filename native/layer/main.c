@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT };
+enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT, OWNER, NO_TIMES, FLATTEN };
 
 static const struct option OPTIONS[] = {
 	{ "root", 1, NULL, ROOT }, { "path", 1, NULL, PATH }, { "name", 1, NULL, NAME }, { "blob", 1, NULL, BLOB },
@@ -19,7 +19,8 @@ static const struct option OPTIONS[] = {
 	{ "bytes-max", 1, NULL, BYTES_MAX }, { "entries-max", 1, NULL, ENTRIES_MAX }, { "overlay", 0, NULL, OVERLAY },
 	{ "gzip", 0, NULL, GZIP }, { "lower", 1, NULL, LOWER }, { "upper", 1, NULL, UPPER }, { "work", 1, NULL, WORK },
 	{ "list", 1, NULL, LIST }, { "source", 1, NULL, SOURCE }, { "type", 1, NULL, TYPE },
-	{ "options", 1, NULL, OPTIONS_TEXT }, { 0 },
+	{ "options", 1, NULL, OPTIONS_TEXT }, { "owner", 1, NULL, OWNER }, { "no-times", 0, NULL, NO_TIMES },
+	{ "flatten", 0, NULL, FLATTEN }, { 0 },
 };
 
 static uint64_t parse_number(const char *text)
@@ -30,6 +31,19 @@ static uint64_t parse_number(const char *text)
 	if (errno || *end || end == text || *text == '-')
 		report_fail(EINVAL, text, "not a number");
 	return n;
+}
+
+/* UID:GID */
+static void parse_owner(const char *text, struct apply_options *o)
+{
+	char *copy = xstrdup(text), *colon = strchr(copy, ':');
+	if (!colon)
+		report_fail(EINVAL, text, "not UID:GID");
+	*colon = 0;
+	o->uid = (uid_t)parse_number(copy);
+	o->gid = (gid_t)parse_number(colon + 1);
+	o->gives_owner = true;
+	free(copy);
 }
 
 static const char *need(const char *value, const char *option)
@@ -70,6 +84,11 @@ int main(int argc, char **argv)
 		case RECOMPRESS: apply.recompress = true; break;
 		case PLAIN: apply.plain = true; break;
 		case NO_OWNER: apply.keep_owner = false; break;
+		case OWNER:
+			parse_owner(optarg, &apply);
+			break;
+		case FLATTEN: apply.flatten = true; break;
+		case NO_TIMES: pack.no_times = true; break;
 		case NO_OVERWRITE_DIR: apply.no_overwrite_dir = true; break;
 		case BYTES_MAX: apply.bytes_max = parse_number(optarg); break;
 		case ENTRIES_MAX: apply.entries_max = parse_number(optarg); break;
@@ -99,6 +118,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(command, "pack") == 0)
 		return need(pack.root, "root") ? command_pack(&pack) : 1;
+	if (strcmp(command, "probe") == 0)
+		return command_probe(need(apply.root, "root"), clean);
 	if (strcmp(command, "hold") == 0)
 		return command_hold(&overlay);
 	if (strcmp(command, "cat") == 0)

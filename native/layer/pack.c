@@ -138,9 +138,9 @@ static void write_data(struct pack *p, int fd, const struct stat *st, const char
 
 /* Whole seconds, as dockerd: an extended header for each file would be a kilobyte of tar. Nanoseconds, set here, would be written
  * for those entries only that need an extended header for something else. */
-static void set_time(struct archive_entry *e, const struct stat *st)
+static void set_time(const struct pack *p, struct archive_entry *e, const struct stat *st)
 {
-	archive_entry_set_mtime(e, st->st_mtim.tv_sec, 0);
+	archive_entry_set_mtime(e, p->o->no_times ? 0 : st->st_mtim.tv_sec, 0);
 }
 
 static void write_whiteout(struct pack *p, const char *dir, const char *hidden, const struct stat *st)
@@ -151,7 +151,7 @@ static void write_whiteout(struct pack *p, const char *dir, const char *hidden, 
 	archive_entry_set_filetype(e, AE_IFREG);
 	archive_entry_set_perm(e, 0);
 	archive_entry_set_size(e, 0);
-	set_time(e, st);
+	set_time(p, e, st);
 	write_header(p, e, path);
 	archive_entry_free(e);
 	free(path);
@@ -193,7 +193,7 @@ static void pack_children(struct pack *p, int dir_path, const char *path)
 	closedir(d);
 }
 
-static void fill_entry(struct archive_entry *e, const char *path, const struct stat *st)
+static void fill_entry(const struct pack *p, struct archive_entry *e, const char *path, const struct stat *st)
 {
 	char *with_slash = S_ISDIR(st->st_mode) ? xasprintf("%s/", path) : NULL;
 	archive_entry_copy_pathname(e, with_slash ? with_slash : path);
@@ -202,7 +202,7 @@ static void fill_entry(struct archive_entry *e, const char *path, const struct s
 	archive_entry_set_perm(e, st->st_mode & 07777);
 	archive_entry_set_uid(e, st->st_uid);
 	archive_entry_set_gid(e, st->st_gid);
-	set_time(e, st);
+	set_time(p, e, st);
 	archive_entry_set_size(e, S_ISREG(st->st_mode) ? st->st_size : 0);
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		archive_entry_set_rdev(e, st->st_rdev);
@@ -245,7 +245,7 @@ static void pack_entry(struct pack *p, int parent, const char *name, const char 
 	if (listed) {
 		struct archive_entry *e = archive_entry_new();
 		int data = -1;
-		fill_entry(e, path, &st);
+		fill_entry(p, e, path, &st);
 		const char *first = !S_ISDIR(st.st_mode) && st.st_nlink > 1 ? first_name(p, &st, path) : NULL;
 		if (first) {
 			archive_entry_set_size(e, 0);

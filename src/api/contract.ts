@@ -1,3 +1,4 @@
+import type { Builder } from '../build/index.js'
 import type { Clock, Rng } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { Engine, PluginService } from '../engine/index.js'
@@ -103,6 +104,7 @@ export interface ApiModules {
   /** Those that every request must be allowed by, in this order. */
   readonly authorizers: () => readonly Authorizer[]
   readonly engine: Engine
+  readonly builder: Builder
   readonly plugins: PluginService
   readonly cluster: ClusterBackend
   readonly facts: SystemFacts

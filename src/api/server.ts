@@ -9,6 +9,7 @@ import { NotJson } from './body.js'
 import { API_VERSION, type ApiModules, MIN_API_VERSION } from './contract.js'
 import { errorBody, explainFull, httpStatus } from './errors.js'
 import { goJsonError } from './json-error.js'
+import { registerBuild } from './routes/build.js'
 import { registerContainers } from './routes/containers.js'
 import { registerExec } from './routes/exec.js'
 import { registerImages } from './routes/images.js'
@@ -133,6 +134,7 @@ export async function createApi(modules: ApiModules): Promise<Api> {
   registerContainers(app, modules)
   registerExec(app, modules)
   registerImages(app, modules)
+  registerBuild(app, modules)
   registerNetworks(app, modules)
   registerVolumes(app, modules)
   registerPlugins(app, modules)

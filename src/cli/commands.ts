@@ -40,6 +40,7 @@ export interface CommandTables {
 }
 
 export const NOUNS: Readonly<Record<string, Entry>> = {
+  builder: { text: 'Manage builds', load: async () => (await import('./image/build.js')).registerBuilder },
   container: { text: 'Manage containers', load: container },
   context: { text: 'Manage contexts', load: async () => (await import('./context/index.js')).registerContext },
   config: { text: 'Manage Swarm configs', load: async () => (await import('./secret/index.js')).registerConfig },
@@ -62,6 +63,7 @@ const run = async (): Promise<Register> => (await import('./container/run.js')).
 const lifecycle = async (): Promise<Register> => (await import('./container/lifecycle.js')).registerLifecycle
 const session = async (): Promise<Register> => (await import('./container/session.js')).registerSession
 const files = async (): Promise<Register> => (await import('./container/files.js')).registerFiles
+const build = async (): Promise<Register> => (await import('./image/build.js')).registerBuild
 const transfer = async (): Promise<Register> => (await import('./image/transfer.js')).registerTransfer
 
 /** Words of the first level. Those that are short forms of a noun's verb carry its description. */
@@ -75,6 +77,7 @@ export const WORDS: Readonly<Record<string, Entry>> = {
       return (p, cli) => registerLs(p, cli, 'ps', [])
     },
   },
+  build: { text: 'Build an image from a Dockerfile', load: build },
   pull: { text: 'Download an image from a registry', load: transfer },
   push: { text: 'Upload an image to a registry', load: transfer },
   images: { text: 'List images', load: async () => (await import('./image/ls.js')).registerImagesAlias },

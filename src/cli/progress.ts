@@ -8,6 +8,7 @@ interface Message {
   progressDetail?: { current?: number; total?: number }
   stream?: string
   error?: string
+  errorDetail?: { code?: number; message?: string }
   aux?: object
 }
 
@@ -24,7 +25,7 @@ export async function showProgress(
   const rowOf = new Map<string, number>()
   let rows = 0
   for await (const m of jsonObjects(from) as AsyncGenerator<Message>) {
-    if (m.error) throw new Exit(1, m.error)
+    if (m.error) throw new Exit(m.errorDetail?.code || 1, m.error)
     if (m.aux) options.onAux?.(m.aux)
     if (options.quiet) continue
     if (m.stream !== undefined) {

@@ -29,3 +29,15 @@ export function registryAuthHeader(reference: string): Record<string, string> {
     'X-Registry-Auth': Buffer.from(JSON.stringify(credentials(registryOf(reference)) ?? {})).toString('base64url'),
   }
 }
+
+/** X-Registry-Config: who one is at every registry that one logged in to. */
+export function registryConfigHeader(): Record<string, string> {
+  const known = Object.keys(readConfig().auths ?? {})
+  const all = Object.fromEntries(
+    known.flatMap((registry) => {
+      const own = credentials(registry)
+      return own ? [[registry, own]] : []
+    }),
+  )
+  return { 'X-Registry-Config': Buffer.from(JSON.stringify(all)).toString('base64url') }
+}

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GenericResource } from '#proto'
 import { type Api, createApi, isTaskContainer, type SystemFacts } from '../api/index.js'
+import { type Builder, createBuilder } from '../build/index.js'
 import { invalid, systemClock, systemRng, unavailable } from '../common/index.js'
 import type { Logger, RootLogger } from '../common/log.js'
 import {
@@ -50,11 +51,13 @@ const REGISTRY_CERTS_DIRS = ['/etc/shoal/certs.d', '/etc/docker/certs.d']
  *     images, snapshots, volumes ─┐
  *     networks ───────────────────┴─> engine ──> executor ──> agent ─┐
  *                                       │                  manager ──┴─> cluster node
- *                                       └────────────> api <─────────────────┘
+ *                                       ├──> builder ─┐                      │
+ *                                       └─────────────┴> api <───────────────┘
  */
 export class Daemon {
   private constructor(
     private readonly engine: Engine,
+    private readonly builder: Builder,
     private readonly plugins: PluginService,
     private readonly cluster: ClusterNode,
     private readonly api: Api,
@@ -165,6 +168,11 @@ export class Daemon {
     const authorizers = new Authorizers(o.authorizationPlugins, managed, plugins)
     await authorizers.check()
     await engine.start()
+    const builder = createBuilder(
+      { root: join(o.dataRoot, 'tmp'), layerTool: join(nativeDir, 'shoal-layer') },
+      { ...modules('build'), engine, snapshots },
+    )
+    await builder.start()
     const executorOptions = {
       engineVersion: facts.version,
       labels: labelMap(o.labels),
@@ -198,6 +206,7 @@ export class Daemon {
     attachments = () => cluster.attachments()
     const api = await createApi({
       engine,
+      builder,
       authorizers: () => authorizers.chain(),
       plugins: managed,
       cluster,
@@ -218,7 +227,7 @@ export class Daemon {
           })
     if (metrics) logger.info('metrics are served', { address: metrics.address })
     await listenAll(api, o, logger)
-    return new Daemon(engine, managed, cluster, api, images, {
+    return new Daemon(engine, builder, managed, cluster, api, images, {
       o,
       metrics,
       logger,
@@ -271,8 +280,8 @@ export class Daemon {
   async stop(): Promise<void> {
     const { logger, stopping, metrics } = this.running
     stopping.abort(unavailable('stopping', 'this daemon is stopping'))
-    const { api, cluster, engine, plugins, images } = this
-    const parts = { api: () => api.close(), metrics: () => metrics?.stop(), cluster, engine, plugins, images }
+    const { api, builder, cluster, engine, plugins, images } = this
+    const parts = { api: () => api.close(), metrics: () => metrics?.stop(), builder, cluster, engine, plugins, images }
     const ms: Record<string, number> = {}
     for (const [name, part] of Object.entries(parts)) {
       const begun = performance.now()

@@ -172,7 +172,8 @@ export interface ContainerService {
   /** conflict `nameInUse` with docker's sentence; notFound `noSuchImage` ("No such image: X:tag") makes clients pull. */
   create(
     body: CreateContainerBody,
-    options: { readonly name: string; readonly platform?: string },
+    /** `onNothing`: without an image, for a builder. */
+    options: { readonly name: string; readonly platform?: string; readonly onNothing?: boolean },
   ): Promise<{ readonly id: string; readonly warnings: readonly string[] }>
   /** notModified when it runs already. Exec failures: invalid with fields {exitCode: 126 | 127} and docker's wording. */
   start(reference: string): Promise<void>

@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { invalid, isKind, newHexId, notFound, shortId } from '../common/index.js'
+import { hostPlatform, type Image, type ImageConfig } from '../runtime/index.js'
 import { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
@@ -20,6 +21,12 @@ import { populateVolumes, resolveMounts } from './volumes.js'
 
 export const containerDir = (dataRoot: string, id: string): string => join(dataRoot, 'containers', id)
 
+/** What a builder's container has below it before the first layer. */
+const NOTHING: Pick<Image, 'id'> & { config: Pick<ImageConfig, 'os' | 'architecture' | 'config'> } = {
+  id: '',
+  config: { ...hostPlatform(), config: {} },
+}
+
 /**
  * A new container: name, writable layer, volumes, and at last its record. The record is the commit: without it, the
  * start-up check takes away the rest.
@@ -27,18 +34,18 @@ export const containerDir = (dataRoot: string, id: string): string => join(dataR
 export async function createContainer(
   ctx: EngineContext,
   body: CreateContainerBody,
-  options: { readonly name: string; readonly platform?: string },
+  options: { readonly name: string; readonly platform?: string; readonly onNothing?: boolean },
 ): Promise<{ readonly id: string; readonly warnings: readonly string[] }> {
   const { HostConfig, NetworkingConfig, ...userConfig } = body
   const reference = userConfig.Image ?? ''
   if (Object.keys(userConfig).length === 0)
     throw invalid('noConfig', 'Config cannot be empty in order to create a container')
-  if (reference === '') {
+  if (reference === '' && !options.onNothing) {
     if (commandOf(userConfig).length === 0) throw invalid('noCommand', 'No command specified')
     throw invalid('noImage', 'no image specified: create a container needs the name or id of one')
   }
   const name = options.name === '' ? null : checkName(options.name)
-  const image = await ctx.images.get(reference)
+  const image = options.onNothing ? NOTHING : await ctx.images.get(reference)
   checkPlatform(reference, image.config, options.platform)
   const id = newHexId()
   const host = withDefaults(HostConfig ?? {}, ctx.options, ctx.facts.cgroupVersion)
@@ -64,7 +71,7 @@ export async function createContainer(
     undo.add('directory', () => rm(dir, { recursive: true, force: true }))
     undo.add('layer', () => ctx.snapshots.remove(id))
     const [prepared, made] = await Promise.allSettled([
-      ctx.snapshots.prepare(id, image.id),
+      ctx.snapshots.prepare(id, options.onNothing ? null : image.id),
       mkdir(dir, { recursive: true, mode: 0o710 }),
     ])
     // Both have come to their end: what one of them still made would not be undone.

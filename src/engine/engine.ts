@@ -147,7 +147,7 @@ async function recover(ctx: EngineContext, records: readonly ContainerRecord[]):
   await forEach(records, async (record) => {
     let rootfs: RootfsPlan = { lower: [], upper: '', work: '' }
     try {
-      rootfs = await ctx.snapshots.prepare(record.id, record.image)
+      rootfs = await ctx.snapshots.prepare(record.id, record.image || null)
     } catch (caught) {
       // Its layers are lost (a disk fault, or a hand in our directory). It can still be seen and removed.
       logger.error('the layers of a container are gone', { containerId: record.id, error: String(caught) })

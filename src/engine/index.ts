@@ -10,6 +10,7 @@ import { CAPABILITIES } from './spec/capabilities.js'
 
 export * from './contract.js'
 export { parseDetachKeys } from './detach-keys.js'
+export { resolveInRoot } from './in-root.js'
 export { linkNames, shownLinks } from './links.js'
 export { checkLogDriver, LOG_DRIVERS } from './logs/drivers.js'
 export { generateName } from './names.js'

@@ -216,7 +216,8 @@ export function wantedMounts(
     byDestination.set(mount.destination, mount)
   }
   for (const target of Object.keys(config.Volumes ?? {})) {
-    const destination = checkDestination(target, target)
+    // Of an image's too: VOLUME may name a place without its first slash.
+    const destination = checkDestination(posix.join('/', target), target)
     if (!byDestination.has(destination))
       byDestination.set(destination, { ...plain('volume', '', destination), driver: host.VolumeDriver ?? '' })
   }

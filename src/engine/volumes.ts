@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { chmod, chown, lstat, mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { invalid } from '../common/index.js'
+import { internal, invalid } from '../common/index.js'
 import type { VolumeRecord } from '../runtime/index.js'
 import type { Container } from './container.js'
 import type { EngineContext } from './context.js'
@@ -115,7 +115,13 @@ export async function populateVolumes(
       } catch {
         continue // the image has nothing there
       }
-      if (!source.isDirectory()) continue
+      if (!source.isDirectory()) {
+        if (!mount.isAnonymous) continue // the start will tell
+        const { destination } = mount
+        throw internal('notADirectory', `cannot mount volume over existing file, file exists ${destination}`, {
+          destination,
+        })
+      }
       const to = await ctx.volumes.mount(mount.name, `${containerId}:populate`)
       try {
         if ((await readdir(to)).length > 0) continue

@@ -165,7 +165,7 @@ export interface ImageService {
   list(): Promise<readonly Image[]>
   /** By reference, id, or unique id prefix; notFound code `noSuchImage` with docker's text "No such image: X". */
   get(referenceOrId: string): Promise<Image>
-  /** The image that a reference or id means now, then those that it was made from here; nothing where there is none. */
+  /** The image that a reference or id means now, then those that it was made from here; nothing where there is none, or for "". */
   lineageOf(referenceOrId: string): readonly Digest[]
   tag(source: string, target: string): Promise<void>
   /**
@@ -192,6 +192,19 @@ export interface ImageService {
     readonly comment?: string
     readonly author?: string
   }): Promise<Image>
+  /** A builder's image: `layers` of the base's layers (all of them when absent), and what a writable layer has on top. Not named. */
+  derive(options: {
+    readonly base: Digest | null
+    readonly layers?: number
+    /** Key of a writable layer; null: none. */
+    readonly snapshot: string | null
+    readonly parent: Digest | null
+    /** `diffId`: the new layer's, null when nothing was written. */
+    readonly config: (diffId: Digest | null) => ImageConfig
+  }): Promise<Image>
+  /** Images that were made here from this one; null: from none. */
+  childrenOf(id: Digest | null): Promise<readonly Image[]>
+  setParent(id: Digest, parent: Digest): Promise<void>
   onEvent(
     listener: (event: {
       readonly action: 'pull' | 'push' | 'tag' | 'untag' | 'delete' | 'import' | 'load' | 'save'
@@ -216,8 +229,8 @@ export type ChangeKind = 0 | 1 | 2 // modified, added, deleted, as the Engine AP
 
 /** Writable layers of containers over an image's snapshots. */
 export interface SnapshotService {
-  /** Idempotent by key. */
-  prepare(containerId: string, image: Digest): Promise<RootfsPlan>
+  /** Idempotent by key. Without an image the tree is empty. A bare one lacks the mount points that a container needs. */
+  prepare(containerId: string, image: Digest | null, options?: { readonly isBare: boolean }): Promise<RootfsPlan>
   get(containerId: string): Promise<RootfsPlan>
   remove(containerId: string): Promise<void>
   /** Bytes in the writable layer. */

@@ -100,6 +100,7 @@ function one(client: 'docker' | 'shoal', script: string): Outcome {
       .replace(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?/g, 'TIME')
       // Log lines of docker's packer, which is cut off when the copy is refused.
       .replace(/^time=.*closed pipe"\n/gm, '')
+      .replace(/\r+\n/g, '\n')
       .replace(/ {2,}/g, '  ')
   return { status: r.status, stdout: plain(r.stdout), stderr: plain(r.stderr) }
 }
@@ -148,6 +149,23 @@ same('run: output, statuses and flags', [
   "@@ run --rm -m 64m --cpus .5 --pids-limit 50 --ulimit nofile=100:200 -h hh -u 1:2 -w /tmp -e A=1 --add-host x:1.2.3.4 --cap-drop all --read-only busybox sh -c 'ulimit -n; hostname; id -u; pwd; echo $A; grep x /etc/hosts; grep CapEff /proc/self/status'",
   'A=env; export A; @@ run --rm -e A -e NOPE busybox env | grep -v HOSTNAME | sort',
   '@@ run --rm --health-cmd true --no-healthcheck busybox true',
+])
+
+// The docker command warns of its old builder on stderr.
+const BUILD = 'DOCKER_BUILDKIT=0 @@ build 2>/dev/null'
+same('builds', [
+  `mkdir -p ctx; printf 'FROM busybox AS a\\nARG X\\nRUN echo built $X; echo e >&2\\nCOPY . /ctx/\\n' > ctx/Dockerfile; echo f > ctx/f; echo f > ctx/g; echo g > ctx/.dockerignore; ${BUILD} --no-cache --build-arg X=~ -t b~ ctx`,
+  '@@ run --rm b~ ls -a /ctx',
+  `${BUILD} -q --no-cache ctx`,
+  `printf 'FROM busybox\\nRUN exit 4' | ${BUILD} --no-cache -`,
+  `printf 'FOO' | ${BUILD} -`,
+  `${BUILD} nope`,
+  `${BUILD} -f nope ctx`,
+  `${BUILD}`,
+  `printf 'FROM busybox\\nCOPY . /c\\nRUN ls -a /c | wc -l' > other; ${BUILD} --no-cache -f other ctx | tail -n +2`,
+  `${BUILD} --no-cache --label a=b --target a --iidfile iid~ ctx >/dev/null; cut -c1-7 iid~`,
+  '@@ builder prune -f 2>/dev/null',
+  '@@ rmi -f b~',
 ])
 
 same('a container’s life', [

@@ -525,8 +525,78 @@ walk.step('the other flags that are ranked must', async (t, c, w) => {
   t.is(await w.ok('image', 'ls', '-q'), '')
 })
 
-walk.checkRows((row) => !/^(swarm|node|service|stack|secret|config) /.test(row), {
-  'image build': 'there is no builder yet',
-  'builder build': 'there is no builder yet',
+walk.step('builds', async (t, c) => {
+  const dir = `${scratch}/build`
+  rmSync(dir, { recursive: true, force: true })
+  mkdirSync(`${dir}/site`, { recursive: true })
+  writeFileSync(`${dir}/site/page`, 'built\n')
+  writeFileSync(`${dir}/secret`, '')
+  writeFileSync(`${dir}/.dockerignore`, 'secret\n')
+  writeFileSync(
+    `${dir}/Containerfile`,
+    [
+      `FROM ${image} AS base`,
+      'ARG WORD=none',
+      'RUN echo $WORD > /word && cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true',
+      'FROM base AS site',
+      'COPY . /srv/',
+      'COPY --from=base /word /srv/site/',
+      'ENTRYPOINT ["cat"]',
+      'CMD ["/srv/site/page", "/srv/site/word"]',
+      'FROM base AS never',
+      'RUN exit 3',
+    ].join('\n'),
+  )
+  const flags = [
+    '-f',
+    `${dir}/Containerfile`,
+    '--target',
+    'site',
+    '--label',
+    'walk=1',
+    '--network',
+    'none',
+    '-m',
+    '64m',
+  ]
+  for (const words of [['build'], ['builder', 'build']]) {
+    const tag = `walk-build:${words.length}`
+    const args = [...words, ...flags, '--build-arg', `WORD=${words.join('-')}`, '--rm', '--force-rm', '-t', tag, dir]
+    const first = await c.ok(...args)
+    t.regex(first, /Step 1\/8 : FROM /)
+    t.regex(first, /Removing intermediate container [0-9a-f]{12}/)
+    t.regex(first, new RegExp(`Successfully tagged ${tag}$`, 'm'))
+    t.regex(first, /^67108864$/m, 'the limit of memory holds')
+    t.is(await c.ok('run', '--rm', tag), `built\n${words.join('-')}`)
+    t.is(await c.ok('run', '--rm', '--entrypoint', 'ls', tag, '/srv'), 'Containerfile\nsite')
+    t.is(await c.ok('image', 'inspect', '-f', '{{.Config.Labels.walk}}', tag), '1')
+    const id = await c.ok('image', 'inspect', '-f', '{{.Id}}', tag)
+    t.is((await c.ok(...args)).match(/Using cache/g)?.length, 7)
+    t.is(await c.ok(...words, '-q', ...flags, '--build-arg', `WORD=${words.join('-')}`, dir), id)
+    const fresh = await c.ok(...words, '-q', '--no-cache', ...flags, dir)
+    t.not(fresh, id)
+    await c.ok('image', 'rm', fresh)
+    t.regex(
+      await c.ok('history', '--no-trunc', '--format', '{{.CreatedBy}}', tag),
+      /#\(nop\) COPY dir:[0-9a-f]{64} in \/srv\//,
+    )
+    const failed = await c.run([...words, '--target', 'never', '-f', `${dir}/Containerfile`, dir])
+    t.is(failed.status, 3)
+    t.regex(failed.stderr, /The command '\/bin\/sh -c exit 3' returned a non-zero code: 3/)
+  }
+  const piped = await c.run(['build', '-t', 'walk-build:p', '-'], { input: `FROM ${image}\nENV A=b` })
+  t.is(piped.status, 0, piped.stderr)
+  t.is(await c.ok('run', '--rm', 'walk-build:p', 'sh', '-c', 'echo $A'), 'b')
+  t.regex(
+    (await c.run(['build', '-'], { input: 'FOO bar' })).stderr,
+    /dockerfile parse error line 1: unknown instruction: FOO/,
+  )
+  // The step that failed left its container, as it should.
+  await c.ok('container', 'prune', '-f')
+  await c.ok('image', 'rm', 'walk-build:1', 'walk-build:2', 'walk-build:p')
+  await c.ok('image', 'prune', '-f')
+  t.is(await c.ok('image', 'ls', '-q', '-a'), (await c.ok('image', 'inspect', '-f', '{{.Id}}', image)).slice(7, 19))
 })
+
+walk.checkRows((row) => !/^(swarm|node|service|stack|secret|config) /.test(row))
 walk.checkAnswers(200)

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -7,6 +8,7 @@ import {
   readFileSync,
   readlinkSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -411,4 +413,106 @@ test('a tool that is not there is reported as such', async (t) => {
   })
   t.regex(e!.message, /is the native part built/)
   t.true(existsSync(LAYER_TOOL))
+})
+
+test('a copy of a tree keeps what it has, or gives it to one owner; contents alone make its digest', async (t) => {
+  const { root, dir } = await apply(t, tarOf(RICH))
+  const [kept, given] = [join(dir, 'kept'), join(dir, 'given')]
+  for (const d of [kept, given]) mkdirSync(d)
+  await tool.copyTree({ root, path: '', name: '' }, { root: kept, path: '' })
+  await tool.copyTree({ root, path: 'dir', name: 'renamed' }, { root: given, path: '', owner: { uid: 5, gid: 6 } })
+  const file = lstatSync(join(kept, 'dir/file'))
+  t.deepEqual([file.mode & 0o7777, file.uid, file.gid], [0o4755, 1000, 1001])
+  const owned = lstatSync(join(given, 'renamed/file'))
+  t.deepEqual([owned.mode & 0o7777, owned.uid, owned.gid], [0o4755, 5, 6])
+  t.deepEqual(
+    [lstatSync(join(given, 'renamed')).uid, readFileSync(join(given, 'renamed/hard'), 'utf8')],
+    [5, 'content'],
+  )
+
+  const digest = await tool.digestTree(root, 'dir', '')
+  utimesSync(join(root, 'dir/file'), 1, 1)
+  t.is(await tool.digestTree(root, 'dir', ''), digest, 'times do not count')
+  t.not(await tool.digestTree(root, 'dir', 'named'), digest)
+  chmodSync(join(root, 'dir/file'), 0o600)
+  t.not(await tool.digestTree(root, 'dir', ''), digest, 'modes do')
+  await t.throwsAsync(tool.copyTree({ root, path: 'none', name: 'x' }, { root: given, path: '' }), {
+    message: /cannot open/,
+  })
+  await t.throwsAsync(tool.copyTree({ root, path: 'dir', name: '../x' }, { root: given, path: '' }), {
+    message: /leads out of the tree/,
+  })
+  t.false(existsSync(join(dir, 'x')))
+})
+
+test('a tar is told from other files, compressed or not', async (t) => {
+  const dir = temporaryDirectory(t)
+  const files: Record<string, [Buffer, boolean]> = {
+    plain: [tarOf([{ name: 'a', data: 'x' }]), true],
+    packed: [gzipSync(tarOf([{ name: 'a', data: 'x' }])), true],
+    twice: [gzipSync(gzipSync(tarOf([{ name: 'a', data: 'x' }]))), false],
+    text: [Buffer.from('text'), false],
+    'text.gz': [gzipSync('text'), false],
+    empty: [Buffer.alloc(0), false],
+    'no entries': [Buffer.alloc(1024), false],
+  }
+  for (const [name, [content, isTar]] of Object.entries(files)) {
+    writeFileSync(join(dir, name), content)
+    t.is(await tool.isTar(dir, name), isTar, name)
+  }
+})
+
+test('a tar may end with its last entry, not in the middle of its end mark, where somebody sent it', async (t) => {
+  const { root } = await apply(t, tarOf([{ name: 'a', data: 'x' }]).subarray(0, 513), { plain: true })
+  t.is(readFileSync(join(root, 'a'), 'utf8'), 'x')
+  const whole = tarOf([{ name: 'a', data: 'x' }])
+  await apply(t, whole, { plain: true })
+  const long = tarOf([{ name: 'a', data: 'x'.repeat(1000) }])
+  for (const cut of [
+    long.subarray(0, 512 + 900),
+    long.subarray(0, 300),
+    tarOf([{ name: 'd', type: 'directory' }]).subarray(0, 500),
+  ])
+    await t.throwsAsync(tool.apply({ root: temporaryDirectory(t), plain: true }).consume(streamOf(cut)), {
+      message: /unexpected end|Truncated|Unrecognized/,
+    })
+  const cut = whole.subarray(0, whole.length - 1)
+  const dir = temporaryDirectory(t)
+  await t.throwsAsync(tool.apply({ root: dir, plain: true }).consume(streamOf(cut)), { message: /unexpected end/ })
+  await t.throwsAsync(tool.apply({ root: dir, plain: true }).consume(streamOf(gzipSync(cut))), {
+    message: /unexpected end/,
+  })
+})
+
+test('a layer on a merged tree removes what it hides', async (t) => {
+  const { root: merged, dir } = await apply(
+    t,
+    tarOf([
+      { name: 'gone', data: 'x' },
+      { name: 'tree/deep/file', data: 'x' },
+      { name: 'opaque/old', data: 'x' },
+      { name: 'kept', data: 'below' },
+    ]),
+  )
+  const layer = join(dir, 'layer')
+  mkdirSync(layer)
+  await tool
+    .apply({ root: layer })
+    .consume(
+      streamOf(
+        tarOf([
+          { name: '.wh.gone' },
+          { name: '.wh.tree' },
+          { name: 'opaque/', type: 'directory' },
+          { name: 'opaque/.wh..wh..opq' },
+          { name: 'opaque/-new', data: 'new' },
+          { name: '.wh.none' },
+          { name: 'kept', data: 'above' },
+        ]),
+      ),
+    )
+  await tool.flattenLayer(layer, merged)
+  t.deepEqual(readdirSync(merged).sort(), ['kept', 'opaque'])
+  t.deepEqual(readdirSync(join(merged, 'opaque')), ['-new'])
+  t.is(readFileSync(join(merged, 'kept'), 'utf8'), 'above')
 })

@@ -76,17 +76,20 @@ export function imageInspect(i: Image, apiVersion: string): object {
   }
 }
 
-/** GET /images/{name}/history, newest first. Layer sizes are not kept by history itself: given beside it. */
-export function imageHistory(i: Image, layerSizes: readonly number[]): object[] {
+/** GET /images/{name}/history, newest first. `lineage`: the image and those that it was made from here, a step each. */
+export function imageHistory(i: Image, lineage: readonly Image[]): object[] {
   const history = i.config.history ?? []
   let layer = 0
-  const rows = history.map((h, n) => ({
-    Id: n === history.length - 1 ? i.id : '<missing>',
-    Created: h.created ? Math.floor(Date.parse(h.created) / 1000) : 0,
-    CreatedBy: h.created_by ?? '',
-    Tags: n === history.length - 1 && i.repoTags.length > 0 ? i.repoTags : null,
-    Size: h.empty_layer ? 0 : (layerSizes[layer++] ?? 0),
-    Comment: h.comment ?? '',
-  }))
+  const rows = history.map((h, n) => {
+    const here = lineage[history.length - 1 - n]
+    return {
+      Id: here?.id ?? '<missing>',
+      Created: h.created ? Math.floor(Date.parse(h.created) / 1000) : 0,
+      CreatedBy: h.created_by ?? '',
+      Tags: here && here.repoTags.length > 0 ? here.repoTags : null,
+      Size: h.empty_layer ? 0 : (i.layerSizes[layer++] ?? 0),
+      Comment: h.comment ?? '',
+    }
+  })
   return rows.reverse()
 }

@@ -3,10 +3,9 @@ import { invalid, ShoalError, unimplemented } from '../../common/index.js'
 import {
   type Digest,
   download,
-  hostPlatform,
   type Image,
-  type ImagePlatform,
   type ProgressMessage,
+  parsePlatform,
   type RegistryAuth,
 } from '../../runtime/index.js'
 import type { ApiModules } from '../contract.js'
@@ -32,7 +31,8 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const until = pruneUntil(f, m.clock.now())
     const shared = bool(q, 'shared-size') ? await images.usage() : null
     const used = containers.list()
-    return all
+    const shown = bool(q, 'all') && !f.bool('dangling', false) ? all : withoutIntermediate(all)
+    return shown
       .filter(
         (i) =>
           i.createdMs < before &&
@@ -57,7 +57,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const from = text(q, 'fromImage')
     const src = text(q, 'fromSrc')
     const tag = text(q, 'tag')
-    const platform = parsePlatform(text(q, 'platform'))
+    const platform = parsePlatform(text(q, 'platform')) ?? undefined
     if (from !== '') {
       const reference = tag === '' ? from : tag.startsWith('sha256:') ? `${from}@${tag}` : `${from}:${tag}`
       return progress(request, reply, (onProgress, signal) =>
@@ -139,7 +139,7 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const until = pruneUntil(f, m.clock.now())
     const deleted: object[] = []
     let reclaimed = 0
-    for (const i of await images.list()) {
+    for (const i of withoutIntermediate(await images.list())) {
       if (inUse(i.id) !== null || (onlyDangling && i.repoTags.length > 0) || i.createdMs > until) continue
       if (!f.labels('label', i.config.config?.Labels) || !f.notLabels('label!', i.config.config?.Labels)) continue
       const refs = i.repoTags.length > 0 ? i.repoTags : [i.id]
@@ -159,7 +159,10 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const { name, verb } = split(request.params['*'], ['json', 'history', 'get', 'attestations'])
     const image = await images.get(name)
     if (verb === 'json') return imageInspect(image, request.apiVersion)
-    if (verb === 'history') return imageHistory(image, image.layerSizes)
+    if (verb === 'history') {
+      const lineage = images.lineageOf(image.id).map((id) => images.get(id))
+      return imageHistory(image, await Promise.all(lineage))
+    }
     if (verb === 'get') {
       reply.type('application/x-tar')
       return reply.send(await images.save([name]))
@@ -193,6 +196,12 @@ export function registerImages(app: FastifyInstance, m: ApiModules): void {
     const remote = await images.resolveRemote(name, { auth: registryAuth(request), signal: clientGone(request) })
     return { Descriptor: remote.descriptor, Platforms: remote.platforms }
   })
+}
+
+/** Without images that are only steps on the way to others: no name, and images stand on them. */
+export function withoutIntermediate(all: readonly Image[]): readonly Image[] {
+  const parents = new Set(all.map((i) => i.parent))
+  return all.filter((i) => i.repoTags.length + i.repoDigests.length > 0 || !parents.has(i.id))
 }
 
 /** With a reference filter an image shows only the names that match. */
@@ -243,48 +252,6 @@ export const clientAgent = (request: FastifyRequest): { userAgent?: string } => 
   return userAgent ? { userAgent } : {}
 }
 
-export function parsePlatform(v: string): ImagePlatform | undefined {
-  if (v === '') return undefined
-  if (v.startsWith('{')) {
-    try {
-      const p = JSON.parse(v) as ImagePlatform
-      if (p.os && p.architecture) return p
-    } catch {
-      // Falls through to the error below: neither form.
-    }
-    throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
-  }
-  const [os, architecture, variant, ...more] = v.split('/')
-  if (architecture === undefined) return lonePart(v)
-  if (!os || !architecture || more.length > 0)
-    throw invalid('badPlatform', `"${v}" is not a platform; use OS/ARCH[/VARIANT], e.g. linux/amd64`)
-  return variant ? { os, architecture, variant } : { os, architecture }
-}
-
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  '386': '386',
-  aarch64: 'arm64',
-  amd64: 'amd64',
-  arm: 'arm',
-  arm64: 'arm64',
-  armhf: 'arm',
-  i386: '386',
-  mips64le: 'mips64le',
-  ppc64le: 'ppc64le',
-  riscv64: 'riscv64',
-  s390x: 's390x',
-  x86_64: 'amd64',
-}
-
-/** An operating system or an architecture alone; what is left out is the host's. */
-function lonePart(v: string): ImagePlatform {
-  const { os, architecture } = hostPlatform()
-  if (v === 'linux') return { os: v, architecture }
-  const known = ARCHITECTURES[v.toLowerCase()]
-  if (known) return { os, architecture: known }
-  throw invalid('badPlatform', `"${v}": unknown operating system or architecture: invalid argument`)
-}
-
 const keepStreams =
   (onProgress: (p: ProgressMessage) => void) =>
   (p: ProgressMessage): void => {
@@ -311,7 +278,8 @@ export async function progress(
   } catch (e) {
     if (out === null && hasStatus) throw e
     const { message } = request.server.explained(e) as Error
-    send({ errorDetail: { message }, error: message })
+    const code = e instanceof ShoalError && e.code === 'commandFailed' ? { code: e.fields.exitCode } : {}
+    send({ errorDetail: { ...code, message }, error: message })
   }
   const started = out as ReturnType<typeof startStream> | null
   if (started) started.end()

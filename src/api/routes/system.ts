@@ -12,7 +12,7 @@ import { volumeJson } from '../convert/volume.js'
 import { Filters, type Query, text, timestamp } from '../query.js'
 import { atLeast, clientGone, startStream, writeChunk } from '../streams.js'
 import { sized, unlessTaken } from './containers.js'
-import { clientAgent } from './images.js'
+import { clientAgent, withoutIntermediate } from './images.js'
 
 const EVENT_FILTERS = [
   'config',
@@ -102,13 +102,10 @@ export function registerSystem(app: FastifyInstance, m: ApiModules): void {
     return { Status: 'Login Succeeded', IdentityToken }
   })
 
-  // There is no builder, and so no cache that could be cleared: `system prune` asks all the same.
-  app.post('/build/prune', async () => ({ CachesDeleted: null, SpaceReclaimed: 0 }))
-
   app.get('/system/df', async (request) => {
     const { engine } = m
     const containers = engine.containers.list()
-    const images = await engine.images.list()
+    const images = withoutIntermediate(await engine.images.list())
     const usage = await engine.images.usage()
     const volumes = await engine.volumes.list()
     return {

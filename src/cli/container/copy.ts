@@ -259,7 +259,21 @@ export function packDirectory(path: string): Readable {
   return tar.pipe(new PassThrough())
 }
 
-async function packPath(tar: Pack, path: string, name: string, count: { bytes: number }): Promise<void> {
+/** What of a tree is packed, by its path in the tar; a directory that is passed over may be entered all the same. */
+export interface PackRules {
+  readonly isPacked: (name: string) => boolean
+  readonly isEntered: (name: string) => boolean
+  /** Whose it all is on the other side; absent: the owners here. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
+}
+
+export async function packPath(
+  tar: Pack,
+  path: string,
+  name: string,
+  count: { bytes: number },
+  rules: PackRules = { isPacked: () => true, isEntered: () => true },
+): Promise<void> {
   const s = lstatSync(path)
   const header = {
     name: name || '.',
@@ -267,6 +281,15 @@ async function packPath(tar: Pack, path: string, name: string, count: { bytes: n
     uid: s.uid,
     gid: s.gid,
     mtime: s.mtime,
+    ...rules.owner,
+  }
+  if (name !== '' && !rules.isPacked(name)) {
+    if (s.isDirectory() && rules.isEntered(name)) await children()
+    return
+  }
+  async function children(): Promise<void> {
+    for (const child of readdirSync(path).sort())
+      await packPath(tar, join(path, child), name ? `${name}/${child}` : child, count, rules)
   }
   const entry = (h: Partial<Header> & { name: string }): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -275,8 +298,7 @@ async function packPath(tar: Pack, path: string, name: string, count: { bytes: n
   if (s.isSymbolicLink()) await entry({ ...header, type: 'symlink', linkname: readlinkSync(path), size: 0 })
   else if (s.isDirectory()) {
     await entry({ ...header, name: `${name || '.'}/`, type: 'directory', size: 0 })
-    for (const child of readdirSync(path).sort())
-      await packPath(tar, join(path, child), name ? `${name}/${child}` : child, count)
+    await children()
   } else if (s.isFile()) {
     const sink = tar.entry({ ...header, type: 'file', size: s.size })
     await pipeline(createReadStream(path, { end: Math.max(s.size - 1, 0) }), sink)

@@ -10,6 +10,7 @@ import {
   printList,
 } from '../command.js'
 import { ago, humanSize, rfc3339 } from '../format/units.js'
+import { registerBuild } from './build.js'
 import { registerImageLs } from './ls.js'
 import { registerTransfer } from './transfer.js'
 
@@ -96,6 +97,7 @@ function createdBy(text: string, trunc: boolean): string {
 export function registerImage(parent: Command, cli: Cli): void {
   registerImageLs(parent, cli, 'ls', ['list'])
   registerTransfer(parent, cli)
+  registerBuild(parent, cli)
   registerRmi(parent, cli, 'rm', ['remove'])
   registerHistory(parent, cli)
   parent

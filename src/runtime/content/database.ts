@@ -32,8 +32,9 @@ export interface ReferenceRecord {
 /** A container's writable layer. */
 export interface SnapshotRecord {
   readonly container: string
-  readonly image: Digest
+  readonly image: Digest | null
   readonly layers: readonly Digest[]
+  readonly isBare?: boolean
 }
 
 /** Repositories that were seen to have a blob, newest first, for mounting across repositories. */

@@ -13,6 +13,8 @@ export interface InstallOptions {
   readonly unpack: (index: number) => Promise<UnpackedLayer>
   /** Blobs came though the layers were there: they have to reach the disk too. */
   readonly hasNewBlobs?: boolean
+  /** All blobs were here, or written by `put`: without a new layer there is nothing to flush. */
+  readonly areBlobsSynced?: boolean
   readonly onPlaced?: (index: number) => void
   readonly parent?: Digest | null
   /** Its names are given here, not brought along. */
@@ -60,7 +62,7 @@ export async function installImage(store: ImageStore, lease: Lease, o: InstallOp
   }
   // Records must never be older than what they speak of: layers and blobs. Nothing new came when all was known before.
   const before = store.db.images.get(o.id)
-  if (changes.length > 0 || o.hasNewBlobs || !before) await store.layers.sync()
+  if (changes.length > 0 || o.hasNewBlobs || (!before && !o.areBlobsSynced)) await store.layers.sync()
   await store.exclusive(async () => {
     const now = store.modules.clock.now()
     await store.db.commit([

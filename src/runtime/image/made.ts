@@ -80,6 +80,7 @@ export async function installMade(
     readonly names: readonly Reference[]
     readonly parent?: Digest | null
     readonly isTagged?: boolean
+    readonly areBlobsSynced?: boolean
   },
 ): Promise<Digest> {
   const raw = o.rawConfig ?? encodeJson(o.config)
@@ -96,6 +97,7 @@ export async function installMade(
     unpack: o.unpack,
     parent: o.parent ?? null,
     isTagged: o.isTagged ?? false,
+    areBlobsSynced: o.areBlobsSynced ?? false,
     changes: () => o.names.map((n): Change => store.nameImage(n, id, null)),
   })
   return id
@@ -144,6 +146,70 @@ export async function importImage(store: ImageStore, tar: Readable, o: ImportOpt
   })
 }
 
+export interface DeriveOptions {
+  /** Whose layers it begins with; null: nobody's. */
+  readonly base: Digest | null
+  /** So many of the base's, from below; absent: all. */
+  readonly layers?: number
+  /** A writable layer that comes on top, if anything is in it. It may be in use: then the caller has stopped its writers or accepts a blur. */
+  readonly upper: string | null
+  readonly parent: Digest | null
+  /** The document; `diffId` is the new layer's, null where there is none. */
+  readonly config: (base: ImageConfig | null, diffId: Digest | null) => ImageConfig
+  readonly names?: readonly Reference[]
+}
+
+/** A new image on layers that are here. */
+export async function deriveImage(store: ImageStore, o: DeriveOptions): Promise<Image> {
+  const names = o.names ?? []
+  const base = o.base === null ? null : store.db.images.get(o.base)
+  if (base === undefined) throw noSuchImage(o.base!)
+  const baseConfig = base ? (await store.config(base.id)).config : null
+  return store.leased(async (lease) => {
+    const below = base?.blobs.slice(0, o.layers) ?? []
+    if (base) {
+      await lease.pin(base.id, ...base.layers, ...base.blobs.map((b) => b.digest))
+      if (!store.db.images.has(base.id)) throw noSuchImage(base.id)
+    }
+    const top = o.upper === null ? null : await packUpper(store, lease, o.upper)
+    const blobs = top ? [...below, top.blob] : below
+    const id = await installMade(store, lease, {
+      config: o.config(baseConfig, top?.diffId ?? null),
+      blobs,
+      unpack: (i) => unpackBlob(store, blobs[i]!),
+      names,
+      isTagged: names.length > 0,
+      parent: o.parent,
+      areBlobsSynced: top === null,
+    })
+    for (const n of names) await store.emit('tag', id, familiarString(n))
+    return store.image(id)
+  })
+}
+
+/** A writable layer as a blob in its place and pinned; null when nothing is in it. */
+async function packUpper(
+  store: ImageStore,
+  lease: Lease,
+  upper: string,
+): Promise<{ readonly blob: Descriptor; readonly diffId: Digest } | null> {
+  const path = store.blobs.temporaryPath()
+  try {
+    const packed = await store.tool.packLayer(upper, path)
+    if (packed.entries === 0) {
+      await rm(path)
+      return null
+    }
+    const blob = layerDescriptor({ ...packed, compression: 'gzip' })
+    await lease.pin(blob.digest)
+    await store.blobs.adopt(path, blob.digest)
+    return { blob, diffId: packed.diffId }
+  } catch (e) {
+    await rm(path, { force: true })
+    throw e
+  }
+}
+
 export interface CommitOptions {
   readonly container: string
   readonly image: Digest
@@ -155,56 +221,33 @@ export interface CommitOptions {
   readonly author?: string
 }
 
-/** `upper` is the container's writable layer; it may be in use, then the caller has paused the container or accepts a blur. */
-export async function commitImage(store: ImageStore, upper: string, o: CommitOptions): Promise<Image> {
-  const names = o.reference ? [targetReference(o.reference)] : []
-  const base = store.db.images.get(o.image)
-  if (!base) throw noSuchImage(o.image)
-  const { config: baseConfig } = await store.config(base.id)
-  return store.leased(async (lease) => {
-    await lease.pin(base.id, ...base.layers, ...base.blobs.map((b) => b.digest))
-    if (!store.db.images.has(base.id)) throw noSuchImage(o.image)
-    const path = store.blobs.temporaryPath()
-    const packed = await store.tool.packLayer(upper, path).catch(async (e: unknown) => {
-      await rm(path, { force: true })
-      throw e
-    })
-    const isEmpty = packed.entries === 0
-    const blob = layerDescriptor({ ...packed, compression: 'gzip' })
-    await lease.pin(blob.digest)
-    if (isEmpty) await rm(path)
-    else await store.blobs.adopt(path, blob.digest)
-    const created = rfc3339(store.modules.clock.now())
-    const id = await installMade(store, lease, {
-      config: {
-        ...baseConfig,
-        created,
-        ...(o.author ? { author: o.author } : {}),
-        ...(o.config ? { config: o.config } : {}),
-        container: o.container,
-        container_config: o.containerConfig ?? {},
-        rootfs: {
-          type: 'layers',
-          diff_ids: isEmpty ? baseConfig.rootfs.diff_ids : [...baseConfig.rootfs.diff_ids, packed.diffId],
+/** A container's writable layer on top of its image. */
+export async function commitImage(store: ImageStore, o: CommitOptions): Promise<Image> {
+  const created = rfc3339(store.modules.clock.now())
+  const author = o.author ? { author: o.author } : {}
+  return deriveImage(store, {
+    names: o.reference ? [targetReference(o.reference)] : [],
+    base: o.image,
+    parent: o.image,
+    upper: store.upperOf(o.container),
+    config: (base, diffId) => ({
+      ...base!,
+      created,
+      ...author,
+      ...(o.config ? { config: o.config } : {}),
+      container: o.container,
+      container_config: o.containerConfig ?? {},
+      rootfs: { type: 'layers', diff_ids: [...base!.rootfs.diff_ids, ...(diffId ? [diffId] : [])] },
+      history: [
+        ...(base!.history ?? []),
+        {
+          created,
+          created_by: o.command,
+          ...author,
+          ...(o.comment ? { comment: o.comment } : {}),
+          ...(diffId ? {} : { empty_layer: true }),
         },
-        history: [
-          ...(baseConfig.history ?? []),
-          {
-            created,
-            created_by: o.command,
-            ...(o.author ? { author: o.author } : {}),
-            ...(o.comment ? { comment: o.comment } : {}),
-            ...(isEmpty ? { empty_layer: true } : {}),
-          },
-        ],
-      },
-      blobs: isEmpty ? base.blobs : [...base.blobs, blob],
-      unpack: (i) => unpackBlob(store, i < base.blobs.length ? base.blobs[i]! : blob),
-      names,
-      isTagged: names.length > 0,
-      parent: base.id,
-    })
-    for (const n of names) await store.emit('tag', id, familiarString(n))
-    return store.image(id)
+      ],
+    }),
   })
 }

@@ -5,7 +5,7 @@ import { type ImageOptions, type ResolvedImageOptions, type RuntimeModules, reso
 import { familiarString } from '../registry/reference.js'
 import { searchPlace, searchRegistry } from '../registry/search.js'
 import { loadImages } from './load.js'
-import { commitImage, importImage, targetReference } from './made.js'
+import { commitImage, deriveImage, importImage, targetReference } from './made.js'
 import { openTransport, pullImage, resolveRemote } from './pull.js'
 import { pushImage } from './push.js'
 import { removeImage } from './remove.js'
@@ -88,7 +88,7 @@ class Service implements LocalImageService {
 
   lineageOf(reference: string): readonly Digest[] {
     const ids: Digest[] = []
-    let record = this.store.find(reference)?.record
+    let record = reference === '' ? undefined : this.store.find(reference)?.record
     while (record && !ids.includes(record.id)) {
       ids.push(record.id)
       record = record.parent ? this.store.db.images.get(record.parent) : undefined
@@ -115,7 +115,28 @@ class Service implements LocalImageService {
   }
 
   commit(options: Parameters<ImageService['commit']>[0]): Promise<Image> {
-    return commitImage(this.store, this.store.upperOf(options.container), options)
+    return commitImage(this.store, options)
+  }
+
+  derive(o: Parameters<ImageService['derive']>[0]): Promise<Image> {
+    return deriveImage(this.store, {
+      ...o,
+      upper: o.snapshot === null ? null : this.store.upperOf(o.snapshot),
+      config: (_base, diffId) => o.config(diffId),
+    })
+  }
+
+  async childrenOf(id: Digest | null): Promise<readonly Image[]> {
+    const records = [...this.store.db.images.values()].filter((i) => i.parent === id)
+    return Promise.all(records.map((r) => this.store.image(r.id)))
+  }
+
+  async setParent(id: Digest, parent: Digest): Promise<void> {
+    await this.store.exclusive(async () => {
+      const { record } = this.store.need(id)
+      this.store.need(parent)
+      await this.store.db.commit([{ put: 'image', record: { ...record, parent } }])
+    })
   }
 
   async login(host: string, options: Parameters<ImageService['login']>[1]): Promise<string> {

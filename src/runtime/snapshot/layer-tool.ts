@@ -14,6 +14,11 @@ export interface LayerResult {
   readonly entries: number
 }
 
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
 export interface ApplyOptions {
   readonly root: string
   /** Below root; plain mode only. */
@@ -29,6 +34,8 @@ export interface ApplyOptions {
   /** A tree as it is: ".wh." names mean nothing. */
   readonly plain?: boolean
   readonly keepOwner?: boolean
+  /** Whom everything belongs to, whatever the tar says. */
+  readonly owner?: Owner
   readonly noOverwriteDir?: boolean
   readonly bytesMax?: number
   readonly entriesMax?: number
@@ -208,6 +215,7 @@ export class LayerTool {
     if (o.recompress) args.push('--recompress')
     if (o.plain) args.push('--plain')
     if (o.keepOwner === false) args.push('--no-owner')
+    if (o.owner) args.push('--owner', `${o.owner.uid}:${o.owner.gid}`)
     if (o.noOverwriteDir) args.push('--no-overwrite-dir')
     return this.start('apply', args)
   }
@@ -222,6 +230,44 @@ export class LayerTool {
     const p = this.start('pack', ['--root', root, '--path', path, ...(name === undefined ? [] : ['--name', name])])
     p.stdin.end()
     return p
+  }
+
+  /**
+   * Copies a file, or what is in a directory (`name` ""), from one tree into a directory of another. Paths are below the roots; links on
+   * the way stay inside.
+   */
+  async copyTree(
+    from: { readonly root: string; readonly path: string; readonly name: string },
+    to: { readonly root: string; readonly path: string; readonly owner?: Owner },
+  ): Promise<void> {
+    await this.#pipe(this.packTree(from.root, from.path, from.name), this.apply({ ...to, plain: true }))
+  }
+
+  /** Brings a layer, as it lies on disk, onto a merged tree: what it hides is removed. */
+  async flattenLayer(layer: string, root: string): Promise<void> {
+    const packer = this.start('pack', ['--root', layer, '--overlay'])
+    packer.stdin.end()
+    await this.#pipe(packer, this.start('apply', ['--root', root, '--flatten']))
+  }
+
+  async #pipe(packer: LayerProcess, applier: LayerProcess): Promise<void> {
+    try {
+      await Promise.all([packer.done, applier.consume(packer.stdout)])
+    } catch (caught) {
+      await Promise.all([packer.kill(), applier.kill()])
+      throw caught
+    }
+  }
+
+  /** Digest of a tree's names, modes, owners, attributes and contents, without times; `name` stands for the path in it. */
+  async digestTree(root: string, path: string, name: string): Promise<string> {
+    const args = ['--root', root, '--path', path, '--name', name, '--no-times', '--blob', '/dev/null']
+    return ((await this.run('pack', args)) as unknown as LayerResult).diffId
+  }
+
+  /** Whether a file is a tar, compressed or not, with anything in it. */
+  async isTar(root: string, path: string): Promise<boolean> {
+    return (await this.run('probe', ['--root', root, '--path', path])).isTar === true
   }
 
   async run(command: string, args: readonly string[]): Promise<Record<string, unknown>> {

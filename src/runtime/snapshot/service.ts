@@ -37,12 +37,12 @@ class Snapshots implements SnapshotService {
       if (!this.store.db.snapshots.has(name)) await this.store.tool.run('remove', ['--root', join(root, name)])
   }
 
-  async prepare(containerId: string, image: Digest): Promise<RootfsPlan> {
+  async prepare(containerId: string, image: Digest | null, options = { isBare: false }): Promise<RootfsPlan> {
     await this.#swept()
     return this.#perContainer.run(containerId, async () => {
       if (this.store.db.snapshots.has(containerId)) return this.get(containerId)
       try {
-        return await this.#make(containerId, image)
+        return await this.#make(containerId, image, options.isBare)
       } catch (caught) {
         // On a full disk, say: what was made goes at once, not only with the next start's sweep.
         await this.store.tool.run('remove', ['--root', this.store.containerPath(containerId)])
@@ -51,21 +51,25 @@ class Snapshots implements SnapshotService {
     })
   }
 
-  async #make(containerId: string, image: Digest): Promise<RootfsPlan> {
+  async #make(containerId: string, image: Digest | null, isBare: boolean): Promise<RootfsPlan> {
     const path = this.store.containerPath(containerId)
     await mkdir(join(path, 'upper'), { recursive: true, mode: 0o755 })
     await mkdir(join(path, 'work'), { recursive: true, mode: 0o700 })
     return this.store.leased(async (lease) => {
-      const layers = this.store.db.images.get(image)?.layers ?? []
-      await lease.pin(image, ...layers)
-      if (!this.store.db.images.has(image)) throw noSuchImage(image)
+      const layers = (image === null ? null : this.store.db.images.get(image)?.layers) ?? []
+      const checkImage = (): void => {
+        if (image !== null && !this.store.db.images.has(image)) throw noSuchImage(image)
+      }
+      await lease.pin(...(image === null ? [] : [image]), ...layers)
+      checkImage()
       // The merged root is the upper directory itself: 0755 and root's, whatever the image says, as dockerd makes it. Images
       // packed from a private directory (0700) work with any user so.
-      await this.store.layers.initLayer(layers)
+      if (!isBare) await this.store.layers.initLayer(layers)
       // From here on the collector spares the layers, whatever happens to the image.
       await this.store.exclusive(async () => {
-        if (!this.store.db.images.has(image)) throw noSuchImage(image) // removed by now
-        await this.store.db.commit([{ put: 'snapshot', record: { container: containerId, image, layers } }])
+        checkImage() // removed by now
+        const record = { container: containerId, image, layers, ...(isBare ? { isBare } : {}) }
+        await this.store.db.commit([{ put: 'snapshot', record }])
       })
       return this.get(containerId)
     })
@@ -73,9 +77,10 @@ class Snapshots implements SnapshotService {
 
   async get(containerId: string): Promise<RootfsPlan> {
     const upper = this.store.upperOf(containerId)
-    const { layers } = this.store.db.snapshots.get(containerId)!
+    const { layers, isBare } = this.store.db.snapshots.get(containerId)!
+    const below = this.store.layers.lower(layers)
     return {
-      lower: [await this.store.layers.initLayer(layers), ...this.store.layers.lower(layers)],
+      lower: isBare ? below : [await this.store.layers.initLayer(layers), ...below],
       upper,
       work: join(this.store.containerPath(containerId), 'work'),
     }

@@ -1,0 +1,2 @@
+export { createBuilder } from './builder.js'
+export * from './contract.js'
