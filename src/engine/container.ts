@@ -27,8 +27,7 @@ export class Container {
   restartDelayMs = 0
   /** stop or kill came: the exit that follows is wanted. */
   isStopWanted = false
-  /** restart() is between its stop and its start: no auto-remove, no policy. */
-  isRestarting = false
+  #holds = 0
   /** Removed: its record is off the disk and must not be written again. */
   isGone = false
   readonly execs = new Map<string, ExecInstance>()
@@ -61,6 +60,20 @@ export class Container {
       if (this.isGone) throw notFound('noSuchContainer', `No such container: ${this.id}`, { reference: this.id })
       return critical()
     })
+  }
+
+  /** While `work` goes on, an end is only a part of it: no auto-remove, no policy, and nobody else removes the container. */
+  async held<T>(work: () => Promise<T>): Promise<T> {
+    this.#holds++
+    try {
+      return await work()
+    } finally {
+      this.#holds--
+    }
+  }
+
+  get isHeld(): boolean {
+    return this.#holds > 0
   }
 
   get id(): string {

@@ -63,7 +63,7 @@ async function run(ctx: EngineContext, container: Container): Promise<void> {
     container.pendingAttachments.clear()
     // Whoever asked for the start is told why; those who wait would only say it a second time.
     container.ended.emit({ exitCode: record.exitCode, error: '' })
-    if (record.hostConfig.AutoRemove && !container.isRestarting) void removeLater(ctx, container)
+    if (record.hostConfig.AutoRemove && !container.isHeld) void removeLater(ctx, container)
     throw error
   }
   record.status = 'running'
@@ -114,7 +114,7 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
   record.oomKilled = record.oomKilled || exit.oomKilled
   record.error = exit.error
   record.finishedAtMs = exit.finishedAtMs
-  const decision = container.isRestarting
+  const decision = container.isHeld
     ? ({ restart: false } as const)
     : decideRestart({
         policy: policyOf(container),
@@ -125,7 +125,7 @@ export async function handleExit(ctx: EngineContext, container: Container, exit:
         lastDelayMs: container.restartDelayMs,
       })
   record.status = decision.restart ? 'restarting' : 'exited'
-  const isLeaving = !decision.restart && record.hostConfig.AutoRemove === true && !container.isRestarting
+  const isLeaving = !decision.restart && record.hostConfig.AutoRemove === true && !container.isHeld
   // Before what comes of it: networks are disconnected, volumes unmounted.
   containerEvent(ctx, container, 'die', {
     exitCode: String(exit.exitCode),
@@ -338,15 +338,12 @@ export async function restartContainer(
   container: Container,
   options: { readonly signal?: string; readonly timeoutSeconds?: number },
 ): Promise<void> {
-  container.isRestarting = true
-  try {
+  await container.held(async () => {
     if (container.isRunning || container.record.status === 'restarting')
       await unlessDone(stopContainer(ctx, container, { ...options, byHand: false }))
     await unlessDone(startContainer(ctx, container))
     containerEvent(ctx, container, 'restart')
-  } finally {
-    container.isRestarting = false
-  }
+  })
 }
 
 /** Somebody else did it, or it ended by itself: it is as it was wanted. */
@@ -385,21 +382,21 @@ export async function removeContainer(
         `You cannot remove a ${record.status} container ${container.id}. ${record.status === 'paused' ? 'Unpause and then stop' : 'Stop'} the container before attempting removal or force remove`,
         { id: container.id },
       )
-    container.isRestarting = true // no auto-remove beside this one
-    try {
-      if (container.isRunning) await killContainer(ctx, container, 'SIGKILL')
-    } catch (caught) {
-      if (!(caught instanceof ShoalError) || caught.code !== 'notRunning') throw caught // it ended by itself
-    } finally {
-      container.isRestarting = false
-    }
+    if (container.isRunning)
+      await container
+        .held(() => killContainer(ctx, container, 'SIGKILL'))
+        .catch((caught) => {
+          if (!(caught instanceof ShoalError) || caught.code !== 'notRunning') throw caught // it ended by itself
+        })
   }
   await container.lock.run(async () => {
     if (container.isGone) return // removed while we waited
-    if (container.isRunning && !options.force)
-      throw conflict('running', `You cannot remove a running container ${container.id}: it was started just now`, {
-        id: container.id,
-      })
+    if ((container.isRunning || container.isHeld) && !options.force)
+      throw conflict(
+        'running',
+        `You cannot remove a running container ${container.id}: it was ${container.isRunning ? '' : 'to be '}started just now`,
+        { id: container.id },
+      )
     cancelRestart(container)
     record.status = 'removing'
     try {

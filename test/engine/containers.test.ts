@@ -204,6 +204,20 @@ run('stop asks first and kills after the time-out; kill, pause and restart do as
   await rm(deaf)
 })
 
+run('nobody removes a container between the stop and the start of its restarts', async (t) => {
+  const id = await trapping('')
+  let restarts = 2
+  const restart = (): Promise<unknown> => lab.call('restart', id, { timeoutSeconds: 0 }).finally(() => restarts--)
+  const both = Promise.all([restart(), restart()])
+  while (restarts > 0) {
+    const removal = lab.call('remove', id, { force: false, volumes: false, link: false })
+    t.like(await t.throwsAsync(removal), { kind: 'conflict' })
+  }
+  await both
+  t.is((await lab.call('get', id)).state.status, 'running')
+  await rm(id)
+})
+
 run('names are unique, ids may be cut short, and a removed one is unknown', async (t) => {
   const { id } = await lab.call('create', sh('true'), { name: 'unique-name' })
   t.like(await t.throwsAsync(lab.call('create', sh('true'), { name: 'unique-name' })), {

@@ -131,7 +131,9 @@ export class History {
       const id = c.Id.slice(0, 8)
       const may = this.#possibleStatuses(c.Id, this.#statuses)
       if (!may.has(c.State.Status))
-        wrong.push(`${id} is ${c.State.Status}, not ${[...may].join(' or ')}\n${this.#told('containers')}`)
+        wrong.push(
+          `${id} is ${c.State.Status}, not ${[...may].join(' or ')}: ${JSON.stringify(c.State)}\n${this.#told('containers')}`,
+        )
       for (const m of c.Mounts)
         if (m.Name && !stand.volumes[m.Name]) wrong.push(`volume ${m.Name} of ${id} is gone\n${this.#told('volumes')}`)
       for (const [n, e] of Object.entries(c.NetworkSettings.Networks))
