@@ -302,6 +302,7 @@ void forward_retry(struct forward *f) {
 
 void forward_finish(struct forward *f) {
   int64_t until = mono_ms() + FLUSH_MS;
+  f->retry_at = 0;
   while (f->on && (f->waiting.len || f->lost) && mono_ms() < until) {
     if (!f->waiting.len) tell_lost(f);
     flush(f);
