@@ -59,10 +59,13 @@ static int greeted(struct forward *f) {
   return errno = ECONNREFUSED, -1;
 }
 
+// What it waits for; a connecting TLS's socket takes bytes already.
+static short wanted(const struct forward *f) { return f->connecting && f->tls[0] ? POLLIN : POLLOUT; }
+
 // 1: connected, 0: not yet, -1 with errno.
 static int connected(struct forward *f, int wait_ms) {
   if (!f->connecting) return 1;
-  struct pollfd p = {.fd = f->fd, .events = f->tls[0] ? POLLIN : POLLOUT};
+  struct pollfd p = {.fd = f->fd, .events = wanted(f)};
   if (RETRY(poll(&p, 1, wait_ms)) <= 0) return 0;
   if (f->tls[0]) return greeted(f);
   int code = 0;
@@ -299,11 +302,12 @@ void forward_retry(struct forward *f) {
 
 void forward_finish(struct forward *f) {
   int64_t until = mono_ms() + FLUSH_MS;
+  f->retry_at = 0;
   while (f->on && (f->waiting.len || f->lost) && mono_ms() < until) {
     if (!f->waiting.len) tell_lost(f);
     flush(f);
     if (f->waiting.len) {
-      struct pollfd p = {.fd = f->fd, .events = POLLOUT};
+      struct pollfd p = {.fd = f->fd, .events = wanted(f)};
       (void)poll(&p, f->fd >= 0, 50);
     }
   }

@@ -69,7 +69,7 @@ static short wanted(SSL *ssl, int r) {
 }
 
 static void shake_hands(SSL *ssl, int fd, const char *address) {
-  int64_t until = now_ms() + CONNECT_MS;
+  int64_t until = mono_ms() + CONNECT_MS;
   struct pollfd p = {.fd = fd, .events = POLLOUT};
   int code = 0;
   socklen_t n = sizeof code;
@@ -81,7 +81,7 @@ static void shake_hands(SSL *ssl, int fd, const char *address) {
       if (verify != X509_V_OK) refuse("its certificate", X509_verify_cert_error_string(verify));
       refuse_tls("TLS");
     }
-    int64_t left = until - now_ms();
+    int64_t left = until - mono_ms();
     if (left <= 0 || RETRY(poll(&p, 1, (int)left)) <= 0) refuse("TLS", strerror(ETIMEDOUT));
   }
 }
@@ -104,7 +104,7 @@ static void carry(SSL *ssl, int fd) {
       at += (size_t)w;
     }
     struct pollfd p[2] = {{.fd = fd, .events = events}, {.fd = at < len ? -1 : 0, .events = POLLIN}};
-    if (until && now_ms() >= until) return;
+    if (until && mono_ms() >= until) return;
     if (RETRY(poll(p, 2, until ? 100 : -1)) < 0) return;
     if (at == len && p[1].revents) {
       ssize_t n = RETRY(read(0, b, sizeof b));
@@ -114,7 +114,7 @@ static void carry(SSL *ssl, int fd) {
     }
     if (at < len && !until) {
       struct pollfd shim = {.fd = 0, .events = 0};
-      if (poll(&shim, 1, 0) > 0 && (shim.revents & POLLHUP)) until = now_ms() + LAST_MS;
+      if (poll(&shim, 1, 0) > 0 && (shim.revents & POLLHUP)) until = mono_ms() + LAST_MS;
     }
     if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
       ERR_clear_error();
