@@ -280,6 +280,7 @@ export class ClusterNode implements ClusterBackend {
     this.#identity = identity
     this.#state = { ...this.#state!, remoteManagers: [{ nodeId: '', address: remote }] }
     await this.#store.saveState(this.#state)
+    this.#isReady = false
     await this.#takeUp()
     if (this.#status === 'active') await this.#untilReady()
   }
@@ -564,15 +565,7 @@ export class ClusterNode implements ClusterBackend {
   async #renew(): Promise<void> {
     if (this.#stopping || !this.#identity || !this.#state || this.#status !== 'active') return
     const before = this.#identity
-    const identity = await this.m.ca.renew({
-      remotes: [
-        ...new Set([
-          ...this.#state.remoteManagers.map((r) => r.address),
-          ...(this.#manager ? [this.#localAddress()] : []),
-        ]),
-      ],
-      identity: before,
-    })
+    const identity = await this.#renewed(before)
     // What seals the key goes with a manager, and a new one brings its own.
     if (identity.role === 'worker' || !this.#seat.taken) await this.#store.sealWith(null)
     await this.#store.saveIdentity(identity)
@@ -585,6 +578,16 @@ export class ClusterNode implements ClusterBackend {
     else this.#seat.setIdentity(identity)
     this.#agent?.reconnect()
     this.#planRenewal()
+  }
+
+  /** By any manager. Where it has run out nobody listens: the only manager of a cluster has the key itself, others wait for a token. */
+  #renewed(identity: NodeIdentity): Promise<NodeIdentity> {
+    if (this.#lapse !== '' && this.#manager) return this.#manager.renewAlone()
+    const managers = this.#state!.remoteManagers.map((r) => r.address)
+    return this.m.ca.renew({
+      remotes: [...new Set([...managers, ...(this.#manager ? [this.#localAddress()] : [])])],
+      identity,
+    })
   }
 
   /** At a random point between 50 % and 80 % of the certificate's life. */

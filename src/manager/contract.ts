@@ -110,6 +110,11 @@ export interface Manager {
   onRemoved(listener: () => void): () => void
   /** Its log cannot be written: it takes part no more. The owner stops it; another one may be started from its disk. */
   onFailed(listener: (error: ShoalError) => void): () => void
+  /**
+   * A new key and certificate for this node, which is the only manager: when its certificate has run out there is nobody else to ask.
+   * Throws unavailable `notAlone` where there are others.
+   */
+  renewAlone(): Promise<NodeIdentity>
   /** Those that may wrap the data key on this disk now, the likeliest first; empty when it lies there in clear. */
   unlockKeys(): readonly Uint8Array[]
   /** This node's object as the local replica has it. */

@@ -1,5 +1,14 @@
 import type * as grpc from '@grpc/grpc-js'
-import { CA, Control, Empty, type Node, Raft, RaftJoinRequest, type RaftJoinResponse } from '#proto'
+import {
+  CA,
+  Control,
+  Empty,
+  IssueNodeCertificateRequest,
+  type Node,
+  Raft,
+  RaftJoinRequest,
+  type RaftJoinResponse,
+} from '#proto'
 import {
   callUnary,
   dialGrpc,
@@ -31,7 +40,7 @@ import {
   type RaftNodeStatus,
 } from '../raft/index.js'
 import { writeBackup } from './backup/index.js'
-import { authorise, CertificateAuthority, caHandlers } from './ca/index.js'
+import { authorise, CertificateAuthority, caHandlers, newSigningRequest, readIdentity } from './ca/index.js'
 import type { ControlApi, Manager, ManagerModules, ManagerOptions, NodeIdentity } from './contract.js'
 import { controlHandlers, ForwardingControl, LeaderControl } from './control/index.js'
 import { Dispatcher, Reporter } from './dispatcher/index.js'
@@ -69,6 +78,7 @@ interface Parts {
   readonly reporter: Reporter
   readonly dispatcher: Dispatcher
   readonly autolock: AutolockKeeper
+  readonly authority: CertificateAuthority
   readonly control: ControlApi
   readonly services: {
     readonly control: grpc.UntypedServiceImplementation
@@ -196,6 +206,25 @@ class SwarmManager implements Manager {
 
   onFailed(listener: (error: ShoalError) => void): () => void {
     return this.#failed.on(listener)
+  }
+
+  async renewAlone(): Promise<NodeIdentity> {
+    const { raft, link, authority } = this.#started()
+    const notAlone = (): ShoalError => unavailable('notAlone', 'other managers may issue the certificate of this node')
+    const { nodeId, clusterId } = this.#identity
+    const { csr, key } = await newSigningRequest()
+    const request = IssueNodeCertificateRequest.create({ csr })
+    const answer = await link.call(
+      async () => {
+        if (raft.status().members.length !== 1) throw notAlone()
+        return authority.issue(request, { nodeId, clusterId, role: 'manager', address: '' })
+      },
+      async () => {
+        throw notAlone()
+      },
+    )
+    const [cert, ca] = [answer.certificate, answer.rootCa].map((pem) => Buffer.from(pem).toString())
+    return readIdentity({ key, cert: cert!, ca: ca! })
   }
 
   unlockKeys(): readonly Uint8Array[] {
@@ -405,6 +434,7 @@ class SwarmManager implements Manager {
     const broker = new LogBroker({ store, dispatcher, managerOf, identity })
     const local = new LeaderControl({ store, clock, raft, logs: (r, s) => broker.logs(r, s) })
     const forwarding = new ForwardingControl(link, local)
+    const authority = new CertificateAuthority(store, clock)
     this.#parts = {
       raft,
       link,
@@ -418,6 +448,7 @@ class SwarmManager implements Manager {
         this.modules.logger.child({ room: 'keys' }),
         this.#unlockKey,
       ),
+      authority,
       control: forwarding,
       services: {
         control: controlHandlers({
@@ -428,7 +459,7 @@ class SwarmManager implements Manager {
           control: local,
           localLogs: (request, nodes, signal) => broker.local(request, nodes, signal),
         }),
-        ca: caHandlers({ store, link, authority: new CertificateAuthority(store, clock), authorise: check }),
+        ca: caHandlers({ store, link, authority, authorise: check }),
         dispatcher: dispatcher.handlers(),
       },
     }

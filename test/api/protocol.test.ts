@@ -259,6 +259,25 @@ test('a body that is no JSON is told in the words of Go, before anything is look
   t.true((await said('{}', 'Content-Type: \r\n')).includes('400'))
 })
 
+test("a task's container is started by its swarm alone", async (t) => {
+  const Labels = { 'com.docker.swarm.task.id': 't1', 'com.docker.swarm.service.name': 'web' }
+  let status = 'exited'
+  const path = await serve(t, {
+    containers: {
+      get: () => ({ name: 'web.1.t1', endpoints: new Map(), config: { Labels }, state: { status } }),
+      start: async () => {},
+      restart: async () => {},
+    },
+  })
+  for (const verb of ['start', 'restart']) {
+    const refused = await ask(path, 'POST', `/containers/x/${verb}`)
+    t.is(refused.status, 409)
+    t.regex(message(refused), /^container web\.1\.t1 is a task of service web, .*docker service update --force web$/)
+  }
+  status = 'running'
+  t.is((await ask(path, 'POST', '/containers/x/start')).status, 204)
+})
+
 test('a start takes no settings from 1.24 on', async (t) => {
   const given: object[] = []
   const path = await serve(t, {

@@ -27,9 +27,13 @@ const REQUEST: SwarmInitRequest = {
 const DAY_MS = 24 * 3_600_000
 
 /** For node n1, from `nowMs` on for 90 days. */
-async function issued(root: Awaited<ReturnType<typeof createRoot>>, nowMs: number): Promise<NodeIdentity> {
+async function issued(
+  root: Awaited<ReturnType<typeof createRoot>>,
+  nowMs: number,
+  role: NodeIdentity['role'] = 'worker',
+): Promise<NodeIdentity> {
   const { csr, key } = await newSigningRequest()
-  const about = { nodeId: 'n1', clusterId: 'c1', role: 'worker' as const, nowMs, expiryMs: 90 * DAY_MS }
+  const about = { nodeId: 'n1', clusterId: 'c1', role, nowMs, expiryMs: 90 * DAY_MS }
   return readIdentity({ key, cert: await signLeaf(root, csr, about), ca: root.cert })
 }
 
@@ -202,4 +206,38 @@ test('a key that is to be sealed lies sealed on the disk, whoever writes it, unt
   t.true(await isSealed(), 'a renewal does not break the seal')
   await later.sealWith(null)
   t.is((await new NodeStateStore(dir).load())!.identity.key, key)
+})
+
+test('the only manager, off until its certificate ran out, certifies itself anew', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'shoal-cluster-node-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const root = await createRoot(systemClock.now())
+  const later = systemClock.now() + 100 * DAY_MS
+  const place = { listenAddress: '0.0.0.0:2377', advertiseAddress: '127.0.0.1:2377', dataPathAddress: '127.0.0.1' }
+  await new NodeStateStore(dir).save(
+    { ...place, remoteManagers: [], autolock: false },
+    await issued(root, systemClock.now(), 'manager'),
+  )
+  let tell = (_: NodeIdentity): void => {}
+  const told = new Promise<NodeIdentity>((resolve) => {
+    tell = resolve
+  })
+  const manager = {
+    ...{ onRemoved() {}, onFailed() {}, start: async () => {}, stop: async () => {}, status: () => ({ members: [] }) },
+    renewAlone: () => issued(root, later, 'manager'),
+    setIdentity: (identity: NodeIdentity) => tell(identity),
+  }
+  const node = new ClusterNode({ dir, scratchDir: dir, defaultAdvertiseAddr: '', tickMs: 100 }, {
+    clock: { ...systemClock, now: () => later },
+    rng: seededRng(1),
+    logger: nullLogger,
+    networks: { clusterJoined: async () => {} },
+    createManager: () => manager,
+    createAgent: () => ({ connected: true, start: async () => {}, stop: async () => {}, reconnect: () => {} }),
+  } as unknown as ClusterNodeModules)
+  t.teardown(() => node.stop())
+  await node.start()
+  t.true((await told).expiresAtMs > later)
+  t.is(node.state().error, '')
+  t.true((await new NodeStateStore(dir).load())!.identity.expiresAtMs > later)
 })

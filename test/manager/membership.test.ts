@@ -197,6 +197,24 @@ test.serial('autolock: a restarted manager needs the unlock key, and starts with
   }
 })
 
+test.serial('the only manager certifies itself anew; one of several leaves that to the others', async (t) => {
+  t.timeout(90_000)
+  const lab = await ManagerLab.create(1)
+  try {
+    const m = lab.managers[0]!
+    const own = await m.manager.renewAlone()
+    t.like(own, { nodeId: m.identity.nodeId, clusterId: m.identity.clusterId, role: 'manager' })
+    t.notDeepEqual(own.key, m.identity.key)
+    m.manager.setIdentity(own)
+    const next = await lab.ca.renew({ remotes: [m.address], identity: own })
+    t.is(next.nodeId, own.nodeId, 'it is accepted as any other')
+    await lab.join()
+    t.is(await codeOf(m.manager.renewAlone()), 'notAlone')
+  } finally {
+    await lab.close()
+  }
+})
+
 test.serial("while managers are locked a node's key is sealed, and opens with the unlock key alone", async (t) => {
   t.timeout(90_000)
   const lab = await ManagerLab.create(1)

@@ -1,5 +1,5 @@
 import { Config, type ConfigSpec, Secret, type SecretSpec, type UpdateRequest } from '#proto'
-import { conflict, newObjectId } from '../../common/index.js'
+import { conflict, newObjectId, unimplemented } from '../../common/index.js'
 import type { Store } from '../store/index.js'
 import { badSpec, objectNotFound, refused } from './errors.js'
 import { checkSecretName } from './validate-common.js'
@@ -18,9 +18,14 @@ export class PayloadControl {
   async create(spec: PayloadSpec): Promise<{ id: string; warnings: string[] }> {
     const { kind } = this
     const name = checkSecretName(spec.annotations)
-    const driven = kind === 'secret' && (spec as SecretSpec).driver !== null
-    if (driven && spec.data.length > 0) throw badSpec('secret data must be empty when a secret driver is given')
-    if (!driven && (spec.data.length === 0 || spec.data.length > MAX_BYTES[kind]))
+    const driver = kind === 'secret' ? (spec as SecretSpec).driver : null
+    // A driver brings the data when a task needs it. Without any, tasks would find an empty file.
+    if (driver)
+      throw unimplemented(
+        'secretDriver',
+        `secret driver ${driver.name}: this engine has no secret drivers; create the secret with its data`,
+      )
+    if (spec.data.length === 0 || spec.data.length > MAX_BYTES[kind])
       throw badSpec(`${kind} data must be larger than 0 and less than ${MAX_BYTES[kind]} bytes`)
     if (spec.templating && spec.templating.name !== 'golang')
       throw badSpec(`template driver ${spec.templating.name} is not known: use golang`)

@@ -3,6 +3,7 @@ import {
   ConfigReference,
   ConfigSpec,
   type ContainerSpec,
+  Driver,
   EndpointMode,
   EndpointSpec,
   FileTarget,
@@ -315,6 +316,10 @@ test('secrets and configs: sizes, names, immutability, use', async (t) => {
   await t.throwsAsync(config('c', 1_024_001), {
     message: 'config data must be larger than 0 and less than 1024000 bytes',
   })
+  await t.throwsAsync(
+    lab.create({ secret: SecretSpec.create({ annotations: named('s'), driver: Driver.create({ name: 'vault' }) }) }),
+    { message: 'secret driver vault: this engine has no secret drivers; create the secret with its data' },
+  )
   await t.throwsAsync(secret('-s', 1), { message: /^invalid name, only 64/ })
   await t.throwsAsync(secret('s'.repeat(65), 1), { message: /^invalid name, only 64/ })
   const s = (await secret('my.key_1', 512_000)).object!.secret!
