@@ -193,6 +193,11 @@ test('every answer names the API version, also a refusal; a version out of range
   const lost = await ask(path, 'GET', '/v1.50/no/such/page')
   t.is(lost.status, 404)
   t.is(message(lost), 'page not found')
+  for (const method of ['GET', 'POST']) {
+    const checkpoints = await ask(path, method, '/v1.50/containers/c/checkpoints')
+    t.is(checkpoints.status, 501)
+    t.regex(message(checkpoints), /does not keep checkpoints of containers/)
+  }
   t.is((await ask(path, 'OPTIONS', '/anything')).status, 200)
 })
 

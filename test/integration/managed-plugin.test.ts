@@ -182,6 +182,9 @@ test.serial('what is no plugin, asks for more, or lacks its parts is refused, an
   t.true(...(await refused(['plugin', 'install', '--grant-all-permissions', `${remote}:none`], /not found/)))
   const post = (body: object): Promise<unknown> =>
     call(h.socket, 'POST', `/plugins/pull?remote=${encodeURIComponent(`${remote}:1`)}`, { body })
+  // As with dockerd, it is the pull that tells of a registry which has no such plugin.
+  const nowhere = encodeURIComponent(`${remote}:none`)
+  t.deepEqual(await call(h.socket, 'GET', `/plugins/privileges?remote=${nowhere}`), [])
   const r = String(await post([]).catch((e: Error) => e.message))
   t.regex(r, /incorrect privileges/)
   const empty = join(l.plan.dir, 'empty')

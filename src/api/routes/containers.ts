@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { invalid, isKind, notFound, ShoalError } from '../../common/index.js'
+import { invalid, isKind, notFound, ShoalError, unimplemented } from '../../common/index.js'
 import type {
   Attachment,
   ContainerConfig,
@@ -224,6 +224,14 @@ export function registerContainers(app: FastifyInstance, m: ApiModules): void {
     const { width, height } = size(request.query as Query)
     await containers.resize(request.params.id, width, height)
     return reply.code(200).send()
+  })
+
+  // Without this route clients would take the 404 of a page that is not there for one of the container.
+  app.all('/containers/:id/checkpoints', async () => {
+    throw unimplemented(
+      'checkpoints',
+      'this engine does not keep checkpoints of containers: commit the container, or pause it',
+    )
   })
 
   app.post<{ Params: Params }>('/containers/:id/update', async (request) => {

@@ -124,8 +124,17 @@ export class PluginService {
     return PluginDistribution.names(reference).familiar
   }
 
+  /**
+   * As dockerd: empty where the registry does not give the configuration. The pull that follows tells why, and refuses a plugin
+   * that asks for what was not granted.
+   */
   async privileges(remote: string, options: TransferOptions): Promise<PluginPrivilege[]> {
-    return privilegesOf(parsePluginConfig(await this.m.distribution.config(remote, options)))
+    const config = await this.m.distribution.config(remote, options).catch((e: unknown) => {
+      if (!(e instanceof ShoalError) || e.kind === 'invalid') throw e
+      this.m.logger.warn('a registry does not tell what a plugin asks for', { remote, reason: e.message })
+      return null
+    })
+    return config === null ? [] : privilegesOf(parsePluginConfig(config))
   }
 
   async pull(

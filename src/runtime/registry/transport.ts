@@ -1,12 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
-import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { rootCertificates } from 'node:tls'
 import { Agent, type Dispatcher, request } from 'undici'
-import { connectionFailure, invalid, ShoalError } from '../../common/index.js'
+import { connectionFailure, ShoalError } from '../../common/index.js'
 import type { RegistryAuth } from '../contract.js'
 import { basicHeader, credentialsOf, parseChallenges } from './auth.js'
+import { secureContextOf } from './certificates.js'
 import { statusError, statusOf, statusText } from './errors.js'
 
 export interface TransportOptions {
@@ -65,30 +63,6 @@ export function isInsecure(host: string, listed: readonly string[]): boolean {
   return family !== 0 && ranges.check(name, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-/**
- * As dockerd: in the directory of the registry's name, *.crt are authorities beside the system's, *.cert with its *.key is shown
- * to the registry. The first of `dirs` that has such a directory counts.
- */
-function certificatesOf(host: string, dirs: readonly string[]): { ca?: string[]; cert?: string; key?: string } {
-  const dir = dirs.map((d) => join(d, host)).find((d) => existsSync(d))
-  if (dir === undefined) return {}
-  const names = readdirSync(dir).sort()
-  const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
-  const authorities = names.filter((n) => n.endsWith('.crt'))
-  const client = names.find((n) => n.endsWith('.cert'))
-  const key = client?.replace(/\.cert$/, '.key')
-  if (key && !names.includes(key))
-    throw invalid(
-      'missingKey',
-      `missing key ${key} for client certificate ${client}. Note that CA certificates should use the extension .crt`,
-      { dir },
-    )
-  return {
-    ...(authorities.length > 0 ? { ca: [...rootCertificates, ...authorities.map(read)] } : {}),
-    ...(client && key ? { cert: read(client), key: read(key) } : {}),
-  }
-}
-
 /** Reads at most `limit` bytes; leaving the loop gives the connection up. */
 export async function readBody(body: AsyncIterable<Uint8Array>, limit: number): Promise<Buffer> {
   const chunks: Uint8Array[] = []
@@ -134,7 +108,7 @@ export class Transport {
       connect: {
         timeout: Math.min(options.idleTimeoutMs, CONNECT_TIMEOUT_MS),
         rejectUnauthorized: !this.#insecure,
-        ...certificatesOf(host, options.certsDirs),
+        secureContext: secureContextOf(host, options.certsDirs),
       },
     })
   }
