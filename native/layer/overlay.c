@@ -279,61 +279,6 @@ int command_changes(const struct overlay_spec *spec)
 	return 0;
 }
 
-#define INODE_BUCKETS 65536
-struct inode {
-	dev_t dev;
-	ino_t ino;
-	struct inode *next;
-};
-struct usage {
-	uint64_t bytes;
-	bool any_seen;
-	struct inode *seen[INODE_BUCKETS];
-};
-
-/* Sizes as users see them, each inode once; holes count as docker counts them. */
-static void visit_usage(void *data, int parent, const char *name, const char *path, const struct stat *st)
-{
-	(void)parent, (void)name, (void)path;
-	struct usage *u = data;
-	if (S_ISDIR(st->st_mode))
-		return;
-	if (st->st_nlink > 1) {
-		struct inode **bucket = &u->seen[(st->st_ino ^ st->st_dev) % INODE_BUCKETS];
-		for (struct inode *i = *bucket; i; i = i->next)
-			if (i->ino == st->st_ino && i->dev == st->st_dev)
-				return;
-		struct inode *i = xmalloc(sizeof *i);
-		*i = (struct inode){ st->st_dev, st->st_ino, *bucket };
-		*bucket = i;
-		u->any_seen = true;
-	}
-	if (S_ISREG(st->st_mode))
-		u->bytes += (uint64_t)st->st_size;
-}
-
-/* One number a tree, null for one that is not there (any more). */
-int command_usage(char **roots, int count)
-{
-	struct usage *u = xmalloc(sizeof *u);
-	memset(u, 0, sizeof *u);
-	fprintf(stderr, "{\"bytes\":[");
-	for (int i = 0; i < count; i++) {
-		if (access(roots[i], F_OK) != 0 && errno == ENOENT) {
-			fprintf(stderr, "%snull", i ? "," : "");
-			continue;
-		}
-		walk(open_directory(roots[i]), "", visit_usage, u);
-		fprintf(stderr, "%s%llu", i ? "," : "", (unsigned long long)u->bytes);
-		if (u->any_seen)
-			memset(u->seen, 0, sizeof u->seen);
-		u->bytes = 0;
-		u->any_seen = false;
-	}
-	fprintf(stderr, "]}\n");
-	return 0;
-}
-
 /* ------------------------------------------------------------------ metadata of directories that nobody described */
 
 void copy_metadata(int source, const char *name)

@@ -76,12 +76,12 @@ export async function removeEmptyCgroup(path: string): Promise<void> {
 
 async function killAll(dir: string): Promise<number> {
   let killed = 0
-  try {
-    await writeFile(join(dir, 'freezer.state'), 'THAWED')
-  } catch {
-    // Not the freezer's hierarchy. (In v2 a frozen process dies of SIGKILL all the same.)
-  }
   for (const sub of await treeOf(dir)) {
+    try {
+      await writeFile(join(sub, 'freezer.state'), 'THAWED') // of those below, the container may have frozen some itself
+    } catch {
+      // Not the freezer's hierarchy. (In v2 a frozen process dies of SIGKILL all the same.)
+    }
     let pids: string
     try {
       pids = await readFile(join(sub, 'cgroup.procs'), 'utf8')

@@ -1,5 +1,15 @@
 // The runtime over the real shim, without any engine.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
@@ -36,7 +46,7 @@ test.after.always(() => {
   clearInterval(alive)
   for (const mount of readdirSync('/sys/fs/cgroup'))
     try {
-      rmSync(join('/sys/fs/cgroup', mount, cgroup), { recursive: false })
+      rmdirSync(join('/sys/fs/cgroup', mount, cgroup))
     } catch {
       // not made in this hierarchy
     }
@@ -203,3 +213,23 @@ run(
     await owner.delete('frozen')
   },
 )
+
+const freezer = '/sys/fs/cgroup/freezer'
+const onV1 = !reason && existsSync(join(freezer, 'cgroup.procs')) ? test.serial : test.serial.skip
+onV1('a shim that was killed leaves no group behind, whatever is frozen below', async (t) => {
+  const owner = runtime()
+  const live = await owner.create(launch('five', 'read x', { stdin: true }))
+  await live.start()
+  const below = join(freezer, cgroup, 'five/.below')
+  mkdirSync(below)
+  const sleeper = spawn('sleep', ['1000'])
+  const ended = new Promise((resolve) => sleeper.once('exit', resolve))
+  writeFileSync(join(below, 'tasks'), String(sleeper.pid))
+  writeFileSync(join(below, 'freezer.state'), 'FROZEN')
+  const state = JSON.parse(readFileSync(join(root, 'containers/five/state.json'), 'utf8')) as { shimPid: number }
+  process.kill(state.shimPid, 'SIGKILL')
+  await live.exited
+  await owner.delete('five')
+  await ended
+  t.false(existsSync(join(freezer, cgroup, 'five')))
+})
