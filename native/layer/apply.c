@@ -370,7 +370,8 @@ static void apply_entry(struct apply *ap, struct archive_entry *e)
 		report_fail(EINVAL, NULL, "an entry has no readable name");
 	if (++ap->entries > ap->o->entries_max)
 		report_fail(EFBIG, raw, "the archive has more than %llu entries", (unsigned long long)ap->o->entries_max);
-	char *clean = path_clean(raw), *dir;
+	char *absolute = ap->o->contain ? xasprintf("/%s", raw) : NULL, *clean = path_clean(absolute ? absolute : raw), *dir;
+	free(absolute);
 	const char *name;
 	if (!clean)
 		report_fail(EINVAL, raw, "the entry's name leads out of the tree");

@@ -101,6 +101,7 @@ void copy_metadata(int source, const char *name);
 struct apply_options {
 	const char *root, *path, *blob, *implied;
 	bool resume, recompress, plain, keep_owner, no_overwrite_dir;
+	bool contain;     /* a name that leads out begins at the root, as an absolute one does */
 	bool flatten;     /* whiteouts remove what is there: the tree is a merged one */
 	bool gives_owner; /* everything to uid and gid, whatever the tar says */
 	uid_t uid;

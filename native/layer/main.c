@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT, OWNER, NO_TIMES, FLATTEN };
+enum option_id { ROOT = 1, PATH, NAME, BLOB, IMPLIED, RESUME, RECOMPRESS, PLAIN, NO_OWNER, NO_OVERWRITE_DIR, BYTES_MAX, ENTRIES_MAX, OVERLAY, GZIP, LOWER, UPPER, WORK, LIST, SOURCE, TYPE, OPTIONS_TEXT, OWNER, NO_TIMES, FLATTEN, CONTAIN };
 
 static const struct option OPTIONS[] = {
 	{ "root", 1, NULL, ROOT }, { "path", 1, NULL, PATH }, { "name", 1, NULL, NAME }, { "blob", 1, NULL, BLOB },
@@ -20,7 +20,7 @@ static const struct option OPTIONS[] = {
 	{ "gzip", 0, NULL, GZIP }, { "lower", 1, NULL, LOWER }, { "upper", 1, NULL, UPPER }, { "work", 1, NULL, WORK },
 	{ "list", 1, NULL, LIST }, { "source", 1, NULL, SOURCE }, { "type", 1, NULL, TYPE },
 	{ "options", 1, NULL, OPTIONS_TEXT }, { "owner", 1, NULL, OWNER }, { "no-times", 0, NULL, NO_TIMES },
-	{ "flatten", 0, NULL, FLATTEN }, { 0 },
+	{ "flatten", 0, NULL, FLATTEN }, { "contain", 0, NULL, CONTAIN }, { 0 },
 };
 
 static uint64_t parse_number(const char *text)
@@ -87,6 +87,7 @@ int main(int argc, char **argv)
 		case OWNER:
 			parse_owner(optarg, &apply);
 			break;
+		case CONTAIN: apply.contain = true; break;
 		case FLATTEN: apply.flatten = true; break;
 		case NO_TIMES: pack.no_times = true; break;
 		case NO_OVERWRITE_DIR: apply.no_overwrite_dir = true; break;

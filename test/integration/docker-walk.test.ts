@@ -563,7 +563,7 @@ walk.step('builds', async (t, c) => {
     const tag = `walk-build:${words.length}`
     const args = [...words, ...flags, '--build-arg', `WORD=${words.join('-')}`, '--rm', '--force-rm', '-t', tag, dir]
     const first = await c.ok(...args)
-    t.regex(first, /Step 1\/8 : FROM /)
+    t.regex(first, /Step 1\/9 : FROM /)
     t.regex(first, /Removing intermediate container [0-9a-f]{12}/)
     t.regex(first, new RegExp(`Successfully tagged ${tag}$`, 'm'))
     t.regex(first, /^67108864$/m, 'the limit of memory holds')

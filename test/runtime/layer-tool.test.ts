@@ -268,6 +268,23 @@ test('a name that leads out is refused, an absolute one is contained', async (t)
   t.deepEqual(readdirSync(root).sort(), ['outside', 'y'])
 })
 
+test('where it is asked for, a name that leads out begins at the root; a hard link does not', async (t) => {
+  const { root, dir } = await apply(
+    t,
+    tarOf([
+      { name: '../../up', data: 'x' },
+      { name: 'a/../../../b/c', data: 'y' },
+    ]),
+    {
+      contain: true,
+    },
+  )
+  t.deepEqual([readFileSync(join(root, 'up'), 'utf8'), readFileSync(join(root, 'b/c'), 'utf8')], ['x', 'y'])
+  t.deepEqual(readdirSync(dir), ['root'])
+  const e = await refused(t, [{ name: 'l', type: 'hardlink', link: '../outside' }], { contain: true })
+  t.regex(e.message, /outside of the tree/)
+})
+
 test('links inside the archive never lead writes out of the root', async (t) => {
   const dir = temporaryDirectory(t)
   mkdirSync(join(dir, 'victim'))

@@ -10,7 +10,11 @@ import { bool, Filters, int, list, type Query, text } from '../query.js'
 import { atLeast, bodyOf } from '../streams.js'
 import { clientAgent, progress } from './images.js'
 
-const PRUNE_FILTERS = ['until', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private', 'unused-for']
+/** Of BuildKit's cache; `system prune` passes on what it was given for images, too. */
+const PRUNE_FILTERS = [
+  ...['until', 'id', 'parent', 'type', 'description', 'inuse', 'shared', 'private', 'unused-for'],
+  ...['label', 'label!'],
+]
 
 export function registerBuild(app: FastifyInstance, m: ApiModules): void {
   app.post('/build', async (request, reply) => {

@@ -35,7 +35,7 @@ export async function openContext(
   const root = join(o.dir, 'context')
   await mkdir(root, { recursive: true })
   const unpack = async (tar: AsyncIterable<Uint8Array>): Promise<void> => {
-    const applier = o.tool.apply({ root, plain: true, ...o.limits })
+    const applier = o.tool.apply({ root, plain: true, contain: true, ...o.limits })
     const kill = (): void => void applier.kill()
     o.signal.addEventListener('abort', kill)
     try {

@@ -33,6 +33,8 @@ export interface ApplyOptions {
   readonly implied?: string
   /** A tree as it is: ".wh." names mean nothing. */
   readonly plain?: boolean
+  /** A name that leads out begins at the root, as an absolute one does. */
+  readonly contain?: boolean
   readonly keepOwner?: boolean
   /** Whom everything belongs to, whatever the tar says. */
   readonly owner?: Owner
@@ -214,6 +216,7 @@ export class LayerTool {
     if (o.resume) args.push('--resume')
     if (o.recompress) args.push('--recompress')
     if (o.plain) args.push('--plain')
+    if (o.contain) args.push('--contain')
     if (o.keepOwner === false) args.push('--no-owner')
     if (o.owner) args.push('--owner', `${o.owner.uid}:${o.owner.gid}`)
     if (o.noOverwriteDir) args.push('--no-overwrite-dir')
