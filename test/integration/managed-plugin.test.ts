@@ -16,6 +16,18 @@ const CONFIG = {
   network: { type: 'host' },
   linux: { capabilities: ['CAP_SYS_ADMIN'], allowAllDevices: false, devices: null },
   propagatedMount: '/mnt/volumes',
+  // Left out until somebody sets it.
+  mounts: [
+    {
+      name: 'key',
+      description: '',
+      source: '',
+      destination: '/key',
+      type: 'bind',
+      options: ['ro'],
+      settable: ['source'],
+    },
+  ],
   env: [
     { name: 'GREETING', description: 'said at start', value: 'hello', settable: ['value'] },
     { name: 'EXIT', description: 'ends at once', value: '', settable: ['value'] },
@@ -64,7 +76,12 @@ test.serial('a plugin is made from a directory, pushed, and removed', async (t) 
     Name: `${remote}:1`,
     Enabled: false,
     PluginReference: `${remote}:1`,
-    Settings: { Env: ['GREETING=hello', 'EXIT=', 'FIXED=x'], Args: [], Mounts: [], Devices: [] },
+    Settings: {
+      Env: ['GREETING=hello', 'EXIT=', 'FIXED=x'],
+      Args: [],
+      Mounts: [{ Name: 'key', Source: '' }],
+      Devices: [],
+    },
   })
   t.true(...(await refused(['plugin', 'create', `${remote}:1`, context], /already exists/)))
   t.regex(await ok(h, 'plugin', 'push', `${remote}:1`), /1: digest: sha256:[0-9a-f]{64} size: \d+/)

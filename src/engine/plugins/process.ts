@@ -215,7 +215,8 @@ export class PluginProcesses {
         ...(config.Network.Type === 'host'
           ? [bind('/etc/hosts', '/etc/hosts'), bind('/etc/resolv.conf', '/etc/resolv.conf')]
           : []),
-        ...settings.Mounts.map((m) => mountOf(p, m)),
+        // One that the plugin lets be set, and that nobody has set: vieux/sshfs has its key so.
+        ...settings.Mounts.filter((m) => m.Type !== 'bind' || m.Source).map(mountOf),
       ],
       files: null,
       devices,
@@ -263,11 +264,9 @@ export class PluginProcesses {
   }
 }
 
-function mountOf(p: PluginToRun, m: PluginMount): SpecMount {
+function mountOf(m: PluginMount): SpecMount {
   const options = m.Options ?? []
   const propagation = options.find((o) => /^r?(shared|slave|private)$/.test(o))
-  if (m.Type === 'bind' && !m.Source)
-    throw internal('pluginMount', `mount "${m.Name}" of plugin ${p.name} has no source`)
   return {
     type: m.Type === 'tmpfs' ? 'tmpfs' : 'bind',
     source: m.Type === 'tmpfs' ? '' : m.Source!,
