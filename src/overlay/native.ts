@@ -105,6 +105,7 @@ export interface AddressState {
 }
 
 export interface RouteState {
+  /** CIDR; "default" of IPv4, "::/0" of IPv6. */
   readonly to: string
   readonly via: string
   readonly dev: string
