@@ -165,7 +165,10 @@ export class Daemon {
         ...modules('plugins'),
         distribution: new PluginDistribution(images.store),
         plugins,
-        driversInUse: () => volumes.driversInUse(),
+        driversInUse: () => {
+          const ofNetworks = networks.networks().flatMap((n) => [n.driver, n.ipam.driver])
+          return new Set([...volumes.driversInUse(), ...ofNetworks.map((name) => plugins.canonical(name))])
+        },
         publish: (event) => engine.events.publish(event),
       },
     )
