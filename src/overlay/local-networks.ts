@@ -101,6 +101,11 @@ export class LocalNetworks {
     return PREDEFINED.includes(n.name) ? null : this.remote
   }
 
+  /** Plugins that there are networks of. */
+  networkPlugins(): ReadonlySet<string> {
+    return new Set(this.list().flatMap((n) => (!n.configOnly && this.driver(n) === this.remote ? [n.driver] : [])))
+  }
+
   /**
    * In the background, once plugins may be asked: those that forget with us are told again what they lent. `addressesOf`: of
    * the network's endpoints.

@@ -16,6 +16,7 @@ import { loadNetNative } from './native.js'
 import { type OverlayOptionsInput, overlayOptions } from './options.js'
 import { PluginCalls } from './plugins/calls.js'
 import { PluginDebts } from './plugins/debts.js'
+import { NodeDiscovery } from './plugins/node-discovery.js'
 import { Sandboxes } from './sandboxes.js'
 import { ClusterNetworks } from './swarm/cluster-networks.js'
 import { isUnbornVxlan } from './swarm/overlay-sandbox.js'
@@ -48,6 +49,9 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
   })
   const cluster = new ClusterNetworks(ctx, local, new IngressMesh(ctx, reservations))
   const sandboxes = new Sandboxes(ctx, local, cluster, firewall, reservations, debts)
+
+  const discovery = new NodeDiscovery(ctx, calls, () => local.networkPlugins())
+  let ownAddress = ''
 
   const networks = (): NetworkRecord[] => [...local.list(), ...cluster.list()]
 
@@ -95,7 +99,11 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await sandboxes.stop()
       await cluster.stop(sandboxes.belongings().netns.size > 0)
     },
-    createNetwork: (spec, sameName = false) => local.create(spec, { sameName }),
+    async createNetwork(spec, sameName = false) {
+      const network = await local.create(spec, { sameName })
+      discovery.tell()
+      return network
+    },
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
     networks,
     findNetwork(reference) {
@@ -125,9 +133,18 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     deleteSandbox: (id) => sandboxes.delete(id),
     stats: (id) => sandboxes.stats(id),
     rename: (id, name) => sandboxes.rename(id, name),
-    clusterJoined: (self) => cluster.clusterJoined(self),
-    clusterLeft: () => cluster.clusterLeft(),
-    applyMembers: (members) => cluster.applyMembers(members),
+    async clusterJoined(self) {
+      ownAddress = self.dataPathAddress
+      await cluster.clusterJoined(self)
+    },
+    async clusterLeft() {
+      await cluster.clusterLeft()
+      discovery.set(new Map())
+    },
+    async applyMembers(members) {
+      await cluster.applyMembers(members)
+      discovery.set(new Map(members.members.map((m) => [m.dataPathAddress, m.dataPathAddress === ownAddress])))
+    },
     applyNetworkUpdate: (update) => cluster.applyNetworkUpdate(update),
     ensureSwarmNetwork: (network) => cluster.ensureSwarmNetwork(network),
   }

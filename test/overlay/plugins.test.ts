@@ -234,6 +234,31 @@ run('a refusal is told in the words of the plugin, and leaves nothing', async (t
   t.is((await h.container('bare', none.id)).endpoint.ipv4Address, '')
 })
 
+run('a plugin that connects beyond the host is told of the nodes', async (t) => {
+  const [, h, plugin] = await open(t)
+  const member = (n: number) => ({
+    nodeId: `n${n}`,
+    hostname: `n${n}`,
+    dataPathAddress: `10.88.0.1${n}`,
+    ingressIndex: n,
+  })
+  const told = (method: string): unknown[] => plugin.calls(method).map((c) => c.DiscoveryData)
+  await h.service.clusterJoined({ nodeId: 'n1', dataPathAddress: h.address })
+  await h.service.applyMembers({ members: [member(1), member(2)], dataPathPort: 4789 })
+  await h.network('far', { driver: 'plug', ...IPAM })
+  await plugin.until(() => told('DiscoverNew').length === 2)
+  t.deepEqual(told('DiscoverNew'), [
+    { Address: '10.88.0.11', BindAddress: '10.88.0.11', Self: true },
+    { Address: '10.88.0.12', BindAddress: '', Self: false },
+  ])
+  await h.service.applyMembers({ members: [member(1), member(3)], dataPathPort: 4789 })
+  await plugin.until(() => told('DiscoverDelete').length === 1)
+  t.deepEqual(told('DiscoverDelete'), [{ Address: '10.88.0.12', BindAddress: '', Self: false }])
+  t.is(told('DiscoverNew').length, 3)
+  await h.service.clusterLeft()
+  await plugin.until(() => told('DiscoverDelete').length === 3)
+})
+
 run('a daemon killed while the plugin works loses nothing that it lent', async (t) => {
   const [, h, plugin] = await open(t)
   plugin.wish({ hang: 'NetworkDriver.CreateNetwork' })

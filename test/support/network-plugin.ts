@@ -45,7 +45,9 @@ function need<T>(table: Record<string, T>, id: string, what: string): T {
 
 const methods: Record<string, (call: Call) => object | Promise<object>> = {
   'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
-  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local' }),
+  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+  'NetworkDriver.DiscoverNew': () => ({}),
+  'NetworkDriver.DiscoverDelete': () => ({}),
   'NetworkDriver.CreateNetwork': async ({ NetworkID }) => {
     if (state.networks[NetworkID]) throw new Error(`network ${NetworkID} exists`)
     const bridge = `p${NetworkID.slice(0, 8)}`

@@ -29,7 +29,7 @@ export interface PluginCall {
 /** For what a user waits for, ms: a plugin that is being restarted gets its time too. */
 const ASK_MS = 60_000
 /** For giving back, ms: a container's end does not wait for a plugin that hangs. */
-const GIVE_BACK_MS = 10_000
+const TELL_MS = 10_000
 
 /** The calls of networks and addresses to plugins; errors carry the plugin's name and its own words. */
 export class PluginCalls {
@@ -40,8 +40,8 @@ export class PluginCalls {
   }
 
   /** Does not wait for a plugin that is not there. */
-  async giveBack(call: PluginCall): Promise<void> {
-    await this.#call(call, { timeoutMs: GIVE_BACK_MS })
+  async tell(call: PluginCall): Promise<Record<string, unknown>> {
+    return this.#call(call, { timeoutMs: TELL_MS })
   }
 
   /** null: the plugin does not know the method, or fails it: not every one has it. */

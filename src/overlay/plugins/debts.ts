@@ -75,7 +75,7 @@ export class PluginDebts {
   async pay(owner: string, method: string): Promise<void> {
     const call = this.#owed.get(owner)?.findLast((c) => c.method === method)
     if (!call) return
-    await this.calls.giveBack(call)
+    await this.calls.tell(call)
     await this.strike(owner, call)
   }
 
@@ -107,7 +107,7 @@ export class PluginDebts {
       // What came later goes first: the rest waits with it, but only for its own plugin.
       if (silent.has(call.plugin)) continue
       try {
-        await this.calls.giveBack(call)
+        await this.calls.tell(call)
       } catch (caught) {
         if (!isRefusal(caught)) {
           silent.add(call.plugin)
