@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync } from 'node:fs'
 import type { OverlayContext } from '../context.js'
 
 /** A published port that the relay serves. */
@@ -13,22 +13,32 @@ export interface Leg {
 /** Wait before a relay that ended by itself is started again, ms. */
 const AGAIN_MS = 500
 
+interface Relay {
+  readonly legs: readonly Leg[]
+  /** The relay ends when this is closed; null: it is being started, or about to be. */
+  leash: number | null
+}
+
 /**
  * What rules cannot lead is carried by a program of its own, one for each sandbox (native/relay): connections of IPv6 to a
- * container that has only IPv4, and to ::1. It gets the ports' sockets, and ends with this process.
+ * container that has only IPv4, and to ::1. It gets the ports' sockets, and ends with this process. Nobody waits for its start:
+ * clients wait in the sockets' queues.
  */
 export class Relays {
-  readonly #running = new Map<string, { readonly legs: string; readonly child: ChildProcess }>()
+  readonly #running = new Map<string, Relay>()
 
   constructor(private readonly ctx: OverlayContext) {}
 
   /** From now on these, and no others. */
   set(owner: string, legs: readonly Leg[]): void {
-    const key = JSON.stringify(legs)
-    const known = this.#running.get(owner)
-    if (known?.legs === key) return
+    if (JSON.stringify(this.#running.get(owner)?.legs ?? []) === JSON.stringify(legs)) return
     this.#end(owner)
-    if (legs.length > 0) this.#start(owner, legs)
+    if (legs.length === 0) return
+    const relay: Relay = { legs, leash: null }
+    this.#running.set(owner, relay)
+    void this.#keep(owner, relay).catch((error: unknown) =>
+      this.ctx.log.error('cannot start the relay of published ports', { sandbox: owner, error: String(error) }),
+    )
   }
 
   stop(): void {
@@ -36,28 +46,31 @@ export class Relays {
   }
 
   #end(owner: string): void {
-    const running = this.#running.get(owner)
+    const relay = this.#running.get(owner)
     this.#running.delete(owner)
-    running?.child.kill('SIGKILL')
+    if (relay) letGo(relay)
   }
 
-  #start(owner: string, legs: readonly Leg[]): void {
-    // Descriptors that the program inherits, from 3 on; its stdin ends with this process.
-    const args = legs.flatMap((l, i) => [l.protocol, String(3 + i), l.targetIp, String(l.targetPort)])
-    const child = spawn(this.ctx.options.relay!, args, {
-      stdio: ['pipe', 'ignore', 'inherit', ...legs.map((l) => l.fd)],
-    })
-    const running = { legs: JSON.stringify(legs), child }
-    this.#running.set(owner, running)
-    child.once('error', (error) =>
-      this.ctx.log.error('cannot start the relay of published ports', { error: String(error) }),
-    )
-    child.once('exit', (code, signal) => {
-      if (this.#running.get(owner) !== running) return
-      this.ctx.log.warn('the relay of published ports has ended, starting another', { sandbox: owner, code, signal })
-      this.ctx.clock.after(AGAIN_MS, () => {
-        if (this.#running.get(owner) === running) this.#start(owner, legs)
-      })
-    })
+  /** Runs it, again and again, until it is another's turn. */
+  async #keep(owner: string, relay: Relay): Promise<void> {
+    const { native, options, log, clock } = this.ctx
+    const args = relay.legs.flatMap((l, i) => [l.protocol, String(3 + i), l.targetIp, String(l.targetPort)])
+    const fds = relay.legs.map((l) => l.fd)
+    const isWanted = (): boolean => this.#running.get(owner) === relay
+    while (isWanted()) {
+      const { pid, leash } = await native.netRelay(options.relay!, args, fds)
+      relay.leash = leash
+      if (!isWanted()) letGo(relay)
+      await native.pidfdWait(pid, 0)
+      letGo(relay)
+      if (!isWanted()) return
+      log.warn('the relay of published ports has ended, starting another', { sandbox: owner })
+      await clock.sleep(AGAIN_MS)
+    }
   }
+}
+
+function letGo(relay: Relay): void {
+  if (relay.leash !== null) closeSync(relay.leash)
+  relay.leash = null
 }

@@ -149,7 +149,8 @@ export class Host {
   /** Processes that its process has started. */
   children(): number[] {
     const { pid } = this.#child!
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+    const ofThread = (tid: string): string => readFileSync(`/proc/${pid}/task/${tid}/children`, 'utf8')
+    return readdirSync(`/proc/${pid}/task`).flatMap((tid) => ofThread(tid).split(' ').filter(Boolean).map(Number))
   }
 
   async network(name: string, extra: Partial<NetworkRecord> = {}): Promise<NetworkRecord> {
