@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { cgroupRoots } from '../../src/lab/kernel.js'
+import { cgroupRoots, netnsPath } from '../../src/lab/kernel.js'
 import { type Lab, type LabHost, lab, until, webImage } from './support.js'
 import { Walk } from './walk-kit.js'
 
@@ -429,13 +429,13 @@ walk.step('networks of a plugin: what it says and does, and the way out', async 
   const script = fileURLToPath(new URL('../support/network-plugin.js', import.meta.url))
   const plugin = spawn(
     'nsenter',
-    [`--net=${m1.netns}`, process.execPath, script, join(dir, 'far.sock'), join(dir, 'far')],
+    [`--net=${netnsPath(m1.netns)}`, process.execPath, script, join(dir, 'far.sock'), join(dir, 'far')],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },
   )
   try {
-    await once(plugin.stdout!, 'data')
+    await once(plugin.stdout!, 'readable') // also at its end
     await c.ok('network', 'create', '-d', 'far', '--ipam-driver', 'far', 'walk-far')
     t.is(
       await c.ok(

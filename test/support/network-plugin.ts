@@ -2,7 +2,7 @@
 // namespace of the daemon. Its networks are bridges, its endpoints veth pairs; what it lends is in DIRECTORY/state.json and
 // outlives it, and every call is a line of JSON in DIRECTORY/calls. DIRECTORY/wishes, if there, is {"fail": METHOD} (it refuses),
 // {"hang": METHOD} (it does it and never answers), or {"join": {...}} (more for the answer to Join).
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { dirname, join } from 'node:path'
 import { loadNetNative } from '../../src/overlay/native.js'
@@ -145,7 +145,8 @@ createServer((req, res) => {
         throw new Error(`no method ${method}`)
       }
       const answer = await methods[method](call)
-      writeFileSync(join(dir, 'state.json'), JSON.stringify(state))
+      writeFileSync(join(dir, 'state.new'), JSON.stringify(state))
+      renameSync(join(dir, 'state.new'), join(dir, 'state.json')) // who looks sees it whole
       if (wishes.hang !== method) res.end(JSON.stringify(answer))
     } catch (e) {
       if (res.statusCode === 200) res.statusCode = 500
