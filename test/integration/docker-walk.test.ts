@@ -452,7 +452,7 @@ walk.step('networks of a plugin: what it says and does, and the way out', async 
     t.regex(await c.ok('run', '--rm', '--network', 'walk-far', image, 'wget', '-qO-', 'http://there/'), /It swims/)
     t.regex(await fetch(w1, `http://${m1.address}:8068/`), /It swims/)
     await c.ok('rm', '-f', 'there')
-    await c.ok('network', 'rm', 'walk-far')
+    await c.ok('network', 'rm', 'walk-far', 'docker_gwbridge')
     t.deepEqual(JSON.parse(readFileSync(join(dir, 'far/state.json'), 'utf8')), {
       networks: {},
       endpoints: {},

@@ -207,6 +207,31 @@ run('without a relay, ports of IPv6 are those of containers that have it', async
   t.is((await lab.get(h.netns, '::1', 9090)).error, 'ECONNREFUSED')
 })
 
+run('a macvlan network has several subnets of each family', async (t) => {
+  t.timeout(60_000)
+  const [lab, h] = await open(t)
+  await h.start()
+  const pools = [
+    { subnet: '10.88.0.0/24', gateway: '10.88.0.1', range: '10.88.0.128/25' },
+    { subnet: '10.89.0.0/24', gateway: '10.89.0.254' },
+    { subnet: '2001:db8:88::/64' },
+    { subnet: 'fd89::/64', gateway: 'fd89::254' },
+  ]
+  const lan = await h.network('lan', {
+    driver: 'macvlan',
+    ipv6: true,
+    options: { parent: 'eth0' },
+    ipam: { driver: 'default', options: {}, pools },
+  })
+  const a = await h.container('a', lan.id, { join: { ipv4Address: '10.88.0.150', ipv6Address: '2001:db8:88::150' } })
+  const b = await h.container('b', lan.id, { join: { ipv4Address: '10.89.0.20', ipv6Address: 'fd89::20' } })
+  t.like(a.endpoint, { gateway: '10.88.0.1', ipv6Gateway: '2001:db8:88::1' })
+  t.like(b.endpoint, { gateway: '10.89.0.254', ipv6Gateway: 'fd89::254' })
+  await lab.serve(a.netns, 'a', 80, '::')
+  t.deepEqual((await lab.get(lab.outside, '2001:db8:88::150', 80)).answers, [`a ${OUTSIDE}`])
+  t.deepEqual((await lab.dns(b.netns, 'a', 'AAAA')).answers, ['2001:db8:88::150'])
+})
+
 run('the default network has IPv6 where it is set, and bad settings and wishes are refused', async (t) => {
   t.timeout(60_000)
   const [, h] = await open(t)
