@@ -17,4 +17,5 @@ void RegisterNet(Napi::Env env, Napi::Object exports) {
   add("netNeighbours", NetNeighbours);
   add("netNft", NetNft);
   add("netConntrackDelete", NetConntrackDelete);
+  add("netRelay", NetRelay);
 }

@@ -27,8 +27,8 @@ Tuple ReadTuple(const struct rtattr* a) {
     auto text = [](const struct rtattr* x) {
       return x ? FormatAddress(static_cast<const uint8_t*>(RTA_DATA(x)), RTA_PAYLOAD(x)) : std::string();
     };
-    t.source = text(ip[CTA_IP_V4_SRC]);
-    t.destination = text(ip[CTA_IP_V4_DST]);
+    t.source = text(ip[CTA_IP_V4_SRC] ? ip[CTA_IP_V4_SRC] : ip[CTA_IP_V6_SRC]);
+    t.destination = text(ip[CTA_IP_V4_DST] ? ip[CTA_IP_V4_DST] : ip[CTA_IP_V6_DST]);
   }
   if (parts[CTA_TUPLE_PROTO]) {
     auto p = NlAttributes(RTA_DATA(parts[CTA_TUPLE_PROTO]), RTA_PAYLOAD(parts[CTA_TUPLE_PROTO]), CTA_PROTO_MAX);
@@ -56,7 +56,7 @@ Napi::Value NetConntrackDelete(const Napi::CallbackInfo& info) {
         unsigned number = protocol == "tcp" ? IPPROTO_TCP : protocol == "udp" ? IPPROTO_UDP : 0;
         EnterNetns(netns);
         NlSocket socket(NETLINK_NETFILTER);
-        struct nfgenmsg g = {AF_INET, NFNETLINK_V0, 0};
+        struct nfgenmsg g = {AF_UNSPEC, NFNETLINK_V0, 0};
         NlMessage request((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET, 0, &g, sizeof g);
         std::vector<std::unique_ptr<NlMessage>> doomed;
         socket.dump(request, [&](const struct nlmsghdr* h) {
@@ -70,7 +70,8 @@ Napi::Value NetConntrackDelete(const Napi::CallbackInfo& info) {
             return;
           if (!anySource && std::find(sources->second.begin(), sources->second.end(), reply.source) == sources->second.end())
             return;
-          auto del = std::make_unique<NlMessage>((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE, 0, &g, sizeof g);
+          struct nfgenmsg family = {reinterpret_cast<const struct nfgenmsg*>(m)->nfgen_family, NFNETLINK_V0, 0};
+          auto del = std::make_unique<NlMessage>((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE, 0, &family, sizeof family);
           for (int type : {CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID})
             if (at[type]) del->attr(at[type]->rta_type, RTA_DATA(at[type]), RTA_PAYLOAD(at[type]));
           doomed.push_back(std::move(del));

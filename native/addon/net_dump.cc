@@ -127,20 +127,21 @@ Napi::Value NetAddresses(const Napi::CallbackInfo& info) {
       });
 }
 
-// netRoutes(netns) -> IPv4 routes of all tables but "local": [{to, via, dev, table}]
+// netRoutes(netns) -> IPv4 and IPv6 routes of all tables but "local": [{to, via, dev, table}]
 Napi::Value NetRoutes(const Napi::CallbackInfo& info) {
   struct Entry {
     std::string to, via, dev;
     unsigned table;
   };
   return Listing<Entry>(
-      info, RTM_GETROUTE, RTM_NEWROUTE, rtmsg{.rtm_family = AF_INET},
+      info, RTM_GETROUTE, RTM_NEWROUTE, rtmsg{.rtm_family = AF_UNSPEC},
       [](auto* h, auto& list) {
         auto* m = static_cast<const struct rtmsg*>(NLMSG_DATA(h));
         auto at = NlAttributes(RTM_RTA(m), RTM_PAYLOAD(h), RTA_MAX);
         unsigned table = at[RTA_TABLE] ? Word(at[RTA_TABLE]) : m->rtm_table;
         if (table == RT_TABLE_LOCAL || m->rtm_type != RTN_UNICAST) return;
-        std::string to = at[RTA_DST] ? Address(at[RTA_DST]) + "/" + std::to_string(m->rtm_dst_len) : "default";
+        std::string to = at[RTA_DST] ? Address(at[RTA_DST]) + "/" + std::to_string(m->rtm_dst_len)
+                         : m->rtm_family == AF_INET6 ? "::/0" : "default";
         list.push_back({to, Address(at[RTA_GATEWAY]), LinkName(Word(at[RTA_OIF])), table});
       },
       [](const Entry& e, Napi::Object o) {

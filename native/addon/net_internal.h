@@ -13,6 +13,7 @@ Napi::Value NetRoutes(const Napi::CallbackInfo& info);
 Napi::Value NetNeighbours(const Napi::CallbackInfo& info);
 Napi::Value NetNft(const Napi::CallbackInfo& info);
 Napi::Value NetConntrackDelete(const Napi::CallbackInfo& info);
+Napi::Value NetRelay(const Napi::CallbackInfo& info);
 
 // Drops the cached nftables context of a namespace, which would keep the namespace alive.
 void NftForget(const std::string& netns);

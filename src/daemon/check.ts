@@ -73,8 +73,8 @@ export function mistakesOf(o: DaemonOptions): string[] {
   for (const address of o.dns) if (isIP(address) === 0) mistakes.push(`dns "${address}" is no IP address`)
   mistakes.push(...bridgeMistakes(o), ...defaultMistakes(o))
   for (const { base, size } of o.defaultAddressPools) {
-    const m = CIDR4.exec(base)
-    if (!m || isIP(m[1]!) === 0 || Number(m[2]) > size || size > 30)
+    const isBlock = (isBlock4(base) && size <= 30) || (isBlock6(base) && size <= 126)
+    if (!isBlock || Number(base.split('/')[1]) > size)
       mistakes.push(`default address pool ${base} of size ${size}: use base=10.10.0.0/16,size=24`)
   }
   if (o.mtu !== 0 && (o.mtu < 68 || o.mtu > 65535)) mistakes.push(`mtu ${o.mtu}: use 68 to 65535, or 0 for the host's`)
@@ -114,6 +114,11 @@ const isBlock4 = (text: string): boolean => {
   return m !== null && isIP(m[1]!) === 4 && Number(m[2]) <= 32
 }
 
+const isBlock6 = (text: string): boolean => {
+  const [ip = '', bits = '', ...rest] = text.split('/')
+  return rest.length === 0 && isIP(ip) === 6 && /^\d{1,3}$/.test(bits) && Number(bits) <= 128
+}
+
 /** The default network. */
 function bridgeMistakes(o: DaemonOptions): string[] {
   const mistakes: string[] = []
@@ -124,6 +129,10 @@ function bridgeMistakes(o: DaemonOptions): string[] {
   if (o.bridge === 'none' && (o.fixedCidr !== '' || o.defaultGateway !== ''))
     mistakes.push('bridge "none" leaves no default network for fixed-cidr and default-gateway')
   if (o.fixedCidr !== '' && !isBlock4(o.fixedCidr)) mistakes.push(`fixed-cidr "${o.fixedCidr}": use ADDRESS/BITS`)
+  if (o.fixedCidrV6 !== '' && (!isBlock6(o.fixedCidrV6) || Number(o.fixedCidrV6.split('/')[1]) > 126))
+    mistakes.push(`fixed-cidr-v6 "${o.fixedCidrV6}": use ADDRESS/BITS, e.g. 2001:db8:1::/64`)
+  if (o.defaultGatewayV6 !== '' && isIP(o.defaultGatewayV6) !== 6)
+    mistakes.push(`default-gateway-v6 "${o.defaultGatewayV6}" is no IPv6 address`)
   if (!o.iptables && !o.icc) mistakes.push('iptables=false and icc=false cannot be given together')
   for (const [name, value] of [
     ['default-gateway', o.defaultGateway],

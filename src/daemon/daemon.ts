@@ -105,17 +105,23 @@ export class Daemon {
         bridge: o.bridge,
         fixedCidr: o.fixedCidr || null,
         defaultGateway: o.defaultGateway || null,
+        ipv6: o.ipv6,
+        fixedCidr6: o.fixedCidrV6 || null,
+        defaultGateway6: o.defaultGatewayV6 || null,
+        uniqueLocalSeed: facts.id,
         icc: o.icc,
         masquerade: o.ipMasquerade,
         publishAddress: o.publishAddress === '0.0.0.0' ? '' : o.publishAddress,
         forwarding: o.ipForward,
         packetRules: o.iptables,
+        packetRules6: o.ip6tables,
+        relay: o.userlandProxy ? join(nativeDir, 'shoal-relay') : null,
         hostGateway: o.hostGatewayIp || null,
         defaultAddressPools: pools,
         ...(o.mtu > 0 ? { mtu: o.mtu } : {}),
         dns: { servers: o.dns, search: o.dnsSearch, options: o.dnsOptions },
       },
-      modules('overlay'),
+      { ...modules('overlay'), plugins },
     )
     // The engine starts before the node takes its place in the swarm up: until then no manager can be asked.
     let attachments: ClusterNode['attachments'] = () => null
@@ -159,7 +165,10 @@ export class Daemon {
         ...modules('plugins'),
         distribution: new PluginDistribution(images.store),
         plugins,
-        driversInUse: () => volumes.driversInUse(),
+        driversInUse: () => {
+          const ofNetworks = networks.networks().flatMap((n) => [n.driver, n.ipam.driver])
+          return new Set([...volumes.driversInUse(), ...ofNetworks.map((name) => plugins.canonical(name))])
+        },
         publish: (event) => engine.events.publish(event),
       },
     )

@@ -56,11 +56,16 @@ export interface DaemonOptions {
   bridge: string
   fixedCidr: string
   defaultGateway: string
+  ipv6: boolean
+  fixedCidrV6: string
+  defaultGatewayV6: string
   icc: boolean
   publishAddress: string
   ipForward: boolean
   ipMasquerade: boolean
   iptables: boolean
+  ip6tables: boolean
+  userlandProxy: boolean
   mtu: number
   defaultAddressPools: AddressBlock[]
   hostGatewayIp: string
@@ -171,7 +176,6 @@ const shown = (v: unknown): string =>
 /** Settings that are refused when they are given, with what would be missing. */
 const REFUSED: Readonly<Record<string, string>> = {
   'userns-remap': 'containers would run without the mapping',
-  ipv6: 'networks have no IPv6 addresses',
   'selinux-enabled': 'containers get no labels',
   rootless: 'shoald runs as root',
   'cluster-store': 'Swarm classic is gone; use docker swarm init',
@@ -237,11 +241,16 @@ function resolve(values: ReadonlyMap<string, unknown>, warnings: string[], tlsVe
     bridge: text('bridge'),
     fixedCidr: text('fixed-cidr'),
     defaultGateway: text('default-gateway'),
+    ipv6: is('ipv6'),
+    fixedCidrV6: text('fixed-cidr-v6'),
+    defaultGatewayV6: text('default-gateway-v6'),
     icc: is('icc'),
     publishAddress: text('ip'),
     ipForward: is('ip-forward'),
     ipMasquerade: is('ip-masq'),
     iptables: is('iptables'),
+    ip6tables: is('ip6tables'),
+    userlandProxy: is('userland-proxy'),
     mtu: number('mtu'),
     defaultAddressPools: (values.get('default-address-pools') as AddressBlock[] | undefined) ?? [],
     hostGatewayIp: text('host-gateway-ip'),

@@ -166,8 +166,7 @@ const runtimes: Kind = {
 }
 
 const NO_CONTAINERD = 'Shoal runs containers itself, without containerd'
-const NO_PROXY = 'published ports need no proxy process'
-const NO_IPV6 = 'networks have no IPv6 addresses'
+const NO_PROXY = 'the relay of published ports is part of Shoal'
 
 function setting(name: string, kind: Kind, about: string, more: { key?: string; short?: string } = {}): Setting {
   const flags = `${more.short ? `-${more.short}, ` : ''}--${name} ${kind.argument}`
@@ -240,11 +239,15 @@ export const SETTINGS: readonly Setting[] = [
   }),
   setting('fixed-cidr', string('cidr'), 'part of the default subnet that containers get addresses from'),
   setting('default-gateway', string('address'), 'gateway of containers on the default network'),
+  setting('ipv6', toggle(), 'the default network has IPv6 too'),
+  setting('fixed-cidr-v6', string('cidr'), 'IPv6 subnet of the default network'),
+  setting('default-gateway-v6', string('address'), 'IPv6 gateway of containers on the default network'),
   setting('icc', toggle(true), 'containers on the default network reach each other'),
   setting('ip', string('address', '0.0.0.0'), 'address that ports are published on'),
   setting('ip-forward', toggle(true), 'set net.ipv4.ip_forward'),
   setting('ip-masq', toggle(true), 'containers of the default network reach the outside by the address of the host'),
   setting('iptables', toggle(true), "the host's packet rules: published ports, masquerading, isolation"),
+  setting('ip6tables', toggle(true), 'packet rules for IPv6 too'),
   setting('mtu', whole('bytes'), 'MTU of container networks; 0: 1500'),
   setting('default-address-pool', pools, 'pool for local networks: base=CIDR,size=BITS (repeatable)', {
     key: 'default-address-pools',
@@ -259,7 +262,6 @@ export const SETTINGS: readonly Setting[] = [
   setting('authorization-plugin', list('name'), 'plugin that each request must be allowed by (repeatable)', {
     key: 'authorization-plugins',
   }),
-  setting('ipv6', toggle(), 'not supported: refused'),
   setting('selinux-enabled', toggle(), 'not supported: refused'),
   setting('rootless', toggle(), 'not supported: refused'),
   setting('cluster-store', string('url'), 'not supported: refused'),
@@ -267,7 +269,11 @@ export const SETTINGS: readonly Setting[] = [
   setting('cluster-store-opt', pairs, 'not supported: refused', { key: 'cluster-store-opts' }),
   setting('storage-opt', list('option'), 'not supported: refused', { key: 'storage-opts' }),
 
-  ignored('userland-proxy', toggle(true), NO_PROXY),
+  setting(
+    'userland-proxy',
+    toggle(true),
+    'published ports are relayed where rules cannot lead: from IPv6 to IPv4, from ::1',
+  ),
   ignored('userland-proxy-path', string('path'), NO_PROXY),
   ignored('containerd', string('socket'), NO_CONTAINERD),
   ignored('containerd-namespace', string('name'), NO_CONTAINERD),
@@ -279,9 +285,6 @@ export const SETTINGS: readonly Setting[] = [
   ignored('allow-nondistributable-artifacts', list('host'), 'layers are pushed whatever their kind'),
   ignored('cpu-rt-period', whole('us'), 'the parent cgroup has no real-time share'),
   ignored('cpu-rt-runtime', whole('us'), 'the parent cgroup has no real-time share'),
-  ignored('ip6tables', toggle(), NO_IPV6),
-  ignored('fixed-cidr-v6', string('cidr'), NO_IPV6),
-  ignored('default-gateway-v6', string('address'), NO_IPV6),
 ]
 
 /** Keys that only the file has. */

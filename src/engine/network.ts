@@ -1,4 +1,4 @@
-import { isIPv4 } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import { conflict, invalid, isKind, shortId } from '../common/index.js'
 import type { JoinRequest, NetworkRecord, Sandbox, SandboxSpec } from '../overlay/index.js'
 import type { Container } from './container.js'
@@ -73,11 +73,14 @@ export function wantedEndpoints(
 function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig']): void {
   if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
     throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
+  // An IPv4 address in the clothes of the other family is none of it.
+  if (ipam?.IPv6Address && (!isIPv6(ipam.IPv6Address) || /^::ffff:/i.test(ipam.IPv6Address)))
+    throw invalid('badAddress', `invalid IPv6 address: ${ipam.IPv6Address}`)
   if (!ipam?.IPv4Address && !ipam?.IPv6Address) return
   if (PREDEFINED.has(network.name))
     throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
-  const { pools } = network.ipam
-  if (pools.length > 0 && pools.every((p) => p.isAutomatic))
+  const ofUser = network.ipam.pools.filter((p) => !p.isAutomatic).map((p) => isIPv6(p.subnet.split('/')[0]!))
+  if ((ipam.IPv4Address && !ofUser.includes(false)) || (ipam.IPv6Address && !ofUser.includes(true)))
     throw invalid(
       'userAddress',
       'user specified IP address is supported only when connecting to networks with user configured subnets',
@@ -111,6 +114,7 @@ function joinRequest(container: Container, networkName: string, settings: Endpoi
   return {
     ...(settings.IPAMConfig?.IPv4Address ? { ipv4Address: settings.IPAMConfig.IPv4Address } : {}),
     ...(settings.IPAMConfig?.IPv6Address ? { ipv6Address: settings.IPAMConfig.IPv6Address } : {}),
+    ...(settings.IPAMConfig?.LinkLocalIPs?.length ? { linkLocalAddresses: settings.IPAMConfig.LinkLocalIPs } : {}),
     ...(settings.MacAddress ? { macAddress: settings.MacAddress } : {}),
     aliases: PREDEFINED.has(networkName)
       ? []

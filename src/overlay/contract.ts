@@ -1,5 +1,6 @@
 import type { ClusterMembers, Network, NetworkUpdate } from '#proto'
 
+/** A block of IPv4 or IPv6 addresses of a network; of each family there may be several, those of IPv4 come first. */
 export interface IpamPool {
   readonly subnet: string
   /** The subnet was chosen here: nobody may rely on its addresses. */
@@ -7,17 +8,21 @@ export interface IpamPool {
   readonly range?: string
   readonly gateway?: string
   readonly reserved?: Readonly<Record<string, string>>
+  /** What the IPAM plugin calls it, where one keeps the network's addresses. */
+  readonly poolId?: string
 }
 
-/** A network of this host only (bridge, host, none, macvlan), as the Engine API's create body gives it. */
+/** A network of this host only (bridge, host, none, macvlan, a plugin's), as the Engine API's create body gives it. */
 export interface LocalNetworkSpec {
   readonly name: string
-  /** bridge, macvlan; host and none exist from the start. */
+  /** bridge, macvlan, or the name of a plugin that is a NetworkDriver; host and none exist from the start. */
   readonly driver: string
   readonly internal: boolean
   readonly attachable: boolean
+  /** Endpoints get an IPv6 address too; pools of IPv6 are left out of networks without. */
   readonly ipv6: boolean
   readonly ipam: {
+    /** "default", "null" (no addresses), or the name of a plugin that is an IpamDriver. */
     readonly driver: string
     readonly options: Readonly<Record<string, string>>
     readonly pools: readonly IpamPool[]
@@ -44,7 +49,7 @@ export interface EndpointRecord {
   readonly sandboxId: string
   readonly name: string
   readonly macAddress: string
-  /** Plain address and prefix length; empty and 0 for host and none. */
+  /** Plain addresses and prefix lengths; empty and 0 where there is none. */
   readonly ipv4Address: string
   readonly ipv4PrefixLength: number
   readonly gateway: string
@@ -61,6 +66,8 @@ export interface JoinRequest {
   /** Wanted address; the manager's choice for tasks (no prefix length). Absent: the pool's next. */
   readonly ipv4Address?: string
   readonly ipv6Address?: string
+  /** Besides: of 169.254.0.0/16 or fe80::/10. */
+  readonly linkLocalAddresses?: readonly string[]
   readonly macAddress?: string
   readonly aliases?: readonly string[]
   /** Names that only this sandbox has for others of the network, who need not be there: alias to name. */
@@ -73,7 +80,7 @@ export interface JoinRequest {
 export interface PortPublication {
   readonly containerPort: number
   readonly protocol: 'tcp' | 'udp' | 'sctp'
-  /** Empty: all addresses. */
+  /** Empty: all addresses of the host, of both families, on one port number: two publications as bound. */
   readonly hostIp: string
   /** 0: chosen from 32768-60999. */
   readonly hostPort: number
@@ -132,9 +139,11 @@ export interface InterfaceStats {
 
 /**
  * All networking of one host. Local networks and sandboxes are durable: after a daemon restart the same sandboxes are
- * found again (live ones untouched, dead ones of `keep` forgotten). Errors: conflict `networkNameInUse`, forbidden
+ * found again (live ones untouched, dead ones of `keep` forgotten). What plugins were asked for is recorded, so that it is
+ * given back whatever happens (plugins/debts.ts). Errors: conflict `networkNameInUse`, forbidden
  * `networkInUse` | `predefinedNetwork`, conflict `portInUse` naming address, port and protocol, invalid `subnetOverlap`,
- * unavailable `noFreeAddress` naming the network.
+ * unavailable `noFreeAddress` naming the network, notFound `noSuchPlugin`, and what plugins say (`pluginFailed`,
+ * `pluginUnreachable`, `pluginTimeout`).
  */
 export interface NetworkService {
   /** `keep`: ids of the sandboxes whose containers still live; everything else of ours in the kernel is removed. */

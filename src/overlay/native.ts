@@ -105,6 +105,7 @@ export interface AddressState {
 }
 
 export interface RouteState {
+  /** CIDR; "default" of IPv4, "::/0" of IPv6. */
   readonly to: string
   readonly via: string
   readonly dev: string
@@ -150,6 +151,17 @@ export interface NetNative {
   netNeighbours(netns: string | null, family: 'ip' | 'bridge'): Promise<NeighbourState[]>
   netNft(netns: string | null, text: string): Promise<string>
   netConntrackDelete(netns: string | null, filter: ConntrackFilter): Promise<number>
+  /**
+   * Starts a program in this process's namespace with these descriptors as its 3, 4, ... The caller owns `leash`, the other end
+   * of the program's stdin.
+   */
+  netRelay(
+    program: string,
+    args: readonly string[],
+    descriptors: readonly number[],
+  ): Promise<{ readonly pid: number; readonly leash: number }>
+  /** Resolves when the child has ended; 0: whenever it was started. */
+  pidfdWait(pid: number, startTicks: 0): Promise<void>
 }
 
 /** What the addon rejects with. */

@@ -1,5 +1,5 @@
 import { invalid } from '../common/index.js'
-import { parseCidr } from './ipam/ipv4.js'
+import { parseCidr } from './ipam/ip.js'
 
 export interface OverlayOptions {
   /** Durable: records of local networks, the cluster's last known network state. */
@@ -19,8 +19,15 @@ export interface OverlayOptions {
   readonly fixedCidr: string | null
   /** Where endpoints of the default network are routed to; null: the bridge's own address. */
   readonly defaultGateway: string | null
+  /** The default network has IPv6 too. */
+  readonly ipv6: boolean
+  /** Its IPv6 subnet; null: cut from the pools. */
+  readonly fixedCidr6: string | null
+  readonly defaultGateway6: string | null
   /** Blocks that subnets of local networks are cut from, in order; `size` is the subnets' prefix length. */
   readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[]
+  /** Where no pool is of IPv6, subnets are /64 of a unique local /48 (RFC 4193) made of this text. */
+  readonly uniqueLocalSeed: string
   /** Of local bridges; bytes. */
   readonly mtu: number
   /** Containers on the default bridge may talk to each other. */
@@ -31,6 +38,10 @@ export interface OverlayOptions {
   readonly forwarding: boolean
   /** The host's own table is written: published ports, masquerading and isolation of local networks. */
   readonly packetRules: boolean
+  /** The table has rules for IPv6. */
+  readonly packetRules6: boolean
+  /** The program that carries what rules cannot lead: IPv6 to containers without it, and ::1. null: none does. */
+  readonly relay: string | null
   /** What "host-gateway" means in extra hosts; null: the default bridge's address. */
   readonly hostGateway: string | null
   /** Where ports are published when no address is asked for; "" means all. */
@@ -68,10 +79,16 @@ const DEFAULTS = {
   bridge: '',
   fixedCidr: null,
   defaultGateway: null,
+  ipv6: false,
+  fixedCidr6: null,
+  defaultGateway6: null,
+  uniqueLocalSeed: '',
   icc: true,
   masquerade: true,
   forwarding: true,
   packetRules: true,
+  packetRules6: true,
+  relay: null,
   hostGateway: null,
   publishAddress: '',
   dns: { servers: [], search: [], options: [] },
@@ -94,13 +111,15 @@ export function overlayOptions(input: OverlayOptionsInput): OverlayOptions {
       setting,
     })
   }
+  if (o.fixedCidr6 !== null && parseCidr(o.fixedCidr6)?.bits !== 128)
+    refuse('fixed-cidr-v6', o.fixedCidr6, 'a block of IPv6 addresses, like 2001:db8:1::/64')
   if (!/^[a-z][a-z0-9]{0,5}$/.test(o.instance)) refuse('instance', o.instance, '1-6 lower-case letters and digits')
   if (o.bip !== null && !parseCidr(o.bip)) refuse('bip', o.bip, 'an address with prefix length, like 172.17.0.1/16')
   if (!Number.isInteger(o.mtu) || o.mtu < 68 || o.mtu > 65535) refuse('mtu', o.mtu, '68 to 65535 bytes')
   for (const pool of o.defaultAddressPools) {
     const block = parseCidr(pool.base)
-    if (!block || !Number.isInteger(pool.size) || pool.size < block.prefix || pool.size > 30)
-      refuse('default-address-pool', pool, 'base=CIDR,size=N with the base prefix <= N <= 30')
+    if (!block || !Number.isInteger(pool.size) || pool.size < block.prefix || pool.size > block.bits - 2)
+      refuse('default-address-pool', pool, 'base=CIDR,size=N with the base prefix <= N <= 30, or 126 of IPv6')
   }
   if (parseCidr(o.ingressLink)?.prefix !== 30) refuse('ingressLink', o.ingressLink, 'a /30 block')
   if (o.dnsTtlSeconds < 0 || o.dnsTtlSeconds > 5) refuse('dnsTtlSeconds', o.dnsTtlSeconds, '0 to 5 seconds')

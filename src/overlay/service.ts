@@ -3,7 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invalid, notFound } from '../common/index.js'
 import type { OverlayContext, OverlayModules } from './context.js'
-import type { NetworkRecord, NetworkService } from './contract.js'
+import type { EndpointRecord, NetworkRecord, NetworkService } from './contract.js'
 import { bridgeName } from './drivers/bridge-options.js'
 import { linkAlias } from './drivers/link-alias.js'
 import { warnOfForeignDrop } from './firewall/foreign-drop.js'
@@ -14,6 +14,9 @@ import { KeyedLock } from './keyed-lock.js'
 import { LocalNetworks } from './local-networks.js'
 import { loadNetNative } from './native.js'
 import { type OverlayOptionsInput, overlayOptions } from './options.js'
+import { PluginCalls } from './plugins/calls.js'
+import { PluginDebts } from './plugins/debts.js'
+import { NodeDiscovery } from './plugins/node-discovery.js'
 import { Sandboxes } from './sandboxes.js'
 import { ClusterNetworks } from './swarm/cluster-networks.js'
 import { isUnbornVxlan } from './swarm/overlay-sandbox.js'
@@ -36,11 +39,19 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
   const reservations = new PortReservations(ctx.native)
   // Each side knows the other through a narrow interface: local networks leave the cluster's subnets alone, and the
   // cluster makes its way out as a local network.
-  const local: LocalNetworks = new LocalNetworks(ctx, firewall, () =>
-    cluster.list().flatMap((n) => n.ipam.pools.map((p) => p.subnet)),
-  )
+  const calls = new PluginCalls(modules.plugins ?? null)
+  const debts = new PluginDebts(ctx, calls)
+  const local: LocalNetworks = new LocalNetworks(ctx, {
+    firewall,
+    calls,
+    debts,
+    clusterSubnets: () => cluster.list().flatMap((n) => n.ipam.pools.map((p) => p.subnet)),
+  })
   const cluster = new ClusterNetworks(ctx, local, new IngressMesh(ctx, reservations))
-  const sandboxes = new Sandboxes(ctx, local, cluster, firewall, reservations)
+  const sandboxes = new Sandboxes(ctx, local, cluster, firewall, reservations, debts)
+
+  const discovery = new NodeDiscovery(ctx, calls, () => local.networkPlugins())
+  let ownAddress = ''
 
   const networks = (): NetworkRecord[] => [...local.list(), ...cluster.list()]
 
@@ -71,19 +82,28 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       await mkdir(ctx.options.root, { recursive: true, mode: 0o700 })
       await mkdir(ctx.options.runDir, { recursive: true, mode: 0o711 })
       if (ctx.options.forwarding) await ctx.native.netSysctl(null, { 'net.ipv4.ip_forward': '1' })
+      await debts.load()
       await local.start()
       await cluster.load(sandboxes)
       await sandboxes.start(keep)
       await cluster.resume()
       await sweep()
       await warnOfForeignDrop(ctx)
+      // Plugins are not waited for: nothing of this host depends on one that does not answer.
+      debts.open(new Set([...networks().map((n) => n.id), ...sandboxes.endpointIds()]))
+      void local.replay((id) => sandboxes.endpoints(id).flatMap(addressesIn))
     },
     async stop() {
       await ctx.locks.idle()
+      await debts.stop()
       await sandboxes.stop()
       await cluster.stop(sandboxes.belongings().netns.size > 0)
     },
-    createNetwork: (spec, sameName = false) => local.create(spec, { sameName }),
+    async createNetwork(spec, sameName = false) {
+      const network = await local.create(spec, { sameName })
+      discovery.tell()
+      return network
+    },
     removeNetwork: (id) => local.remove(id, () => sandboxes.endpoints(id).length),
     networks,
     findNetwork(reference) {
@@ -113,10 +133,21 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
     deleteSandbox: (id) => sandboxes.delete(id),
     stats: (id) => sandboxes.stats(id),
     rename: (id, name) => sandboxes.rename(id, name),
-    clusterJoined: (self) => cluster.clusterJoined(self),
-    clusterLeft: () => cluster.clusterLeft(),
-    applyMembers: (members) => cluster.applyMembers(members),
+    async clusterJoined(self) {
+      ownAddress = self.dataPathAddress
+      await cluster.clusterJoined(self)
+    },
+    async clusterLeft() {
+      await cluster.clusterLeft()
+      discovery.set(new Map())
+    },
+    async applyMembers(members) {
+      await cluster.applyMembers(members)
+      discovery.set(new Map(members.members.map((m) => [m.dataPathAddress, m.dataPathAddress === ownAddress])))
+    },
     applyNetworkUpdate: (update) => cluster.applyNetworkUpdate(update),
     ensureSwarmNetwork: (network) => cluster.ensureSwarmNetwork(network),
   }
 }
+
+const addressesIn = (e: EndpointRecord): string[] => [e.ipv4Address, e.ipv6Address].filter((a) => a !== '')

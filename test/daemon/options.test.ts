@@ -177,7 +177,7 @@ test('a setting without effect is told, one whose lack would mislead is refused'
   t.regex(mistakes({ 'userns-remap': 'default' }), /^userns-remap is not supported: /)
   t.deepEqual(parse({}, '--authorization-plugin', 'x').authorizationPlugins, ['x'])
   t.regex(mistakes({ 'storage-opts': ['overlay2.size=1G'] }), /^storage-opts is not supported: /)
-  t.is(mistakes({}, '--ipv6=false'), '')
+  t.deepEqual(parse({ 'userland-proxy-path': '/x' }).warnings.length, 1)
 })
 
 test('values that cannot work are refused', (t) => {
@@ -191,9 +191,15 @@ test('values that cannot work are refused', (t) => {
     [{ 'seccomp-profile': '/nowhere' }, /seccomp-profile \/nowhere: ENOENT/],
     [{ 'max-download-attempts': 0 }, /max-download-attempts 0: use 1 to 100/],
     [{ 'default-shm-size': 'big' }, /default-shm-size "big": use a size/],
+    [{ 'fixed-cidr-v6': '10.0.0.0/8' }, /fixed-cidr-v6 "10.0.0.0\/8": use ADDRESS\/BITS/],
+    [{ 'fixed-cidr-v6': 'fd00::/127' }, /fixed-cidr-v6/],
+    [{ 'default-gateway-v6': '10.0.0.1' }, /default-gateway-v6 "10.0.0.1" is no IPv6 address/],
+    [{ 'default-address-pools': [{ base: 'fd00::/64', size: 48 }] }, /default address pool fd00::\/64 of size 48/],
     [{ ip: 'x', 'host-gateway-ip': 'y' }, /ip "x" is no IP address\n.*host-gateway-ip "y"/],
   ] as const)
     t.regex(mistakes(content), expected)
+  const six = { ipv6: true, 'fixed-cidr-v6': 'fd00:1::/64', 'default-gateway-v6': 'fd00:1::9', ip: '::1' }
+  t.is(mistakes({ ...six, 'default-address-pools': [{ base: 'fd00::/48', size: 64 }] }), '')
 })
 
 test('TCP without TLS must name its port', (t) => {

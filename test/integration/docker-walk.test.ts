@@ -1,8 +1,11 @@
 // Every command for one host that cli.md ranks must, by the stock docker commands 28 and 20.10, with a look at what it did.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { cgroupRoots } from '../../src/lab/kernel.js'
+import { cgroupRoots, netnsPath } from '../../src/lab/kernel.js'
 import { type Lab, type LabHost, lab, until, webImage } from './support.js'
 import { Walk } from './walk-kit.js'
 
@@ -98,7 +101,8 @@ walk.step('containers: limits, ports, volumes, exec, cp, logs and their ends', a
   )
   t.regex(await fetch(m1, 'http://127.0.0.1:8081/'), /It swims/)
   t.regex(await fetch(w1, `http://${m1.address}:8081/`), /It swims/)
-  t.is(await c.ok('port', 'c1', '80/tcp'), '0.0.0.0:8081')
+  t.regex(await fetch(m1, 'http://[::1]:8081/'), /It swims/)
+  t.is(await c.ok('port', 'c1', '80/tcp'), `0.0.0.0:8081\n${c.isNew ? '[::]' : '::'}:8081`)
   t.is(limit(m1, id, 'memory.limit_in_bytes', 'memory.max'), String(64 * 1024 * 1024))
   t.regex(limit(m1, id, 'cpu.cfs_quota_us', 'cpu.max'), /^50000\b/)
   t.is(limit(m1, id, 'pids.max', 'pids.max'), '33')
@@ -386,6 +390,79 @@ walk.step('images: all tags, lists, what a removal leaves', async (t, c, w) => {
   const id = await c.ok('import', `${scratch}/x.tar`)
   t.regex(await c.ok('image', 'prune', '-f', '--filter', 'until=0s'), new RegExp(`deleted: ${id}`))
   t.is((await c.run(['image', 'inspect', '-f', '{{.Id}}', image])).status, 0)
+})
+
+walk.step('IPv6: networks, addresses, ports', async (t, c) => {
+  await c.ok('network', 'create', '--ipv6', '--subnet', '10.201.8.0/24', '--subnet', 'fd20:8::/64', 'walk-six')
+  t.is(
+    await c.ok(
+      'network',
+      'inspect',
+      '-f',
+      '{{.EnableIPv6}} {{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{end}}',
+      'walk-six',
+    ),
+    'true 10.201.8.0/24 10.201.8.1 fd20:8::/64 fd20:8::1',
+  )
+  const run = ['run', '-d', '--name', 'six', '--network', 'walk-six']
+  await c.ok(...run, '--ip6', 'fd20:8::66', '-p', '[::1]:8066:80', '-p', '8067:80', image)
+  const endpoint =
+    '{{with index .NetworkSettings.Networks "walk-six"}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}}{{end}}'
+  t.is(await c.ok('inspect', '-f', endpoint, 'six'), 'fd20:8::66/64 fd20:8::1')
+  t.regex(await c.ok('ps', '--format', '{{.Ports}}'), c.isNew ? /\[::1\]:8066->80\/tcp/ : /::1:8066->80\/tcp/)
+  for (const port of [8066, 8067]) t.regex(await fetch(m1, `http://[::1]:${port}/`), /It swims/)
+  const inside = (script: string): string[] => ['run', '--rm', '--network', 'walk-six', image, 'sh', '-c', script]
+  t.regex(await c.ok(...inside('nslookup six 127.0.0.11; wget -qO- http://[fd20:8::66]/')), /fd20:8::66[\s\S]*It swims/)
+  for (const [flag, value, said] of [
+    ['--ip6', 'nonsense', /invalid IPv6 address: nonsense/],
+    ['--ip6', '::ffff:10.201.8.9', /invalid IPv6 address/],
+    ['--ip6', 'fd20:9::1', /fd20:9::1/],
+    ['--ip6', 'fd20:8::66', /Address already in use/],
+  ] as const)
+    t.regex((await c.run(['run', '--rm', '--network', 'walk-six', flag, value, image, 'true'])).stderr, said)
+  await c.ok('rm', '-f', 'six')
+  await c.ok('network', 'rm', 'walk-six')
+})
+
+walk.step('networks of a plugin: what it says and does, and the way out', async (t, c) => {
+  const dir = join(m1.execRoot, 'plugins')
+  const script = fileURLToPath(new URL('../support/network-plugin.js', import.meta.url))
+  const plugin = spawn(
+    'nsenter',
+    [`--net=${netnsPath(m1.netns)}`, process.execPath, script, join(dir, 'far.sock'), join(dir, 'far')],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  try {
+    await once(plugin.stdout!, 'readable') // also at its end
+    await c.ok('network', 'create', '-d', 'far', '--ipam-driver', 'far', 'walk-far')
+    t.is(
+      await c.ok(
+        'network',
+        'inspect',
+        '-f',
+        '{{.Driver}} {{.IPAM.Driver}} {{range .IPAM.Config}}{{.Subnet}}{{end}}',
+        'walk-far',
+      ),
+      'far far 10.99.0.0/24',
+    )
+    t.regex(await c.ok('info', '-f', '{{.Plugins.Network}}'), /\bfar\b/)
+    await c.ok('run', '-d', '--name', 'there', '--network', 'walk-far', '-p', '8068:80', image)
+    t.regex(await c.ok('run', '--rm', '--network', 'walk-far', image, 'wget', '-qO-', 'http://there/'), /It swims/)
+    t.regex(await fetch(w1, `http://${m1.address}:8068/`), /It swims/)
+    await c.ok('rm', '-f', 'there')
+    await c.ok('network', 'rm', 'walk-far', 'docker_gwbridge')
+    t.deepEqual(JSON.parse(readFileSync(join(dir, 'far/state.json'), 'utf8')), {
+      networks: {},
+      endpoints: {},
+      pools: {},
+    })
+    const none = await c.run(['network', 'create', '-d', 'nosuch', 'walk-none'])
+    t.regex(none.stderr, /plugin "nosuch" not found/)
+  } finally {
+    plugin.kill('SIGKILL')
+  }
 })
 
 walk.step('networks: flags, and prunes of everything', async (t, c) => {

@@ -31,6 +31,8 @@ const EVENT_FILTERS = [
   'volume',
 ]
 
+const NETWORK_DRIVERS = ['bridge', 'host', 'macvlan', 'null', 'overlay']
+
 export function registerSystem(app: FastifyInstance, m: ApiModules): void {
   const ping = async (_q: unknown, reply: import('fastify').FastifyReply): Promise<string> => {
     const s = m.cluster.state()
@@ -203,7 +205,8 @@ async function info(m: ApiModules, apiVersion: string): Promise<object> {
     ],
     Plugins: {
       Volume: await engine.volumes.drivers(),
-      Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'].filter((d) => d !== 'ipvlan'),
+      // Ours, and the plugins that there are networks of, as with dockerd.
+      Network: [...new Set([...NETWORK_DRIVERS, ...engine.networks.networks().map((n) => n.driver)])].sort(),
       Authorization: authorizers.length > 0 ? authorizers.map((a) => a.name) : null,
       Log: LOG_DRIVERS,
     },

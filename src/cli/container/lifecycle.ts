@@ -128,7 +128,10 @@ export function registerLifecycle(parent: Command, cli: Cli): void {
       )
       if (wanted !== null && rows.length === 0) throw new Exit(1, `Error: No public port '${port}' published for ${id}`)
       for (const [key, bindings] of rows)
-        for (const b of bindings!) cli.out(`${wanted === null ? `${key} -> ` : ''}${b.HostIp}:${b.HostPort}\n`)
+        for (const b of bindings!) {
+          const address = b.HostIp.includes(':') ? `[${b.HostIp}]` : b.HostIp
+          cli.out(`${wanted === null ? `${key} -> ` : ''}${address}:${b.HostPort}\n`)
+        }
     })
 
   parent

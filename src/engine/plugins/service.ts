@@ -307,9 +307,13 @@ export class PluginService {
 
   #checkUnused(record: PluginRecord): void {
     if (this.m.driversInUse().has(record.name))
-      throw conflict('pluginInUse', `plugin ${record.name} is in use: volumes of it exist; remove them, or use force`, {
-        name: record.name,
-      })
+      throw conflict(
+        'pluginInUse',
+        `plugin ${record.name} is in use: volumes or networks of it exist; remove them, or use force`,
+        {
+          name: record.name,
+        },
+      )
   }
 
   #toRun(record: PluginRecord): PluginToRun {

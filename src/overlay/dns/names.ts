@@ -1,5 +1,5 @@
 import type { Rng } from '../../common/index.js'
-import { formatIpv4, parseIpv4 } from '../ipam/ipv4.js'
+import { formatIp, type Ip, isIpv4, parseIp } from '../ipam/ip.js'
 import { type Answer, type Question, RCODE, TYPE } from './packet.js'
 
 /** The names of one network. Keys are lower case. */
@@ -54,7 +54,8 @@ export interface LocalAnswer {
 }
 
 const IN = 1
-const ARPA = '.in-addr.arpa'
+const ARPA4 = '.in-addr.arpa'
+const ARPA6 = '.ip6.arpa'
 
 /**
  * The answer out of the tables of the networks that the asking sandbox is on, in its order; the first table that
@@ -63,11 +64,11 @@ const ARPA = '.in-addr.arpa'
  */
 export function answerLocally(tables: readonly NameTable[], q: Question, ttl: number, rng: Rng): LocalAnswer | null {
   if (q.class !== IN) return null
-  if (q.type === TYPE.PTR && q.name.endsWith(ARPA)) {
-    const address = parseIpv4(q.name.slice(0, -ARPA.length).split('.').reverse().join('.'))
+  if (q.type === TYPE.PTR) {
+    const address = reversed(q.name)
     if (address === null) return null
     for (const t of tables) {
-      const name = t.names.get(formatIpv4(address))
+      const name = t.names.get(formatIp(address))
       if (name !== undefined)
         return { rcode: RCODE.ok, answers: [{ type: TYPE.PTR, ttl, data: nameData(`${name}.${t.network}`) }] }
     }
@@ -79,8 +80,9 @@ export function answerLocally(tables: readonly NameTable[], q: Question, ttl: nu
     const list = of(q.name) ?? (q.name.endsWith(suffix) ? of(q.name.slice(0, -suffix.length)) : undefined)
     if (!list) continue
     // A name of ours has no other records: an empty answer keeps the client from asking the outside.
-    if (q.type !== TYPE.A && q.type !== TYPE.ANY) return { rcode: RCODE.ok, answers: [] }
-    const answers = shuffled(list, rng).map((a) => ({ type: TYPE.A, ttl, data: addressData(a) }))
+    const answers = shuffled(list, rng)
+      .map((a) => ({ type: isIpv4(a) ? TYPE.A : TYPE.AAAA, ttl, data: addressData(a) }))
+      .filter((a) => q.type === a.type || q.type === TYPE.ANY)
     return { rcode: RCODE.ok, answers }
   }
   return null
@@ -92,9 +94,18 @@ function nameData(name: string): Uint8Array {
   return Uint8Array.from([...out, 0])
 }
 
+/** "7.0.0.10.in-addr.arpa", or 32 nibbles before "ip6.arpa" (RFC 3596). */
+function reversed(name: string): Ip | null {
+  const parts = (suffix: string): string[] => name.slice(0, -suffix.length).split('.').reverse()
+  if (name.endsWith(ARPA4)) return parseIp(parts(ARPA4).join('.'))
+  const nibbles = name.endsWith(ARPA6) ? parts(ARPA6) : []
+  if (nibbles.length !== 32 || !nibbles.every((n) => /^[0-9a-f]$/.test(n))) return null
+  return { bits: 128, value: BigInt(`0x${nibbles.join('')}`) }
+}
+
 function addressData(address: string): Uint8Array {
-  const n = parseIpv4(address) ?? 0
-  return Uint8Array.from([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255])
+  const { bits, value } = parseIp(address) ?? { bits: 32, value: 0n }
+  return Uint8Array.from({ length: bits / 8 }, (_, i) => Number((value >> BigInt(bits - 8 - 8 * i)) & 255n))
 }
 
 function shuffled<T>(list: readonly T[], rng: Rng): T[] {

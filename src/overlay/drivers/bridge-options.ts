@@ -1,5 +1,6 @@
 import type { NetworkRecord } from '../contract.js'
 import type { BridgeState } from '../firewall/host-table.js'
+import { isV6 } from '../ipam/ip.js'
 
 /** Labels that Docker's clients use to set a bridge network up. */
 export const BRIDGE_OPTION = {
@@ -33,7 +34,8 @@ export const mtuOf = (n: NetworkRecord, standard: number): number => {
 
 export const bridgeState = (n: NetworkRecord): BridgeState => ({
   bridge: bridgeName(n),
-  subnet: n.ipam.pools[0]!.subnet,
+  subnet: n.ipam.pools.find((p) => !isV6(p.subnet))!.subnet,
+  subnet6: n.ipam.pools.find((p) => isV6(p.subnet))?.subnet ?? '',
   masquerade: isOn(n.options[BRIDGE_OPTION.masquerade]),
   sourceAddress: n.options[BRIDGE_OPTION.sourceAddress] ?? '',
   internal: n.internal,

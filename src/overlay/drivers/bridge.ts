@@ -1,11 +1,16 @@
+import { readdir, readFile } from 'node:fs/promises'
 import { unavailable } from '../../common/index.js'
 import type { OverlayContext } from '../context.js'
 import type { NetworkRecord } from '../contract.js'
-import { macOf, parseCidr } from '../ipam/ipv4.js'
-import type { LinkState } from '../native.js'
+import { isV6, macOf, parseCidr } from '../ipam/ip.js'
+import type { LinkOperation, LinkState } from '../native.js'
 import { BRIDGE_OPTION, bridgeName, DEFAULT_BRIDGE, EGRESS_NETWORK, isInterConnected, mtuOf } from './bridge-options.js'
 import type { Attachment, NetworkDriver } from './driver.js'
+import { addressesOf, bringUp, ipv6Sysctls } from './interface.js'
 import { isOfShoal, linkAlias } from './link-alias.js'
+
+/** Every bridge with IPv6 has it, as Docker's do. */
+const LINK_LOCAL = { address: 'fe80::1', prefix: 64 }
 
 /** A Linux bridge on the host; each endpoint is a veth pair between it and the sandbox. */
 export class BridgeDriver implements NetworkDriver {
@@ -14,19 +19,16 @@ export class BridgeDriver implements NetworkDriver {
   /** Idempotent: also repairs a bridge that lost its address or went down. */
   async ensure(n: NetworkRecord): Promise<void> {
     const name = bridgeName(n)
-    const pool = n.ipam.pools[0]!
-    const prefix = parseCidr(pool.subnet)!.prefix
     const mtu = mtuOf(n, this.ctx.options.mtu)
     try {
       const foreign = await this.#foreign(n)
       if (foreign) return await this.#useForeign(n, foreign)
       // A MAC of its own: a bridge without one takes and changes to the lowest of its ports'.
       await this.ctx.native.netLink(null, [
-        { op: 'linkAdd', name, kind: 'bridge', mtu, mac: macOf(pool.gateway!), tolerate: ['EEXIST'] },
+        { op: 'linkAdd', name, kind: 'bridge', mtu, mac: macOf(n.ipam.pools[0]!.gateway!), tolerate: ['EEXIST'] },
         { op: 'linkSet', name, up: true, alias: linkAlias(this.ctx, `br:${n.id.slice(0, 12)}`) },
-        { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
       ])
-      await this.#setSysctls(n)
+      await this.#setUp(n)
     } catch (e) {
       throw unavailable(
         'bridgeSetup',
@@ -60,32 +62,38 @@ export class BridgeDriver implements NetworkDriver {
    * would change it with its ports, and others would go on sending to one that is gone until they ask again.
    */
   async #useForeign(n: NetworkRecord, { mac }: LinkState): Promise<void> {
-    const name = bridgeName(n)
-    const pool = n.ipam.pools[0]!
-    const prefix = parseCidr(pool.subnet)!.prefix
-    await this.ctx.native.netLink(null, [
-      { op: 'addrAdd', dev: name, address: pool.gateway!, prefix, tolerate: ['EEXIST'] },
-      { op: 'linkSet', name, mac, up: true },
-    ])
-    await this.#setSysctls(n)
+    await this.ctx.native.netLink(null, [{ op: 'linkSet', name: bridgeName(n), mac, up: true }])
+    await this.#setUp(n)
   }
 
   /**
-   * Ports published on 127.0.0.1 lead here; the guard in the host's table closes 127.0.0.0/8 to the outside. Where endpoints of
-   * the default network, the only one with links, do not reach each other the host answers for all, at once, so that what goes
-   * between them meets that table.
+   * The gateways' addresses. Ports published on 127.0.0.1 lead here by route_localnet; the guard in the host's table closes
+   * 127.0.0.0/8 to the outside. No container is believed to be a router. Where endpoints of the default network, the only one with
+   * links, do not reach each other the host answers for all, at once, so that what goes between them meets that table.
    */
-  #setSysctls(n: NetworkRecord): Promise<void> {
-    const dev = bridgeName(n).replaceAll('.', '/')
-    return this.ctx.native.netSysctl(null, {
-      [`net.ipv4.conf.${dev}.route_localnet`]: '1',
+  async #setUp(n: NetworkRecord): Promise<void> {
+    const name = bridgeName(n)
+    const own = n.ipam.pools.map((p) => ({ address: p.gateway!, prefix: parseCidr(p.subnet)!.prefix }))
+    const hasIpv6 = this.ctx.kernelIpv6 && own.some((a) => isV6(a.address))
+    const proc = name.replaceAll('.', '/')
+    await this.ctx.native.netSysctl(null, {
+      [`net.ipv4.conf.${proc}.route_localnet`]: '1',
       ...(isInterConnected(n) || n.name !== 'bridge'
         ? {}
-        : { [`net.ipv4.conf.${dev}.proxy_arp_pvlan`]: '1', [`net.ipv4.neigh.${dev}.proxy_delay`]: '0' }),
+        : { [`net.ipv4.conf.${proc}.proxy_arp_pvlan`]: '1', [`net.ipv4.neigh.${proc}.proxy_delay`]: '0' }),
+      ...(this.ctx.kernelIpv6 ? { [`net.ipv6.conf.${proc}.accept_ra`]: '0' } : {}),
+      ...(hasIpv6 ? ipv6Sysctls(name, false) : {}),
     })
+    if (hasIpv6 && this.ctx.options.forwarding) await forwardIpv6(this.ctx)
+    await this.ctx.native.netLink(
+      null,
+      [...own, ...(hasIpv6 ? [LINK_LOCAL] : [])].map(
+        (a): LinkOperation => ({ op: 'addrAdd', dev: name, ...a, tolerate: ['EEXIST'] }),
+      ),
+    )
   }
 
-  async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {
+  async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<Attachment> {
     const mtu = mtuOf(n, this.ctx.options.mtu)
     const e = a.record
     try {
@@ -110,10 +118,8 @@ export class BridgeDriver implements NetworkDriver {
         // Hairpin: a container reaches itself through its published port also where bridged frames pass by netfilter.
         { op: 'bridgePort', name: a.hostLink, hairpin: true, isolated: !isInterConnected(n) },
       ])
-      await this.ctx.native.netLink(netns, [
-        { op: 'addrAdd', dev: e.interfaceName, address: e.ipv4Address, prefix: e.ipv4PrefixLength },
-        { op: 'linkSet', name: e.interfaceName, up: true },
-      ])
+      await bringUp(this.ctx, a, netns)
+      return a
     } catch (error) {
       await this.detach(n, a)
       throw error
@@ -121,19 +127,40 @@ export class BridgeDriver implements NetworkDriver {
   }
 
   async mute(a: Attachment, netns: string): Promise<void> {
-    const { interfaceName, ipv4Address, ipv4PrefixLength } = a.record
-    await this.ctx.native.netLink(netns, [
-      {
-        op: 'addrDel',
-        dev: interfaceName,
-        address: ipv4Address,
-        prefix: ipv4PrefixLength,
-        tolerate: ['EADDRNOTAVAIL', 'ENODEV'],
-      },
-    ])
+    await this.ctx.native.netLink(
+      netns,
+      addressesOf(a).map(
+        (x): LinkOperation => ({
+          op: 'addrDel',
+          dev: a.record.interfaceName,
+          ...x,
+          tolerate: ['EADDRNOTAVAIL', 'ENODEV'],
+        }),
+      ),
+    )
   }
 
   async detach(_n: NetworkRecord, a: Attachment): Promise<void> {
     await this.ctx.native.netLink(null, [{ op: 'linkDel', name: a.hostLink, tolerate: ['ENODEV'] }])
   }
+}
+
+const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf'
+
+/**
+ * The kernel forgets the routers that it has heard of as soon as it forwards itself, unless an interface says that it wants to
+ * hear them nevertheless: a host that has its own way out from there keeps it.
+ */
+async function forwardIpv6(ctx: OverlayContext): Promise<void> {
+  if ((await readFile(`${IPV6_INTERFACES}/all/forwarding`, 'utf8')).trim() === '1') return
+  const listening: Record<string, string> = {}
+  for (const dev of await readdir(IPV6_INTERFACES)) {
+    const accepts = await readFile(`${IPV6_INTERFACES}/${dev}/accept_ra`, 'utf8').catch(() => '') // it went meanwhile
+    if (accepts.trim() === '1') listening[`net.ipv6.conf.${dev.replaceAll('.', '/')}.accept_ra`] = '2'
+  }
+  await ctx.native.netSysctl(null, {
+    ...listening,
+    'net.ipv6.conf.default.forwarding': '1',
+    'net.ipv6.conf.all.forwarding': '1',
+  })
 }

@@ -3,6 +3,7 @@ import type { OverlayContext } from '../context.js'
 import type { NetworkRecord } from '../contract.js'
 import { hasErrno } from '../native.js'
 import type { Attachment, NetworkDriver } from './driver.js'
+import { bringUp } from './interface.js'
 
 export const MACVLAN_OPTION = { parent: 'parent', mode: 'macvlan_mode' } as const
 
@@ -29,7 +30,7 @@ export class MacvlanDriver implements NetworkDriver {
     ])
   }
 
-  async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<void> {
+  async attach(n: NetworkRecord, a: Attachment, netns: string): Promise<Attachment> {
     const e = a.record
     const parent = parentOf(n)
     const mode = n.options[MACVLAN_OPTION.mode] ?? 'bridge'
@@ -49,10 +50,8 @@ export class MacvlanDriver implements NetworkDriver {
       )
     }
     try {
-      await this.ctx.native.netLink(netns, [
-        { op: 'addrAdd', dev: e.interfaceName, address: e.ipv4Address, prefix: e.ipv4PrefixLength },
-        { op: 'linkSet', name: e.interfaceName, up: true },
-      ])
+      await bringUp(this.ctx, a, netns, true)
+      return a
     } catch (error) {
       await this.detach(n, a, netns)
       throw error

@@ -1,7 +1,16 @@
 import type { OverlayContext } from '../context.js'
 import type { PortPublication } from '../contract.js'
+import { isV6 } from '../ipam/ip.js'
 import { type BridgeState, hostTable, type OpenWay, type PortForward } from './host-table.js'
 import { TableWriter } from './table-writer.js'
+
+/** Where a sandbox's published ports lead: addresses of its own, "" where it has none of the family. */
+export interface Target {
+  readonly v4: string
+  readonly v6: string
+}
+
+export const NO_TARGET: Target = { v4: '', v6: '' }
 
 /** The host's own table: who put what into it, so that each part can be replaced by its owner. */
 export class HostFirewall {
@@ -22,22 +31,16 @@ export class HostFirewall {
     this.#bridges.delete(bridge)
   }
 
-  /** `targetIp` null: the sandbox has no address that ports can lead to just now. */
-  setForwards(owner: string, ports: readonly PortPublication[], targetIp: string | null): void {
-    if (targetIp === null || ports.length === 0) {
-      this.#forwards.delete(owner)
-      return
-    }
-    this.#forwards.set(
-      owner,
-      ports.map((p) => ({
-        protocol: p.protocol,
-        hostIp: p.hostIp === '0.0.0.0' ? '' : p.hostIp,
-        hostPort: p.hostPort,
-        targetIp,
-        targetPort: p.containerPort,
-      })),
-    )
+  /** Ports of a family without a target are not led anywhere by rules. */
+  setForwards(owner: string, ports: readonly PortPublication[], target: Target): void {
+    const forwards = ports.flatMap((p): PortForward[] => {
+      const targetIp = isV6(p.hostIp) ? target.v6 : target.v4
+      const hostIp = p.hostIp === '0.0.0.0' || p.hostIp === '::' ? '' : p.hostIp
+      const { protocol, hostPort, containerPort } = p
+      return targetIp === '' ? [] : [{ protocol, hostIp, hostPort, targetIp, targetPort: containerPort }]
+    })
+    if (forwards.length === 0) this.#forwards.delete(owner)
+    else this.#forwards.set(owner, forwards)
   }
 
   setWays(owner: string, ways: readonly OpenWay[]): void {
@@ -47,7 +50,7 @@ export class HostFirewall {
 
   /** Resolves when the kernel has what was set so far. */
   apply(): Promise<void> {
-    const { instance, packetRules } = this.ctx.options
+    const { instance, packetRules, packetRules6 } = this.ctx.options
     return this.#writer.write(
       packetRules
         ? hostTable(
@@ -55,6 +58,7 @@ export class HostFirewall {
             [...this.#bridges.values()],
             [...this.#forwards.values()].flat(),
             [...this.#ways.values()].flat(),
+            packetRules6,
           )
         : { family: 'inet', name: instance, sets: {}, chains: {} },
     )

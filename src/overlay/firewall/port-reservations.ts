@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { conflict, internal, invalid, unavailable } from '../../common/index.js'
 import type { PortPublication } from '../contract.js'
-import { parseIpv4 } from '../ipam/ipv4.js'
+import { formatIp, isV6, parseIp } from '../ipam/ip.js'
 import { hasErrno, type NetNative } from '../native.js'
 
 /** Ports that "any port" is chosen from, both ends included. */
@@ -15,9 +15,18 @@ interface Held {
   readonly fd: number | null
 }
 
+/** How ports are held. */
+export interface Holding {
+  /** "All addresses" are those of IPv6 too. */
+  readonly ipv6: boolean
+  /** Somebody takes connections from the socket of a port on that address (Relays). */
+  readonly isServed: (hostIp: string) => boolean
+}
+
 /**
  * Holds a published port by a bound socket of this process, so that no other program takes it, and so that one that is
- * taken is refused with words. The socket itself never gets a connection: nftables leads them away before.
+ * taken is refused with words. Such a socket never gets a connection: nftables leads them away before, unless it is one whose
+ * connections the relay takes.
  */
 export class PortReservations {
   readonly #held = new Map<string, Held>()
@@ -26,38 +35,48 @@ export class PortReservations {
 
   constructor(private readonly native: Pick<NetNative, 'netSocket'>) {}
 
-  /** All or none. Resolves with the ports as bound; `hostIp` "" becomes "0.0.0.0". Errors: portInUse, invalid. */
-  async reserve(owner: string, ports: readonly PortPublication[]): Promise<PortPublication[]> {
-    const done = new Map<PortPublication, PortPublication>()
+  /** All or none. Resolves with the ports as bound; `hostIp` "" becomes "0.0.0.0" and "::". Errors: portInUse, invalid. */
+  async reserve(owner: string, ports: readonly PortPublication[], how = UNSERVED): Promise<PortPublication[]> {
+    const done = new Map<PortPublication, PortPublication[]>()
     try {
       for (const p of ports.toSorted((a, b) => choices(a) - choices(b))) {
-        const hostIp = normalAddress(p)
-        const hostPort = await this.#one(owner, p, hostIp)
-        done.set(p, { containerPort: p.containerPort, protocol: p.protocol, hostIp, hostPort })
+        const hostIps = normalAddresses(p, how.ipv6)
+        const hostPort = await this.#one({ owner, how, p, hostIps })
+        done.set(
+          p,
+          hostIps.map((hostIp) => ({ containerPort: p.containerPort, protocol: p.protocol, hostIp, hostPort })),
+        )
       }
-      return ports.map((p) => done.get(p)!)
+      return ports.flatMap((p) => done.get(p)!)
     } catch (e) {
-      this.release([...done.values()])
+      this.release(owner, [...done.values()].flat())
       throw e
     }
   }
 
-  release(ports: readonly PortPublication[]): void {
+  release(owner: string, ports: readonly PortPublication[]): void {
     for (const p of ports) {
       const key = keyOf(p.protocol, p.hostIp, p.hostPort)
       const held = this.#held.get(key)
-      if (held?.fd != null) closeSync(held.fd)
+      if (held?.owner !== owner) continue
+      if (held.fd !== null) closeSync(held.fd)
       this.#held.delete(key)
     }
   }
 
-  async #one(owner: string, p: PortPublication, hostIp: string): Promise<number> {
+  /** The socket that holds a port, null where none can. */
+  descriptor(p: PortPublication): number | null {
+    return this.#held.get(keyOf(p.protocol, p.hostIp, p.hostPort))?.fd ?? null
+  }
+
+  async #one(wish: Wish): Promise<number> {
+    const { p, hostIps } = wish
     if (p.hostPort !== 0) {
       const last = p.hostPortEnd ?? p.hostPort
       let refusal: unknown = null
       for (let port = p.hostPort; port <= last && port < p.hostPort + MAX_TRIES; port++) {
         try {
-          await this.#bind(owner, p, hostIp, port)
+          await this.#bindAll(wish, port)
           return port
         } catch (e) {
           refusal = e
@@ -69,9 +88,9 @@ export class PortReservations {
     for (let i = 0; i < MAX_TRIES; i++) {
       const port = this.#cursor
       this.#cursor = DYNAMIC_PORTS.first + ((port - DYNAMIC_PORTS.first + 1) % count)
-      if (this.#held.has(keyOf(p.protocol, hostIp, port))) continue
+      if (hostIps.some((hostIp) => this.#held.has(keyOf(p.protocol, hostIp, port)))) continue
       try {
-        await this.#bind(owner, p, hostIp, port)
+        await this.#bindAll(wish, port)
         return port
       } catch (e) {
         if (!(e instanceof Error) || (e as { code?: unknown }).code !== 'portInUse') throw e
@@ -79,25 +98,41 @@ export class PortReservations {
     }
     throw unavailable(
       'noFreePort',
-      `no free ${p.protocol} port on ${hostIp} among ${MAX_TRIES} tried of ${DYNAMIC_PORTS.first}-${DYNAMIC_PORTS.last}: name a port or free some`,
-      { hostIp, protocol: p.protocol },
+      `no free ${p.protocol} port on ${hostIps.join(' and ')} among ${MAX_TRIES} tried of ${DYNAMIC_PORTS.first}-${DYNAMIC_PORTS.last}: name a port or free some`,
+      { hostIps, protocol: p.protocol },
     )
   }
 
-  async #bind(owner: string, p: PortPublication, hostIp: string, port: number): Promise<void> {
+  /** One port number on all the addresses. */
+  async #bindAll({ owner, how, p, hostIps }: Wish, port: number): Promise<void> {
+    const bound: PortPublication[] = []
+    try {
+      for (const hostIp of hostIps) {
+        await this.#bind(owner, { ...p, hostIp, hostPort: port }, how.isServed(hostIp))
+        bound.push({ ...p, hostIp, hostPort: port })
+      }
+    } catch (e) {
+      this.release(owner, bound)
+      throw e
+    }
+  }
+
+  async #bind(owner: string, p: PortPublication, isServed: boolean): Promise<void> {
+    const { hostIp, hostPort: port } = p
     const key = keyOf(p.protocol, hostIp, port)
     if (this.#held.has(key)) throw portInUse(hostIp, port, p.protocol)
     this.#held.set(key, { owner, fd: null }) // taken from here on, also while the system call is under way
     const socket = { protocol: p.protocol, address: hostIp, port }
+    const listening = { ...socket, listen: true, reuseAddress: true }
     try {
       let fd: number
       try {
         // Bound without SO_REUSEADDR and not listening: nobody else can bind it, and strays get a reset.
-        fd = await this.native.netSocket(null, socket)
+        fd = await this.native.netSocket(null, isServed && p.protocol === 'tcp' ? listening : socket)
       } catch (e) {
         if (p.protocol === 'udp' || !hasErrno(e, 'EADDRINUSE')) throw e
         // Perhaps only connections of a past server in TIME_WAIT: a listener would be refused like any other.
-        fd = await this.native.netSocket(null, { ...socket, listen: true, reuseAddress: true })
+        fd = await this.native.netSocket(null, listening)
       }
       this.#held.set(key, { owner, fd })
     } catch (e) {
@@ -106,10 +141,19 @@ export class PortReservations {
       this.#held.delete(key)
       if (hasErrno(e, 'EADDRINUSE')) throw portInUse(hostIp, port, p.protocol)
       if (hasErrno(e, 'EADDRNOTAVAIL'))
-        throw invalid('noSuchHostAddress', `cannot publish on ${hostIp}:${port}: this host has no address ${hostIp}`, {
-          hostIp,
-        })
-      throw internal('portReservation', `cannot bind ${hostIp}:${port}/${p.protocol}`, { hostIp, port }, { cause: e })
+        throw invalid(
+          'noSuchHostAddress',
+          `cannot publish on ${socketText(hostIp, port)}: this host has no address ${hostIp}`,
+          {
+            hostIp,
+          },
+        )
+      throw internal(
+        'portReservation',
+        `cannot bind ${socketText(hostIp, port)}/${p.protocol}`,
+        { hostIp, port },
+        { cause: e },
+      )
     }
   }
 }
@@ -120,20 +164,32 @@ const choices = (p: PortPublication): number =>
 
 const keyOf = (protocol: string, hostIp: string, port: number): string => `${protocol}/${hostIp}/${port}`
 
-function normalAddress(p: PortPublication): string {
-  const ip = p.hostIp === '' ? '0.0.0.0' : p.hostIp
-  if (parseIpv4(ip) === null)
-    throw invalid('publishAddress', `cannot publish on "${ip}": give an IPv4 address of this host, or none for all`, {
-      hostIp: ip,
+interface Wish {
+  readonly owner: string
+  readonly how: Holding
+  readonly p: PortPublication
+  readonly hostIps: readonly string[]
+}
+
+const UNSERVED: Holding = { ipv6: false, isServed: () => false }
+
+const socketText = (ip: string, port: number): string => (isV6(ip) ? `[${ip}]:${port}` : `${ip}:${port}`)
+
+function normalAddresses(p: PortPublication, withIpv6: boolean): string[] {
+  const ip = parseIp(p.hostIp)
+  if (p.hostIp !== '' && ip === null)
+    throw invalid('publishAddress', `cannot publish on "${p.hostIp}": give an address of this host, or none for all`, {
+      hostIp: p.hostIp,
     })
   if (p.hostPort < 0 || p.hostPort > 65535 || p.containerPort < 1 || p.containerPort > 65535)
     throw invalid('portNumber', `cannot publish ${p.hostPort}:${p.containerPort}: ports are 1 to 65535`, {})
-  return ip
+  if (ip !== null) return [formatIp(ip)]
+  return withIpv6 ? ['0.0.0.0', '::'] : ['0.0.0.0']
 }
 
 const portInUse = (hostIp: string, port: number, protocol: string) =>
   conflict(
     'portInUse',
-    `Bind for ${hostIp}:${port} failed: port is already allocated: ${protocol} ${port} is in use on this host, choose another or stop what holds it`,
+    `Bind for ${socketText(hostIp, port)} failed: port is already allocated: ${protocol} ${port} is in use on this host, choose another or stop what holds it`,
     { hostIp, hostPort: port, protocol },
   )

@@ -2,7 +2,7 @@ import type { ClusterMember } from '#proto'
 import { PortProtocol, PublishMode } from '#proto'
 import { slotsFor } from '../balancer/container-table.js'
 import type { TableModel } from '../firewall/table.js'
-import { formatIpv4, macOf, parseCidr } from '../ipam/ipv4.js'
+import { addressAt, macOf, parseCidr } from '../ipam/ip.js'
 import { type ForwardingPlan, type PlanEntry, planOf } from '../swarm/forwarding-plan.js'
 import { type NetworkState, readyAddresses } from '../swarm/network-state.js'
 
@@ -34,12 +34,12 @@ export interface Gateways {
 
 /** `block`: a /15 or wider; index counts from its start. */
 export function gateways(block: string): Gateways {
-  const base = parseCidr(block)!.base
-  const addressOf = (index: number): string => formatIpv4(base + index)
+  const gateways = parseCidr(block)!
+  const addressOf = (index: number): string => addressAt(gateways, index)
   return {
     addressOf,
     macOf: (index) => macOf(addressOf(index)),
-    returnAddress: formatIpv4(base + 0x1fffe),
+    returnAddress: addressAt(gateways, 0x1fffe),
     returnMac: RETURN_MAC,
   }
 }

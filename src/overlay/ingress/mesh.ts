@@ -6,7 +6,7 @@ import { linkAlias } from '../drivers/link-alias.js'
 import type { PortReservations } from '../firewall/port-reservations.js'
 import { deleteTable } from '../firewall/table.js'
 import { TableWriter } from '../firewall/table-writer.js'
-import { formatIpv4, parseCidr } from '../ipam/ipv4.js'
+import { addressAt, parseCidr } from '../ipam/ip.js'
 import type { OverlaySandbox } from '../swarm/overlay-sandbox.js'
 import {
   clusterTable,
@@ -51,9 +51,9 @@ export class IngressMesh {
 
   /** Link, routes and tables of the sandbox; idempotent. */
   async ensure(sandbox: OverlaySandbox, g: Gateways): Promise<void> {
-    const base = parseCidr(this.ctx.options.ingressLink)!.base
-    const host = formatIpv4(base + 1)
-    const inner = formatIpv4(base + 2)
+    const link = parseCidr(this.ctx.options.ingressLink)!
+    const host = addressAt(link, 1)
+    const inner = addressAt(link, 2)
     const native = this.ctx.native
     const there = (await native.netLinks(sandbox.netns)).some((l) => l.name === 'up0')
     if (!there) {
@@ -108,7 +108,7 @@ export class IngressMesh {
     for (const key of this.#reported) if (!keys.has(key)) this.#reported.delete(key)
     for (const [key, p] of this.#reserved)
       if (!keys.has(key)) {
-        this.reservations.release([p])
+        this.reservations.release(OWNER, [p])
         this.#reserved.delete(key)
       }
     for (const p of wanted) {
@@ -135,7 +135,7 @@ export class IngressMesh {
 
   /** This process's sockets only; the kernel goes on. */
   stop(): void {
-    this.reservations.release([...this.#reserved.values()])
+    this.reservations.release(OWNER, [...this.#reserved.values()])
     this.#reserved.clear()
   }
 

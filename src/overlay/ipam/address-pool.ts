@@ -1,4 +1,4 @@
-import { type Cidr, contains, formatCidr, formatIpv4, lastOf, parseCidr, parseIpv4 } from './ipv4.js'
+import { type Cidr, contains, formatCidr, formatIp, lastOf, parseCidr, parseIp, sizeOf } from './ip.js'
 
 export type Allocation =
   | { readonly ok: true; readonly address: string }
@@ -8,44 +8,44 @@ export type Allocation =
 export class AddressPool {
   readonly subnet: Cidr
   readonly #range: Cidr
-  readonly #taken = new Set<number>()
+  readonly #taken = new Set<bigint>()
   /** No free address in the range is below this one: keeps a full pool from being searched from its start each time. */
-  #lowest: number
+  #lowest: bigint
 
   /** `range`: part of the subnet that addresses are chosen from; wanted addresses may lie outside it. */
   constructor(subnet: Cidr, range: Cidr | null) {
     this.subnet = subnet
     this.#range = range ?? subnet
     this.#lowest = this.#range.base
-    if (subnet.prefix <= 30) {
-      this.#taken.add(subnet.base)
-      this.#taken.add(lastOf(subnet))
-    }
+    if (subnet.bits - subnet.prefix < 2) return
+    // Of IPv6 the first is the routers' anycast address (RFC 4291, 2.6.1), and there is no broadcast.
+    this.#taken.add(subnet.base)
+    if (subnet.bits === 32) this.#taken.add(lastOf(subnet))
   }
 
   /** Lowest free address of the range, or the wanted one. */
   allocate(wanted?: string): Allocation {
     if (wanted !== undefined) {
-      const n = parseIpv4(wanted)
-      if (n === null || !contains(this.subnet, n)) return { ok: false, reason: 'outside' }
-      if (this.#taken.has(n)) return { ok: false, reason: 'inUse' }
-      this.#taken.add(n)
-      return { ok: true, address: wanted }
+      const ip = parseIp(wanted)
+      if (ip === null || !contains(this.subnet, ip)) return { ok: false, reason: 'outside' }
+      if (this.#taken.has(ip.value)) return { ok: false, reason: 'inUse' }
+      this.#taken.add(ip.value)
+      return { ok: true, address: formatIp(ip) }
     }
     const last = lastOf(this.#range)
     for (let n = this.#lowest; n <= last; n++) {
       if (this.#taken.has(n)) continue
       this.#taken.add(n)
-      this.#lowest = n + 1
-      return { ok: true, address: formatIpv4(n) }
+      this.#lowest = n + 1n
+      return { ok: true, address: formatIp({ bits: this.subnet.bits, value: n }) }
     }
     return { ok: false, reason: 'exhausted' }
   }
 
   release(address: string): void {
-    const n = parseIpv4(address)
-    if (n === null || !this.#taken.delete(n)) return
-    if (contains(this.#range, n) && n < this.#lowest) this.#lowest = n
+    const ip = parseIp(address)
+    if (ip === null || !this.#taken.delete(ip.value)) return
+    if (contains(this.#range, ip) && ip.value < this.#lowest) this.#lowest = ip.value
   }
 }
 
@@ -60,14 +60,14 @@ export function chooseSubnet(
   for (const pool of pools) {
     const block = parseCidr(pool.base)
     if (!block) continue
-    const step = 2 ** (32 - pool.size)
+    const step = sizeOf({ bits: block.bits, prefix: pool.size })
     let base = block.base
     while (base <= lastOf(block)) {
-      const candidate: Cidr = { base, prefix: pool.size }
-      const hit = used.find((u) => u.base <= lastOf(candidate) && lastOf(u) >= candidate.base)
+      const candidate: Cidr = { bits: block.bits, base, prefix: pool.size }
+      const hit = used.find((u) => u.bits === block.bits && u.base <= lastOf(candidate) && lastOf(u) >= base)
       if (!hit) return formatCidr(candidate)
       // Skips over the whole block in the way: a pool of /8 cut into /30 is not walked piece by piece.
-      base += step * Math.max(1, Math.ceil((lastOf(hit) + 1 - base) / step))
+      base += step * ((lastOf(hit) + 1n - base + step - 1n) / step || 1n)
     }
   }
   return null

@@ -113,8 +113,10 @@ export class Discovery {
       const given = b.defined()
       for (const { record } of this.m.attachmentsOf(networkId)) {
         // A name that the managers gave to a service belongs to the service, not to this one task of it.
-        for (const name of record.dnsNames) if (!given.has(name.toLowerCase())) b.add(name, record.ipv4Address)
-        b.reverse(record.ipv4Address, record.name)
+        for (const address of [record.ipv4Address, record.ipv6Address].filter((a) => a !== '')) {
+          for (const name of record.dnsNames) if (!given.has(name.toLowerCase())) b.add(name, address)
+          b.reverse(address, record.name)
+        }
       }
     }
     const table = b.build()

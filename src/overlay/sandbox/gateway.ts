@@ -16,21 +16,34 @@ export function chooseGateway(
   attachments: readonly Attachment[],
   networkOf: (id: string) => NetworkRecord | null,
 ): GatewayChoice {
-  const candidates = attachments
-    .filter((a) => !a.hidden && a.record.gateway !== '')
+  const attachment = best(attachments, networkOf, (a) => a.record.gateway)
+  if (attachment) return { by: 'attachment', attachment }
+  const needsEgress = attachments.some((a) => {
+    const n = networkOf(a.record.networkId)
+    return !a.hidden && n && !n.internal && (n.driver === 'overlay' || a.remote?.needsNoEgress === false)
+  })
+  return needsEgress ? { by: 'egress' } : { by: 'none' }
+}
+
+/** The same for IPv6, which the hidden bridge does not have. Pure. */
+export const chooseIpv6Gateway = (
+  attachments: readonly Attachment[],
+  networkOf: (id: string) => NetworkRecord | null,
+): Attachment | null => best(attachments, networkOf, (a) => a.record.ipv6Gateway)
+
+const best = (
+  attachments: readonly Attachment[],
+  networkOf: (id: string) => NetworkRecord | null,
+  gatewayOf: (a: Attachment) => string,
+): Attachment | null =>
+  attachments
+    .filter((a) => !a.hidden && gatewayOf(a) !== '')
     .map((attachment) => ({ attachment, network: networkOf(attachment.record.networkId) }))
     .filter((c) => c.network && c.network.driver !== 'overlay' && !c.network.internal)
     .sort(
       (a, b) =>
         b.attachment.gatewayPriority - a.attachment.gatewayPriority || (a.network!.name < b.network!.name ? -1 : 1),
-    )
-  if (candidates[0]) return { by: 'attachment', attachment: candidates[0].attachment }
-  const needsEgress = attachments.some((a) => {
-    const n = networkOf(a.record.networkId)
-    return !a.hidden && n?.driver === 'overlay' && !n.internal
-  })
-  return needsEgress ? { by: 'egress' } : { by: 'none' }
-}
+    )[0]?.attachment ?? null
 
 /** eth0, eth1, ...: the first that is free. */
 export function nextInterface(attachments: readonly Attachment[]): string {

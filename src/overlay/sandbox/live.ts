@@ -9,6 +9,8 @@ export interface SandboxRecord {
   readonly netns: string | null
   attachments: readonly Attachment[]
   ports: readonly PortPublication[]
+  /** What `ports` were asked for as, and the endpoint that they lead to. */
+  published?: undefined | { readonly wanted: readonly PortPublication[]; readonly by: string | null }
 }
 
 /** A sandbox with its live parts. */

@@ -11,7 +11,7 @@ import { BRIDGE_OPTION, EGRESS_NETWORK, mtuOf } from '../drivers/bridge-options.
 import type { Attachment, NetworkDriver } from '../drivers/driver.js'
 import { gateways, ingressPlan, meshPorts, RETURN_PRIORITY, RETURN_TABLE } from '../ingress/ingress-plan.js'
 import type { IngressMesh } from '../ingress/mesh.js'
-import { parseIpv4 } from '../ipam/ipv4.js'
+import { isIpv4 } from '../ipam/ip.js'
 import { type CreatedAs, PREDEFINED } from '../local-networks.js'
 import { hasErrno } from '../native.js'
 import { RecordStore } from '../record-store.js'
@@ -89,7 +89,10 @@ export class ClusterNetworks implements ClusterSide {
   #resumed = false
 
   readonly driver: NetworkDriver = {
-    attach: (n, a, netns) => this.#attach(n, a, netns),
+    attach: async (n, a, netns) => {
+      await this.#attach(n, a, netns)
+      return a
+    },
     detach: (n, a, netns) => this.#detach(n, a, netns),
   }
 
@@ -539,7 +542,7 @@ export class ClusterNetworks implements ClusterSide {
   }
 
   #memberAddresses(): string[] {
-    const all = this.#members.members.map((m) => m.dataPathAddress).filter((a) => parseIpv4(a) !== null)
+    const all = this.#members.members.map((m) => m.dataPathAddress).filter(isIpv4)
     return [...new Set(all)]
   }
 

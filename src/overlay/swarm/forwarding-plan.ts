@@ -1,5 +1,5 @@
 import type { ClusterMember } from '#proto'
-import { macOf } from '../ipam/ipv4.js'
+import { macOf } from '../ipam/ip.js'
 import type { LinkOperation } from '../native.js'
 import { type NetworkState, type Segment, segmentOf } from './network-state.js'
 

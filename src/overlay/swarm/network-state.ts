@@ -3,7 +3,7 @@ import { EndpointMode } from '#proto'
 import type { BalancedService } from '../balancer/container-table.js'
 import type { LocalNetworkSpec, NetworkRecord } from '../contract.js'
 import type { NameTableBuilder } from '../dns/names.js'
-import { contains, parseCidr, parseIpv4 } from '../ipam/ipv4.js'
+import { contains, parseCidr, parseIp } from '../ipam/ip.js'
 
 /** All that this node knows of one cluster network. Plain data, kept on disk as it is. */
 export interface NetworkState {
@@ -118,7 +118,7 @@ const firstOf = (subnet: string): string => {
 
 /** null: the address is in none of the network's subnets. */
 export function segmentOf(segments: readonly Segment[], address: string): Segment | null {
-  const n = parseIpv4(address)
+  const n = parseIp(address)
   if (n === null) return null
   return segments.find((s) => contains(parseCidr(s.subnet)!, n)) ?? null
 }

@@ -164,13 +164,13 @@ export class PluginClient {
     }
     const fields = answer !== null && typeof answer === 'object' ? (answer as Record<string, unknown>) : {}
     const said = typeof fields.Err === 'string' ? fields.Err : ''
-    if (status !== 200) throw this.#failed(method, said || text.trim().slice(0, 500) || `status ${status}`)
-    if (said) throw this.#failed(method, said)
+    if (status !== 200) throw this.#failed(method, said || text.trim().slice(0, 500) || `status ${status}`, status)
+    if (said) throw this.#failed(method, said, status)
     return fields
   }
 
-  #failed(method: string, said: string): ShoalError {
-    return internal('pluginFailed', `${method}: ${said}`, { plugin: this.name, method, said })
+  #failed(method: string, said: string, status: number): ShoalError {
+    return internal('pluginFailed', `${method}: ${said}`, { plugin: this.name, method, said, status })
   }
 
   #bad(method: string, what: string): ShoalError {

@@ -63,8 +63,11 @@ export class Plugins {
     return !this.#managed.has(name) && this.#managed.has(`${name}:latest`) ? `${name}:latest` : name
   }
 
-  /** Throws notFound `noSuchPlugin` where there is none of the name that implements `subsystem`. */
-  async get(name: string, subsystem: string): Promise<PluginHandle> {
+  /**
+   * Throws notFound `noSuchPlugin` where there is none of the name that implements `subsystem`. `retry`: waits for one that is
+   * being restarted.
+   */
+  async get(name: string, subsystem: string, retry = true): Promise<PluginHandle> {
     const managed = this.#managed.get(this.canonical(name))
     if (managed) {
       if (!managed.implements.includes(subsystem)) throw this.#missing(name)
@@ -72,7 +75,7 @@ export class Plugins {
     }
     const client = await this.#legacy(name)
     if (!client) throw this.#missing(name)
-    const able = await client.implements({ timeoutMs: ACTIVATE_MS, retry: true })
+    const able = await client.implements({ timeoutMs: retry ? ACTIVATE_MS : LOOK_MS, retry })
     if (!able.includes(subsystem)) throw this.#missing(name)
     return { name, client, hostPath: async (path) => path }
   }

@@ -201,13 +201,16 @@ export class ContainerController implements TaskController {
     const words = { tcp: PortProtocol.TCP, udp: PortProtocol.UDP, sctp: PortProtocol.SCTP } as const
     return {
       container: { containerId: c.id, pid: c.state.pid, exitCode: c.state.exitCode },
-      ports: c.ports.map((p) => ({
-        name: wanted.find((w) => w.targetPort === p.containerPort && w.protocol === words[p.protocol])?.name ?? '',
-        protocol: words[p.protocol],
-        targetPort: p.containerPort,
-        publishedPort: p.hostPort,
-        publishMode: PublishMode.HOST,
-      })),
+      // One of both families is one port of the service.
+      ports: c.ports
+        .filter((p) => p.hostIp !== '::')
+        .map((p) => ({
+          name: wanted.find((w) => w.targetPort === p.containerPort && w.protocol === words[p.protocol])?.name ?? '',
+          protocol: words[p.protocol],
+          targetPort: p.containerPort,
+          publishedPort: p.hostPort,
+          publishMode: PublishMode.HOST,
+        })),
     }
   }
 

@@ -5,7 +5,12 @@ import { join } from 'node:path'
 import test from 'ava'
 import { containerTable, deadCommands, slotsFor } from '../../../src/overlay/balancer/container-table.js'
 import { isDropping } from '../../../src/overlay/firewall/foreign-drop.js'
-import { hostTable } from '../../../src/overlay/firewall/host-table.js'
+import {
+  type BridgeState,
+  hostTable as hostTableOf,
+  type OpenWay,
+  type PortForward,
+} from '../../../src/overlay/firewall/host-table.js'
 import { renderDifference, renderTable, type TableModel } from '../../../src/overlay/firewall/table.js'
 import { clusterTable, gateways, sandboxTables } from '../../../src/overlay/ingress/ingress-plan.js'
 import { loadNetNative } from '../../../src/overlay/native.js'
@@ -15,15 +20,25 @@ const reason = await whyNoLab()
 if (reason) console.log(`skipped: ${reason}`)
 const run = reason ? test.serial.skip : test.serial
 
+const hostTable = (
+  name: string,
+  bridges: BridgeState[],
+  forwards: PortForward[],
+  { ways = [], withIpv6 = true }: { ways?: OpenWay[]; withIpv6?: boolean } = {},
+): TableModel => hostTableOf(name, bridges, forwards, ways, withIpv6)
+
 const front = {
   bridge: 'br-a',
   subnet: '172.29.1.0/24',
+  subnet6: '',
   masquerade: true,
   sourceAddress: '10.0.0.7',
   internal: false,
   interConnected: true,
 }
 const back = { ...front, bridge: 'br-i', subnet: '172.29.2.0/24', internal: true, interConnected: false }
+const dual = { ...front, bridge: 'br-d', subnet: '172.29.3.0/24', subnet6: 'fd00:3::/64', sourceAddress: '' }
+const web6 = { protocol: 'tcp', hostIp: '', hostPort: 8080, targetIp: 'fd00:3::11', targetPort: 80 } as const
 const web = { protocol: 'tcp', hostIp: '', hostPort: 8080, targetIp: '172.29.1.11', targetPort: 80 } as const
 const way = { protocol: 'tcp', fromIp: '172.29.2.2', toIp: '172.29.2.3', port: 4567 } as const
 const dns = { address: '127.0.0.11', port: 40053 }
@@ -33,13 +48,32 @@ const vip = (last: number, n: number) => ({
 })
 
 test('no change is no command, and an element change is one element', (t) => {
-  const a = hostTable('shoal', [front], [web], [])
-  t.is(renderDifference(a, hostTable('shoal', [front], [web], [])), '')
+  const a = hostTable('shoal', [front], [web])
+  t.is(renderDifference(a, hostTable('shoal', [front], [web])), '')
   t.is(
-    renderDifference(a, hostTable('shoal', [front], [{ ...web, targetIp: '172.29.1.12' }], [])),
+    renderDifference(a, hostTable('shoal', [front], [{ ...web, targetIp: '172.29.1.12' }])),
     'delete element inet shoal pub-any { tcp . 8080 }\nadd element inet shoal pub-any { tcp . 8080 : 172.29.1.12 . 80 }\n',
   )
-  t.is(renderDifference(a, hostTable('shoal', [front], [], [])), 'delete element inet shoal pub-any { tcp . 8080 }\n')
+  t.is(renderDifference(a, hostTable('shoal', [front], [])), 'delete element inet shoal pub-any { tcp . 8080 }\n')
+})
+
+test('IPv6 is in sets of its own, which stay empty where it is to pass by', (t) => {
+  const elements = (withIpv6: boolean) =>
+    Object.fromEntries(
+      Object.entries(
+        hostTable('shoal', [front, dual], [web, web6, { ...web6, hostIp: '2001:db8::1' }], { withIpv6 }).sets,
+      )
+        .filter(([name]) => name.endsWith('6'))
+        .map(([name, s]) => [name, [...s.elements].map((e) => e.join(' '))]),
+    )
+  t.deepEqual(elements(true), {
+    hairpin6: ['fd00:3::/64 . fd00:3::/64 '],
+    'nat-nets6': ['fd00:3::/64 '],
+    'pub-any6': ['tcp . 8080 fd00:3::11 . 80'],
+    'pub-addr6': ['2001:db8::1 . tcp . 8080 fd00:3::11 . 80'],
+  })
+  t.deepEqual(elements(false), { hairpin6: [], 'nat-nets6': [], 'pub-any6': [], 'pub-addr6': [] })
+  t.true(hostTable('shoal', [], [], { withIpv6: false }).chains.forw!.includes('meta nfproto ipv6 accept'))
 })
 
 test('a service that changes its number of backends brings its chain and takes the unused one away', (t) => {
@@ -98,11 +132,13 @@ run('nftables takes every table, and every change gives the same ruleset as writ
   })
   const steps: TableModel[][] = [
     [
-      hostTable('shoal', [], [], []),
-      hostTable('shoal', [front, back], [web, { ...web, hostIp: '127.0.0.1', protocol: 'udp' }], [way]),
-      hostTable('shoal', [back], [{ ...web, protocol: 'sctp', hostPort: 9 }], [{ ...way, protocol: 'udp' }]),
-      hostTable('shoal', [], [], []),
+      hostTable('shoal', [], []),
+      hostTable('shoal', [front, back], [web, { ...web, hostIp: '127.0.0.1', protocol: 'udp' }], { ways: [way] }),
+      hostTable('shoal', [back], [{ ...web, protocol: 'sctp', hostPort: 9 }], { ways: [{ ...way, protocol: 'udp' }] }),
+      hostTable('shoal', [dual], [web6, { ...web6, hostIp: '2001:db8::1', protocol: 'udp' }]),
+      hostTable('shoal', [], []),
     ],
+    [hostTable('shoal', [dual], [web6], { withIpv6: false })],
     [
       containerTable('shoal', dns, []),
       containerTable('shoal', dns, [vip(100, 3), vip(101, 0), vip(102, 3)]),

@@ -1,13 +1,14 @@
 // Simulated hosts: namespaces on one bridge, each with a process that runs a NetworkService in it.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 import type {
   EndpointRecord,
+  JoinRequest,
   NetworkRecord,
   NetworkService,
   OverlayOptionsInput,
@@ -108,6 +109,11 @@ export class Host {
     return join(this.lab.dir, this.name, 'run')
   }
 
+  /** Where plugins' sockets are found. */
+  get pluginsDir(): string {
+    return join(this.lab.dir, this.name, 'plugins')
+  }
+
   /** Starts the process and its service. */
   async start(options: Partial<OverlayOptionsInput> = {}, keep: readonly string[] = []): Promise<void> {
     const child = spawn('nsenter', [`--net=${this.netns}`, process.execPath, join(here, 'host-process.js')], {
@@ -140,6 +146,13 @@ export class Host {
     await gone
   }
 
+  /** Processes that its process has started. */
+  children(): number[] {
+    const { pid } = this.#child!
+    const ofThread = (tid: string): string => readFileSync(`/proc/${pid}/task/${tid}/children`, 'utf8')
+    return readdirSync(`/proc/${pid}/task`).flatMap((tid) => ofThread(tid).split(' ').filter(Boolean).map(Number))
+  }
+
   async network(name: string, extra: Partial<NetworkRecord> = {}): Promise<NetworkRecord> {
     return this.service.createNetwork({
       name,
@@ -160,7 +173,7 @@ export class Host {
   async container(
     name: string,
     networkId: string,
-    more: { address?: string; aliases?: string[]; spec?: Partial<SandboxSpec> } = {},
+    more: { address?: string; aliases?: string[]; join?: JoinRequest; spec?: Partial<SandboxSpec> } = {},
   ): Promise<{ id: string; netns: string; endpoint: EndpointRecord; files: string }> {
     const files = join(this.lab.dir, this.name, 'files', name)
     const id = Buffer.from(name.padEnd(32, '.')).toString('hex')
@@ -176,7 +189,11 @@ export class Host {
       filesDir: files,
       ...more.spec,
     })
-    const endpoint = await this.service.join(id, networkId, { ipv4Address: more.address, aliases: more.aliases })
+    const endpoint = await this.service.join(id, networkId, {
+      ipv4Address: more.address,
+      aliases: more.aliases,
+      ...more.join,
+    })
     return { id, netns: s.netnsPath!, endpoint, files }
   }
 
@@ -245,6 +262,9 @@ export class Lab {
   }
   udp(netns: string, address: string, port: number, count = 1): Promise<Replies> {
     return this.#replies(netns, ['udp', address, String(port), String(count)])
+  }
+  flood(netns: string, address: string, port: number, count: number): Promise<Replies> {
+    return this.#replies(netns, ['flood', address, String(port), String(count)])
   }
   dns(netns: string, name: string, type = 'A'): Promise<Replies> {
     return this.#replies(netns, ['dns', name, type])
