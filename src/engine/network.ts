@@ -79,7 +79,8 @@ function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig
   if (!ipam?.IPv4Address && !ipam?.IPv6Address) return
   if (PREDEFINED.has(network.name))
     throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
-  const ofUser = network.ipam.pools.filter((p) => !p.isAutomatic).map((p) => isIPv6(p.subnet.split('/')[0]!))
+  const { pools, idlePools = [] } = network.ipam
+  const ofUser = [...pools, ...idlePools].filter((p) => !p.isAutomatic).map((p) => isIPv6(p.subnet.split('/')[0]!))
   if ((ipam.IPv4Address && !ofUser.includes(false)) || (ipam.IPv6Address && !ofUser.includes(true)))
     throw invalid(
       'userAddress',

@@ -26,6 +26,8 @@ export interface LocalNetworkSpec {
     readonly driver: string
     readonly options: Readonly<Record<string, string>>
     readonly pools: readonly IpamPool[]
+    /** Of IPv6, as given to a network without it: shown; an address may be wished for and is not given, as with dockerd. */
+    readonly idlePools?: readonly IpamPool[]
   }
   readonly options: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>

@@ -151,7 +151,11 @@ export class LocalNetworks {
         createdMs: this.ctx.clock.now(),
         ingress: false,
         driverState: {},
-        ipam: { ...spec.ipam, pools: await this.#pools(spec, lent) },
+        ipam: {
+          ...spec.ipam,
+          pools: await this.#pools(spec, lent),
+          ...(spec.ipv6 || spec.configOnly ? {} : { idlePools: poolsOf(spec.ipam.pools, 6) }),
+        },
       }
       this.#checkBridgeName(record)
       this.#changing.set(id, record)

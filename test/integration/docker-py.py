@@ -301,6 +301,21 @@ def networks_are_told_apart_by_scope():
 
 
 @check
+def an_ipv6_pool_without_ipv6_is_kept_idle():
+    pool = IPAMPool(subnet="2001:db8:77::/64", gateway="2001:db8:77::ffff")
+    api.create_network("pysix", ipam=IPAMConfig(pool_configs=[pool]))
+    shown = api.inspect_network("pysix")
+    assert {"Subnet": "2001:db8:77::/64", "Gateway": "2001:db8:77::ffff"} in shown["IPAM"]["Config"], shown
+    endpoint = {"pysix": api.create_endpoint_config(ipv6_address="2001:db8:77::9")}
+    id = make("sleep 60", host={"network_mode": "pysix"}, networking_config=api.create_networking_config(endpoint))
+    api.start(id)
+    shown = api.inspect_container(id)["NetworkSettings"]["Networks"]["pysix"]
+    same((shown["IPAMConfig"], shown["GlobalIPv6Address"]), ({"IPv6Address": "2001:db8:77::9"}, ""))
+    api.remove_container(id, force=True)
+    api.remove_network("pysix")
+
+
+@check
 def a_commit_shows_its_container():
     id = make("true", hostname="origin")
     image = api.commit(id, changes=['CMD ["other"]'])["Id"]

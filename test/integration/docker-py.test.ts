@@ -34,5 +34,5 @@ test('docker-py reads, writes, and is refused as with dockerd', async (t) => {
     [],
   )
   t.is(lines.pop(), `${lines.length} checks`)
-  t.true(lines.length >= 20)
+  t.true(lines.length >= 21)
 })

@@ -253,6 +253,11 @@ run('the default network has IPv6 where it is set, and bad settings and wishes a
     without.ipam.pools.map((p) => p.subnet),
     ['10.66.7.0/24'],
   )
+  t.deepEqual(
+    without.ipam.idlePools?.map((p) => p.subnet),
+    ['fd66:7::/64'],
+  )
+  t.is((await h.service.join(a.id, without.id, { ipv6Address: 'fd66:7::9' })).ipv6Address, '')
   for (const [pools, code] of [
     [[{ subnet: 'fd66:1::/127' }], 'ipam'],
     [[{ subnet: 'fd66:1::/64', gateway: 'fd66:2::1' }], 'ipam'],

@@ -23,7 +23,7 @@ export function networkJson(
     IPAM: {
       Driver: n.ipam.driver || 'default',
       Options: Object.keys(n.ipam.options).length > 0 ? n.ipam.options : null,
-      Config: n.ipam.pools.map((p) => ({
+      Config: [...n.ipam.pools, ...(n.ipam.idlePools ?? [])].map((p) => ({
         Subnet: p.subnet,
         ...(p.range ? { IPRange: p.range } : {}),
         ...(p.gateway ? { Gateway: p.gateway } : {}),

@@ -179,7 +179,7 @@ export class Endpoints {
     const made = this.driver(n) === this.m.local.remote ? '' : v4.ip === '' ? random : macOf(v4.ip)
     const mac = (given || made).toLowerCase()
     try {
-      const v6 = await addresses.lend(n, { ...about, family: 6, wanted: r.ipv6Address, mac })
+      const v6 = await addresses.lend(n, { ...about, family: 6, wanted: n.ipv6 ? r.ipv6Address : '', mac })
       return { v4, v6, mac }
     } catch (e) {
       if (v4.ip !== '') addresses.release(n.id, v4.ip)
