@@ -254,7 +254,6 @@ export class LocalNetworks {
 
   async #add(record: NetworkRecord): Promise<NetworkRecord> {
     await this.#store.put(record.id, record)
-    this.#admit(record.id, record)
     try {
       await this.#realize(record, true)
       await this.m.firewall.apply()
@@ -262,12 +261,12 @@ export class LocalNetworks {
       await this.#undo(record)
       throw e
     }
+    // From here on it is found, and joined: what an endpoint needs of it is there.
+    this.#admit(record.id, record)
     return record
   }
 
   async #undo(n: NetworkRecord): Promise<void> {
-    this.#records.delete(n.id)
-    this.addresses.drop(n.id)
     await this.#store.delete(n.id)
     if (n.driver !== 'bridge' || n.configOnly) return
     try {

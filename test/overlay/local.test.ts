@@ -171,6 +171,22 @@ run('a killed daemon finds its sandboxes again, removes the dead ones, and serve
   t.deepEqual(left.namespaces, [])
 })
 
+run('a network that can be found has its bridge', async (t) => {
+  t.timeout(60_000)
+  const lab = await Lab.open(1)
+  t.teardown(() => lab.close())
+  const h = lab.hosts[0] as Host
+  await h.start()
+  for (let i = 0; i < 10; i++) {
+    const creating = h.network(`soon${i}`)
+    let found: { id: string } | null = null
+    while (!found) found = await h.service.findNetwork(`soon${i}`).catch(() => null)
+    const bridge = `br-${found.id.slice(0, 12)}`
+    t.true((await loadNetNative().netLinks(h.netns)).some((l) => l.name === bridge))
+    await creating
+  }
+})
+
 run('host, none, shared and macvlan modes', async (t) => {
   t.timeout(60_000)
   const lab = await Lab.open(1)
