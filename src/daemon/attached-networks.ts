@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { notAttachable } from '../api/index.js'
-import { type Clock, isKind, unavailable } from '../common/index.js'
+import { type Clock, isKind, unavailable, unlessAborted } from '../common/index.js'
 import type { Logger } from '../common/log.js'
 import type { AttachmentClient } from '../manager/index.js'
 import type { EndpointRecord, JoinRequest, NetworkService } from '../overlay/index.js'
@@ -176,17 +176,3 @@ export class AttachedNetworks {
 }
 
 const keyOf = (sandboxId: string, networkId: string): string => `${sandboxId} ${networkId}`
-
-/** Rejects with the signal's reason, and lets what was begun come to its end unheard. */
-async function unlessAborted<T>(running: Promise<T>, signal: AbortSignal): Promise<T> {
-  let stop = (): void => {}
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason)
-    signal.addEventListener('abort', stop, { once: true })
-  })
-  try {
-    return await Promise.race([running, aborted])
-  } finally {
-    signal.removeEventListener('abort', stop)
-  }
-}

@@ -94,6 +94,7 @@ export function createNetworkService(input: OverlayOptionsInput, modules: Overla
       void local.replay((id) => sandboxes.endpoints(id).flatMap(addressesIn))
     },
     async stop() {
+      calls.stop()
       await ctx.locks.idle()
       await debts.stop()
       await sandboxes.stop()

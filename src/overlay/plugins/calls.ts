@@ -1,4 +1,4 @@
-import { notFound, ShoalError } from '../../common/index.js'
+import { notFound, ShoalError, unavailable, unlessAborted } from '../../common/index.js'
 
 /** Plugins by name, as the daemon finds them (src/runtime/plugin). */
 export interface NetworkPlugins {
@@ -33,7 +33,14 @@ const TELL_MS = 10_000
 
 /** The calls of networks and addresses to plugins; errors carry the plugin's name and its own words. */
 export class PluginCalls {
+  readonly #stop = new AbortController()
+
   constructor(private readonly plugins: NetworkPlugins | null) {}
+
+  /** Who waits for a plugin waits no more; what was asked is owed. */
+  stop(): void {
+    this.#stop.abort(unavailable('stopping', 'this daemon is stopping'))
+  }
 
   async ask(call: PluginCall): Promise<Record<string, unknown>> {
     return this.#call(call, { timeoutMs: ASK_MS, retry: true })
@@ -60,7 +67,7 @@ export class PluginCalls {
   ): Promise<Record<string, unknown>> {
     if (!this.plugins) throw notFound('noSuchPlugin', `plugin "${plugin}" not found`, { plugin })
     const { client } = await this.plugins.get(plugin, method.split('.')[0]!, options.retry ?? false)
-    const answer = await client.call(method, body, options)
+    const answer = await unlessAborted(client.call(method, body, options), this.#stop.signal)
     // IPAM plugins say "Error" where all others say "Err".
     if (typeof answer.Error === 'string' && answer.Error !== '')
       throw new ShoalError('internal', 'pluginFailed', `${method}: ${answer.Error}`, { plugin, method })
