@@ -16,6 +16,12 @@ interface Explanation {
 const UNKNOWN = /no such field/
 const EXPLAINED: readonly Explanation[] = [
   {
+    operation: /^POST \/build 200$/,
+    pointer: /^$/,
+    message: /a body where none is described/,
+    why: 'what a build says, an object after the other: the description leaves it out',
+  },
+  {
     operation: /^GET \/containers\/\{id\}\/json 200$/,
     pointer:
       /^\/NetworkSettings\/(Bridge|EndpointID|Gateway|GlobalIPv6Address|GlobalIPv6PrefixLen|HairpinMode|IPAddress|IPPrefixLen|IPv6Gateway|LinkLocalIPv6Address|LinkLocalIPv6PrefixLen|MacAddress|SecondaryIPAddresses|SecondaryIPv6Addresses)$/,
