@@ -164,14 +164,15 @@ export interface NetNative {
   pidfdWait(pid: number, startTicks: 0): Promise<void>
 }
 
-/** What the addon rejects with. */
+/** What the addon, or Node's own file calls, reject with. */
 export interface NativeError extends Error {
   /** errno's name, e.g. EADDRINUSE. */
   readonly code: string
   readonly errno: number
   readonly syscall: string
   readonly path: string
-  readonly stage: string
+  /** The addon's alone. */
+  readonly stage?: string
 }
 
 export const isNativeError = (caught: unknown): caught is NativeError => caught instanceof Error && 'syscall' in caught

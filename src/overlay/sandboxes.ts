@@ -135,7 +135,7 @@ export class Sandboxes {
         if (own) await this.ctx.native.netnsDelete(own)
         await this.#store.delete(spec.id)
         if (!isNativeError(e)) throw e
-        const sysctl = e.stage.startsWith('sysctl ') ? e.stage.slice('sysctl '.length) : null
+        const sysctl = e.stage?.startsWith('sysctl ') ? e.stage.slice('sysctl '.length) : null
         if (sysctl !== null && Object.hasOwn(spec.sysctls, sysctl))
           throw invalid(
             'badSysctl',
