@@ -66,6 +66,9 @@ int overlay_open(const struct overlay_spec *spec)
 			}
 			report_fail(errno, spec->lower[i], "cannot use a directory as overlay layer %d", i);
 		}
+	/* A view of what somebody else writes into is no mistake here; older kernels are not asked. */
+	if (!spec->upper)
+		(void)set_string(fs, "index", "off");
 	if (spec->upper && (set_string(fs, "upperdir", spec->upper) != 0 || set_string(fs, "workdir", spec->work) != 0))
 		report_fail(errno, spec->upper, "cannot use a directory as the upper layer");
 	if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
@@ -90,10 +93,14 @@ static int overlay_view(const struct overlay_spec *spec)
 	return overlay_open(&all);
 }
 
-/* hold: keeps a merged tree open for the caller, who reaches it as /proc/<pid>/fd/<root>, until stdin ends. */
+/*
+ * hold: keeps a merged tree open for the caller, who reaches it as /proc/<pid>/fd/<root>, until stdin ends. Without a work
+ * directory it is read-only, and may be held beside somebody who writes: a second mount with the same work directory would take
+ * the first one's away, and with it the first one's copies from below.
+ */
 int command_hold(const struct overlay_spec *spec)
 {
-	int fd = spec->upper ? overlay_open(spec) : overlay_view(spec);
+	int fd = spec->work ? overlay_open(spec) : overlay_view(spec);
 	fprintf(stdout, "{\"root\":%d}\n", fd);
 	if (fflush(stdout) != 0)
 		report_fail(errno, NULL, "cannot answer");

@@ -3,7 +3,7 @@ import { lstat, readlink, stat } from 'node:fs/promises'
 import { basename, join, posix, relative } from 'node:path'
 import { pipeline, type Readable, Transform } from 'node:stream'
 import { conflict, forbidden, invalid, newHexId, notFound } from '../common/index.js'
-import { LayerTool } from '../runtime/index.js'
+import { LayerTool, type LiveContainer } from '../runtime/index.js'
 import type { Container } from './container.js'
 import { containerEvent } from './container-events.js'
 import type { EngineContext } from './context.js'
@@ -54,46 +54,87 @@ interface Place {
   readonly isMounted: boolean
 }
 
+/** The mount of the container that a path inside lies in, the innermost. */
+const mountAt = ({ record }: Container, inside: string): MountRecord | undefined =>
+  record.mounts
+    .filter((m) => inside === m.destination || inside.startsWith(`${m.destination}/`))
+    .sort((a, b) => b.destination.length - a.destination.length)[0]
+
+const isWritable = (container: Container, inside: string): boolean =>
+  mountAt(container, inside)?.rw ?? container.record.hostConfig.ReadonlyRootfs !== true
+
+interface Way {
+  readonly path: string
+  readonly followLast: boolean
+}
+
 /**
- * Runs `fn` on the container's tree: of a running one as its processes see it, of another its layers with its volumes and
- * binds in their places.
+ * Runs `fn` on the container's tree, to read: of a running one as its processes see it, of another its layers with its volumes
+ * and binds in their places.
  */
-async function withPlace<T>(
+const withPlace = <T>(
   ctx: EngineContext,
   container: Container,
-  path: string,
-  followLast: boolean,
+  way: Way,
+  fn: (place: Place) => Promise<T>,
+): Promise<T> =>
+  container.live
+    ? inProcesses(ctx, container, container.live, way, fn)
+    : ctx.snapshots.withView(container.id, (root) => inLayers(ctx, container, root, way, fn))
+
+/** The same to write. A start waits for it, unless the container runs. */
+async function withWritablePlace(
+  ctx: EngineContext,
+  container: Container,
+  way: Way,
+  fn: (place: Place) => Promise<void>,
+): Promise<void> {
+  const live =
+    container.live ??
+    (await container.tree.run(async () => {
+      if (container.live) return container.live // started while we waited
+      await ctx.snapshots.withMounted(container.id, (root) => inLayers(ctx, container, root, way, fn))
+      return null
+    }))
+  if (live) await inProcesses(ctx, container, live, way, fn)
+}
+
+async function inProcesses<T>(
+  ctx: EngineContext,
+  container: Container,
+  live: LiveContainer,
+  way: Way,
   fn: (place: Place) => Promise<T>,
 ): Promise<T> {
-  const mountAt = (inside: string): MountRecord | undefined =>
-    container.record.mounts
-      .filter((m) => inside === m.destination || inside.startsWith(`${m.destination}/`))
-      .sort((a, b) => b.destination.length - a.destination.length)[0]
-  const isWritable = (inside: string): boolean =>
-    mountAt(inside)?.rw ?? container.record.hostConfig.ReadonlyRootfs !== true
-  if (container.live) {
-    const root = `/proc/${container.live.pid}/root`
-    const resolved = await resolveInRoot(root, path, followLast)
-    const inside = posix.join('/', relative(root, resolved))
-    const place = { root, path: resolved, isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined }
-    return withSources(ctx, container, () => fn(place)) // they stay although it may end meanwhile
-  }
-  return ctx.snapshots.withMounted(container.id, (root) =>
-    withSources(ctx, container, async (sources) => {
-      const placeOf = (inside: string): { readonly root: string; readonly path: string } => {
-        const mount = mountAt(inside)
-        const source = sources.get(mount?.destination ?? '')
-        if (mount && source !== undefined)
-          return { root: source, path: join(source, inside.slice(mount.destination.length)) }
-        const own = join(container.dir, basename(inside))
-        if (!mount && NETWORK_FILES.has(inside) && existsSync(own)) return { root: container.dir, path: own }
-        return { root, path: join(root, inside) }
-      }
-      const inside = await resolveLinks(path, (p) => placeOf(p).path, followLast)
-      return fn({ ...placeOf(inside), isWritable: isWritable(inside), isMounted: mountAt(inside) !== undefined })
-    }),
-  )
+  const root = `/proc/${live.pid}/root`
+  const path = await resolveInRoot(root, way.path, way.followLast)
+  const inside = posix.join('/', relative(root, path))
+  const isMounted = mountAt(container, inside) !== undefined
+  const place = { root, path, isWritable: isWritable(container, inside), isMounted }
+  return withSources(ctx, container, () => fn(place)) // they stay although it may end meanwhile
 }
+
+const inLayers = <T>(
+  ctx: EngineContext,
+  container: Container,
+  root: string,
+  way: Way,
+  fn: (place: Place) => Promise<T>,
+): Promise<T> =>
+  withSources(ctx, container, async (sources) => {
+    const placeOf = (inside: string): { readonly root: string; readonly path: string } => {
+      const mount = mountAt(container, inside)
+      const source = sources.get(mount?.destination ?? '')
+      if (mount && source !== undefined)
+        return { root: source, path: join(source, inside.slice(mount.destination.length)) }
+      const own = join(container.dir, basename(inside))
+      if (!mount && NETWORK_FILES.has(inside) && existsSync(own)) return { root: container.dir, path: own }
+      return { root, path: join(root, inside) }
+    }
+    const inside = await resolveLinks(way.path, (p) => placeOf(p).path, way.followLast)
+    const isMounted = mountAt(container, inside) !== undefined
+    return fn({ ...placeOf(inside), isWritable: isWritable(container, inside), isMounted })
+  })
 
 /** Where a container's volumes and binds lie on this host, by their places in it; they are held for the time. */
 async function withSources<T>(
@@ -150,9 +191,10 @@ function nameOf(path: string): string {
 
 /** "/link/" and "/link/." mean what the link points to. */
 const followsLast = (path: string): boolean => /\/\.?$/.test(path)
+const wayOf = (path: string): Way => ({ path, followLast: followsLast(path) })
 
 export async function statPath(ctx: EngineContext, container: Container, path: string): Promise<PathStat> {
-  const result = await withPlace(ctx, container, path, followsLast(path), (place) => statPlace(container, place, path))
+  const result = await withPlace(ctx, container, wayOf(path), (place) => statPlace(container, place, path))
   containerEvent(ctx, container, 'archive-path', { path })
   return result
 }
@@ -165,7 +207,7 @@ export async function getArchive(
   path: string,
 ): Promise<{ readonly stat: PathStat; readonly tar: Readable }> {
   const result = await streamed<{ readonly stat: PathStat }>((use) =>
-    withPlace(ctx, container, path, followsLast(path), async (place) => {
+    withPlace(ctx, container, wayOf(path), async (place) => {
       const stats = await statPlace(container, place, path)
       await use(
         { stat: stats },
@@ -179,7 +221,7 @@ export async function getArchive(
 
 export async function exportTree(ctx: EngineContext, container: Container): Promise<Readable> {
   const { tar } = await streamed<object>((use) =>
-    ctx.snapshots.withMounted(container.id, (root) => use({}, layerTool(ctx).packTree(root))),
+    ctx.snapshots.withView(container.id, (root) => use({}, layerTool(ctx).packTree(root))),
   )
   containerEvent(ctx, container, 'export')
   return tar
@@ -224,7 +266,7 @@ export async function putArchive(
   options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
 ): Promise<void> {
   if (container.record.status === 'removing') throw conflict('removing', `container ${container.id} is being removed`)
-  await withPlace(ctx, container, path, true, async (place) => {
+  await withWritablePlace(ctx, container, { path, followLast: true }, async (place) => {
     let isDirectory: boolean
     try {
       isDirectory = (await stat(place.path)).isDirectory()

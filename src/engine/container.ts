@@ -19,6 +19,8 @@ export interface Ending {
 export class Container {
   /** Held while the state changes: start, the handling of an exit, pause, connect, rename, remove. */
   readonly lock = new Mutex()
+  /** Held while it starts, and while its tree is written to from outside without its processes: both at once would mount it twice. */
+  readonly tree = new Mutex()
   live: LiveContainer | null = null
   sandbox: Sandbox | null = null
   health: HealthMonitor | null = null

@@ -43,7 +43,10 @@ export async function startContainer(ctx: EngineContext, container: Container): 
 }
 
 /** Starts the process; the lock is held and the state allows it. */
-async function run(ctx: EngineContext, container: Container): Promise<void> {
+const run = (ctx: EngineContext, container: Container): Promise<void> =>
+  container.tree.run(() => runTree(ctx, container))
+
+async function runTree(ctx: EngineContext, container: Container): Promise<void> {
   const { record } = container
   container.isStopWanted = false
   let live: LiveContainer

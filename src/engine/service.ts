@@ -53,6 +53,17 @@ export class Containers implements ContainerService {
     this.#execs = new Execs(ctx)
   }
 
+  /** What is done with a tree that somebody removes just then fails in many ways, which all mean one thing. */
+  async #ofTree<T>(reference: string, work: (container: Container) => Promise<T>): Promise<T> {
+    const container = this.#find(reference)
+    try {
+      return await work(container)
+    } catch (caught) {
+      if (!container.isGone) throw caught
+      throw notFound('noSuchContainer', `No such container: ${reference}`, { reference }, { cause: caught })
+    }
+  }
+
   #find(reference: string): Container {
     return this.ctx.registry.find(reference)
   }
@@ -172,7 +183,7 @@ export class Containers implements ContainerService {
   }
 
   async size(reference: string): Promise<{ readonly rw: number; readonly rootFs: number }> {
-    return sizeOf(this.ctx, this.#find(reference))
+    return this.#ofTree(reference, (c) => sizeOf(this.ctx, c))
   }
 
   async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncGenerator<LogEntry> {
@@ -270,19 +281,19 @@ export class Containers implements ContainerService {
   }
 
   async changes(reference: string) {
-    return changesOf(this.ctx, this.#find(reference))
+    return this.#ofTree(reference, (c) => changesOf(this.ctx, c))
   }
 
   async export(reference: string): Promise<Readable> {
-    return exportTree(this.ctx, this.#find(reference))
+    return this.#ofTree(reference, (c) => exportTree(this.ctx, c))
   }
 
   async statPath(reference: string, path: string): Promise<PathStat> {
-    return statPath(this.ctx, this.#find(reference), path)
+    return this.#ofTree(reference, (c) => statPath(this.ctx, c, path))
   }
 
   async getArchive(reference: string, path: string) {
-    return getArchive(this.ctx, this.#find(reference), path)
+    return this.#ofTree(reference, (c) => getArchive(this.ctx, c, path))
   }
 
   async putArchive(
@@ -291,7 +302,7 @@ export class Containers implements ContainerService {
     tar: Readable,
     options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
   ): Promise<void> {
-    await putArchive(this.ctx, this.#find(reference), path, tar, options)
+    await this.#ofTree(reference, (c) => putArchive(this.ctx, c, path, tar, options))
   }
 
   async execCreate(reference: string, config: ExecConfig): Promise<string> {

@@ -106,7 +106,7 @@ export async function populateVolumes(
   mounts: readonly MountRecord[],
 ): Promise<void> {
   if (mounts.length === 0) return
-  await ctx.snapshots.withMounted(containerId, async (root) => {
+  await ctx.snapshots.withView(containerId, async (root) => {
     for (const mount of mounts) {
       const from = await resolveInRoot(root, mount.destination)
       let source: Awaited<ReturnType<typeof lstat>>

@@ -236,8 +236,10 @@ export interface SnapshotService {
   /** Bytes in the writable layer. */
   usage(containerId: string): Promise<number>
   changes(containerId: string): Promise<readonly { readonly path: string; readonly kind: ChangeKind }[]>
-  /** Runs `fn` with the merged tree mounted somewhere private (for cp, export, user look-up in a stopped container). */
+  /** Runs `fn` with the merged tree mounted somewhere private, to be written to. Never beside a process of the container: it could no longer write. */
   withMounted<T>(containerId: string, fn: (root: string) => Promise<T>): Promise<T>
+  /** The same, read-only: also while the container runs. What is written meanwhile may be seen or not. */
+  withView<T>(containerId: string, fn: (root: string) => Promise<T>): Promise<T>
   /** Reads a file of the merged view without mounting (whiteouts and links honoured inside the root), null when absent; ≤ maxBytes. */
   readFile(plan: RootfsPlan, path: string, maxBytes: number): Promise<Uint8Array | null>
   list(): Promise<readonly string[]>

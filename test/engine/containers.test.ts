@@ -1,6 +1,7 @@
 // Containers on the real shim, layers and networks, in a network namespace of this test's own.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { busyboxTar, EngineLab, whyNoEngine } from './support/lab.js'
@@ -538,6 +539,40 @@ run('files go in and out of running and stopped containers', async (t) => {
   t.is((await runToEnd({ Image: 'made:1' })).stdout, 'x\n')
   await rm(id)
 })
+
+run(
+  'a container can go on writing while its tree is read from outside, and after it was written to before the start',
+  async (t) => {
+    const id = await started(sh('sleep 600'))
+    const succeeds = async (...cmd: string[]): Promise<boolean> => {
+      const e = await lab.call('exec', id, { cmd }, { tty: false, detachKeys: '' })
+      await lab.call('output', e.attachment)
+      return (await lab.call('execInspect', e.id)).exitCode === 0
+    }
+    const tar = join(lab.root, 'tree.tar')
+    await lab.call('exportTo', id, tar)
+    t.true(await succeeds('touch', '/bin/busybox'), 'a file of the image is copied up')
+    t.true(await succeeds('rm', '/etc/passwd'))
+    await lab.call('stop', id, { timeoutSeconds: 0 })
+
+    const pipe = join(lab.root, 'slow.tar')
+    execFileSync('mkfifo', [pipe])
+    const put = lab.call('putArchive', id, '/root', pipe)
+    const slow = await open(pipe, 'w')
+    // The tree is mounted for it by now; the start waits for it.
+    for (let i = 0; i < 10; i++) await lab.call('statPath', id, '/root')
+    const start = lab.call('start', id)
+    await lab.call('getArchive', id, '/bin', tar)
+    writeFileSync(join(lab.root, 'given'), 'x')
+    await slow.writeFile(execFileSync('tar', ['-C', lab.root, '-c', 'given']))
+    await slow.close()
+    await put
+    await start
+    t.true(await succeeds('test', '-s', '/root/given'))
+    t.true(await succeeds('touch', '/etc/group'))
+    await rm(id)
+  },
+)
 
 run('health checks decide the status and are events', async (t) => {
   const id = await started(

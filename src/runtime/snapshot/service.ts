@@ -139,20 +139,28 @@ class Snapshots implements SnapshotService {
       there.users++
       return there
     }
-    const plan = await this.get(containerId)
-    const process = this.store.tool.start('hold', [
-      ...overlayArgs(plan.lower),
-      '--upper',
-      plan.upper,
-      '--work',
-      plan.work,
-    ])
+    const { lower, upper, work } = await this.get(containerId)
+    const held = { ...(await this.#mount([...overlayArgs(lower), '--upper', upper, '--work', work])), users: 1 }
+    this.#held.set(containerId, held)
+    return held
+  }
+
+  async withView<T>(containerId: string, fn: (root: string) => Promise<T>): Promise<T> {
+    const { lower, upper } = await this.get(containerId)
+    const { root, process } = await this.#mount([...overlayArgs(lower), '--upper', upper])
+    try {
+      return await fn(root)
+    } finally {
+      await process.finish()
+    }
+  }
+
+  async #mount(args: readonly string[]): Promise<{ readonly process: LayerProcess; readonly root: string }> {
+    const process = this.store.tool.start('hold', args)
     const first = await firstLine(process)
     const fd = (JSON.parse(first) as { root?: unknown }).root
     if (typeof fd !== 'number') throw internal('layerTool', `shoal-layer hold answered "${first}"`)
-    const held = { process, root: `/proc/${process.pid}/fd/${fd}`, users: 1 }
-    this.#held.set(containerId, held)
-    return held
+    return { process, root: `/proc/${process.pid}/fd/${fd}` }
   }
 
   async readFile(plan: RootfsPlan, path: string, maxBytes: number): Promise<Uint8Array | null> {
