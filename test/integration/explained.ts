@@ -22,6 +22,12 @@ const EXPLAINED: readonly Explanation[] = [
     why: 'what a build says, an object after the other: the description leaves it out',
   },
   {
+    operation: /^POST \/containers\/\{id\}\/(start 403|restart 409)$/,
+    pointer: /^$/,
+    message: /no such status/,
+    why: 'an address that is taken is 403 from dockerd too; the container of a task is started by its swarm alone',
+  },
+  {
     operation: /^GET \/containers\/\{id\}\/json 200$/,
     pointer:
       /^\/NetworkSettings\/(Bridge|EndpointID|Gateway|GlobalIPv6Address|GlobalIPv6PrefixLen|HairpinMode|IPAddress|IPPrefixLen|IPv6Gateway|LinkLocalIPv6Address|LinkLocalIPv6PrefixLen|MacAddress|SecondaryIPAddresses|SecondaryIPv6Addresses)$/,

@@ -1,4 +1,4 @@
-import { conflict, internal, invalid, unavailable } from '../../common/index.js'
+import { forbidden, internal, invalid, unavailable } from '../../common/index.js'
 import type { IpamPool, NetworkRecord } from '../contract.js'
 import { isDefaultBridge } from '../drivers/bridge-options.js'
 import type { RemoteIpam } from '../plugins/remote-ipam.js'
@@ -48,7 +48,7 @@ export class Addresses {
     this.#pools.delete(networkId)
   }
 
-  /** Errors: invalid `addressOutside`, conflict `addressInUse`, unavailable `noFreeAddress`, a plugin's own. */
+  /** Errors: invalid `addressOutside`, forbidden `addressInUse`, unavailable `noFreeAddress`, a plugin's own. */
   async lend(n: NetworkRecord, r: AddressRequest): Promise<Lent> {
     const pools = poolsOf(n.ipam.pools, r.family)
     const wanted = r.wanted?.split('/')[0] || undefined
@@ -76,7 +76,7 @@ export class Addresses {
         const got = pool.allocate(r.wanted)
         if (got.ok) return got.address
         if (got.reason === 'inUse')
-          throw conflict('addressInUse', `Address already in use: ${r.wanted} of network ${n.name}`, {
+          throw forbidden('addressInUse', `Address already in use: ${r.wanted} of network ${n.name}`, {
             network: n.name,
             address: r.wanted,
           })
