@@ -155,7 +155,7 @@ test.serial('a context that leads out of itself stays inside, and nothing of it 
 test.serial('what is no context is refused before anything is said', async (t) => {
   const cases: [Buffer | null, string, number, RegExp][] = [
     [Buffer.from('no tar at all, but some text'), '', 400, /^Error processing tar file: /],
-    [await tarOf({ name: 'x', text: '' }), '', 500, /^Cannot locate specified Dockerfile: Dockerfile$/],
+    [await tarOf({ name: 'x', text: '' }), '', 400, /^Cannot locate specified Dockerfile: Dockerfile$/],
     [await tarOf({ name: 'Dockerfile', text: '' }), '', 400, /^the Dockerfile \(Dockerfile\) cannot be empty$/],
     [await tarOf(dockerfile('FOO')), '', 400, /^dockerfile parse error line 2: unknown instruction: FOO$/],
     [await tarOf(dockerfile()), 't=UPPER', 400, /^invalid reference format/],

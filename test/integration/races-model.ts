@@ -200,6 +200,22 @@ export const legal = {
     [find(ref), remove],
     [find(ref), use((s, id) => !lives(s, id))],
   ],
+  /** One that nobody finds from some time on, while its name is free only when all of it is gone. */
+  withdrawn: (ref: string): NameStep[][] => [
+    [
+      find(ref),
+      (s, me) => {
+        const id = s.found[me] ?? ''
+        const name = Object.keys(s.held).find((n) => s.held[n] === id)
+        return name === undefined ? null : hold(s, name, `~${me}`)
+      },
+      (s, me) => {
+        const { [me]: _, ...found } = s.found
+        return letGo({ ...s, found }, me)
+      },
+    ],
+    [find(ref), use((s, id) => !lives(s, id))],
+  ],
   /** An object that goes by itself, if it goes. */
   mayGo: (id: string): NameStep[][] => [[], [find(id), remove]],
   /** Under both names until it lets the old one go. */

@@ -27,6 +27,9 @@ test('the model tells what may have happened from what cannot', (t) => {
   t.is(verdict(at(1, 2, first), at(3, 4, legal.renamed('a', 'b')), at(5, 6, second)), '{"a":"2","b":"1"}')
   const renaming = at(3, 9, legal.renamed('a', 'b'))
   t.is(verdict(at(1, 2, first), renaming, at(4, 5, legal.shown('b', '1')), at(6, 7, legal.taken('a'))), '{"b":"1"}')
+  const going = at(3, 9, legal.withdrawn('a'))
+  t.is(verdict(at(1, 2, first), going, at(4, 5, legal.gone('a')), at(6, 7, legal.taken('a'))), '{}')
+  t.is(verdict(at(1, 2, first), going, at(10, 11, legal.taken('a'))), 'impossible')
   t.is(verdict(at(1, 2, legal.notCreated('a')), at(1, 2, legal.taken('a'))), '{}')
 })
 

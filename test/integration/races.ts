@@ -351,7 +351,7 @@ class Races {
     }
     if (op === 'rm') {
       const a = await this.#send('network rm', 'DELETE', `/networks/${name}`)
-      if (a.status === 204) this.#told.note('networks', a, `network rm ${name}`, legal.removed(name))
+      if (a.status === 204) this.#told.note('networks', a, `network rm ${name}`, legal.withdrawn(name))
       else if (a.status === 404) this.#told.note('networks', a, `network rm ${name}`, legal.gone(name))
       return
     }
@@ -424,7 +424,7 @@ class Races {
     if (a.status !== 200) return
     for (const id of (a.json.ContainersDeleted ?? []) as string[]) this.#told.notePruned(a, id)
     for (const n of (a.json.NetworksDeleted ?? []) as string[])
-      this.#told.note('networks', a, `pruned ${n}`, legal.removed(n))
+      this.#told.note('networks', a, `pruned ${n}`, legal.withdrawn(n))
     for (const v of (a.json.VolumesDeleted ?? []) as string[])
       this.#told.note('volumes', a, `pruned ${v}`, legal.cleared(v))
   }

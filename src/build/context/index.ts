@@ -96,8 +96,8 @@ async function readTree(root: string, wanted: string): Promise<BuildContext> {
     found = await statOrNull(lower)
     if (found) [name, path] = [name.toLowerCase(), lower]
   }
-  if (!found) throw internal('noDockerfile', `Cannot locate specified Dockerfile: ${name}`, { name })
-  if (!found.isFile()) throw internal('noDockerfile', `cannot read the Dockerfile ${name}: it is no file`, { name })
+  if (!found) throw invalid('noDockerfile', `Cannot locate specified Dockerfile: ${name}`, { name })
+  if (!found.isFile()) throw invalid('noDockerfile', `cannot read the Dockerfile ${name}: it is no file`, { name })
   if (found.size > DOCKERFILE_BYTES_MAX) throw tooLong(name)
   const text = await readFile(path, 'utf8')
   if (text === '') throw invalid('badDockerfile', `the Dockerfile (${name}) cannot be empty`)
