@@ -1,5 +1,5 @@
 import type { ImageConfig } from '../runtime/index.js'
-import type { ContainerConfig } from './types.js'
+import type { ContainerConfig, HealthcheckConfig } from './types.js'
 
 const asList = (value: string[] | string | null | undefined): string[] | null =>
   value == null ? null : typeof value === 'string' ? (value === '' ? [] : [value]) : value
@@ -13,12 +13,10 @@ export function mergeConfig(user: ContainerConfig, image: ImageConfig['config'] 
   const userCmd = asList(user.Cmd)
   let entrypoint = userEntrypoint
   let cmd = userCmd
-  if (!userEntrypoint) {
-    entrypoint = image.Entrypoint?.length ? [...image.Entrypoint] : null
-    if (!userCmd?.length) cmd = image.Cmd?.length ? [...image.Cmd] : userCmd
-  }
+  if (!userEntrypoint) entrypoint = image.Entrypoint?.length ? [...image.Entrypoint] : null
+  if (!userEntrypoint?.length && !userCmd?.length) cmd = image.Cmd?.length ? [...image.Cmd] : userCmd
   // `--entrypoint ""` arrives as [""]: no entrypoint at all.
-  if (entrypoint?.length === 1 && entrypoint[0] === '') entrypoint = []
+  if (entrypoint?.length === 1 && entrypoint[0] === '') entrypoint = null
   return {
     ...user,
     User: user.User || image.User || '',
@@ -47,20 +45,21 @@ function normalizeDir(dir: string): string {
   return dir.replace(/\/+/g, '/').replace(/\/$/, '')
 }
 
+/** What is zero, empty or null counts as left out, and is not shown. */
 function mergeHealthcheck(
   user: ContainerConfig['Healthcheck'],
   image: NonNullable<ImageConfig['config']>['Healthcheck'],
 ): ContainerConfig['Healthcheck'] {
   if (!user) return image ? { ...image } : undefined
-  if (!image) return user
-  return {
-    Test: user.Test?.length ? user.Test : image.Test,
-    Interval: user.Interval || image.Interval,
-    Timeout: user.Timeout || image.Timeout,
-    StartPeriod: user.StartPeriod || image.StartPeriod,
-    StartInterval: user.StartInterval || image.StartInterval,
-    Retries: user.Retries || image.Retries,
+  const merged: HealthcheckConfig = {
+    Test: user.Test?.length ? user.Test : image?.Test,
+    Interval: user.Interval || image?.Interval,
+    Timeout: user.Timeout || image?.Timeout,
+    StartPeriod: user.StartPeriod || image?.StartPeriod,
+    StartInterval: user.StartInterval || image?.StartInterval,
+    Retries: user.Retries || image?.Retries,
   }
+  return Object.fromEntries(Object.entries(merged).filter(([, value]) => value))
 }
 
 const nonEmpty = <T>(o: Record<string, T>): Record<string, T> | undefined => (Object.keys(o).length > 0 ? o : undefined)

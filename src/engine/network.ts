@@ -17,13 +17,13 @@ export const isUserDefined = (networkMode: string): boolean =>
 /** A name for `--hostname`'s place when the user gave none. */
 export const hostnameOf = (id: string, config: ContainerConfig): string => config.Hostname || shortId(id)
 
-/** Not notFound: clients take that answer to create for a missing image, and would pull it. */
-function namedNetwork(ctx: EngineContext, reference: string): NetworkRecord {
+/** Null for one that does not exist. */
+function networkIfKnown(ctx: EngineContext, reference: string): NetworkRecord | null {
   try {
     return ctx.networks.findNetwork(reference)
   } catch (e) {
-    if (!isKind(e, 'notFound')) throw e
-    throw invalid('noSuchNetwork', `network ${reference} not found`, { network: reference }, { cause: e })
+    if (isKind(e, 'notFound')) return null
+    throw e
   }
 }
 
@@ -31,7 +31,10 @@ function namedNetwork(ctx: EngineContext, reference: string): NetworkRecord {
 export const manyEndpoints = (names: readonly string[]): string =>
   `Container cannot be connected to network endpoints: ${names.join(', ')}`
 
-/** The endpoints a new container is to have, by network name; checks that the networks exist. */
+/**
+ * The endpoints a new container is to have, by network name. A single network may be made later: the start looks for it
+ * again, and refuses without it.
+ */
 export function wantedEndpoints(
   ctx: EngineContext,
   id: string,
@@ -46,37 +49,34 @@ export function wantedEndpoints(
       throw invalid('networkMode', 'conflicting options: cannot attach to networks with the container network mode')
     return {}
   }
-  const givenNetwork = (reference: string): NetworkRecord => {
-    try {
-      return namedNetwork(ctx, reference)
-    } catch (e) {
-      if (given.length === 1) throw e
-      throw invalid('noSuchNetwork', `${manyEndpoints(given.map(([name]) => name))}: ${(e as Error).message}`)
-    }
-  }
   const wanted: Record<string, EndpointSettings> = {}
-  const primary = namedNetwork(ctx, mode)
   for (const [reference, settings] of given) {
-    const network = givenNetwork(reference === 'default' ? 'bridge' : reference)
-    if ((mode === 'host' || mode === 'none') && network.id !== primary.id)
+    const network = networkIfKnown(ctx, reference === 'default' ? 'bridge' : reference)
+    if (!network && given.length > 1)
       throw invalid(
-        'networkMode',
-        `container cannot be connected to network ${network.name}: its network mode is ${mode}`,
+        'noSuchNetwork',
+        `${manyEndpoints(given.map(([name]) => name))}: network ${reference} not found`, // not notFound: clients would pull the image
       )
-    wanted[network.name] = endpointSettings(id, network, settings)
+    const name = network?.name ?? reference
+    if ((mode === 'host' || mode === 'none') && name !== mode)
+      throw invalid('networkMode', `container cannot be connected to network ${name}: its network mode is ${mode}`)
+    wanted[name] = endpointSettings(id, network, settings)
   }
-  wanted[primary.name] ??= endpointSettings(id, primary, null)
-  if (config.MacAddress && !wanted[primary.name]!.MacAddress) wanted[primary.name]!.MacAddress = config.MacAddress
+  const primary = networkIfKnown(ctx, mode)
+  const name = primary?.name ?? mode
+  const endpoint = wanted[name] ?? endpointSettings(id, primary, null)
+  wanted[name] = endpoint
+  if (config.MacAddress && !endpoint.MacAddress) endpoint.MacAddress = config.MacAddress
   return wanted
 }
 
-function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig']): void {
+function checkAddress(network: NetworkRecord | null, ipam: EndpointSettings['IPAMConfig']): void {
   if (ipam?.IPv4Address && !isIPv4(ipam.IPv4Address))
     throw invalid('badAddress', `invalid IPv4 address: ${ipam.IPv4Address}`)
   // An IPv4 address in the clothes of the other family is none of it.
   if (ipam?.IPv6Address && (!isIPv6(ipam.IPv6Address) || /^::ffff:/i.test(ipam.IPv6Address)))
     throw invalid('badAddress', `invalid IPv6 address: ${ipam.IPv6Address}`)
-  if (!ipam?.IPv4Address && !ipam?.IPv6Address) return
+  if (!network || (!ipam?.IPv4Address && !ipam?.IPv6Address)) return
   if (PREDEFINED.has(network.name))
     throw invalid('userAddress', 'user specified IP address is supported on user defined networks only')
   const { pools, idlePools = [] } = network.ipam
@@ -88,8 +88,12 @@ function checkAddress(network: NetworkRecord, ipam: EndpointSettings['IPAMConfig
     )
 }
 
-function endpointSettings(id: string, network: NetworkRecord, settings: EndpointSettings | null): EndpointSettings {
-  const isPredefined = PREDEFINED.has(network.name)
+function endpointSettings(
+  id: string,
+  network: NetworkRecord | null,
+  settings: EndpointSettings | null,
+): EndpointSettings {
+  const isPredefined = network !== null && PREDEFINED.has(network.name)
   checkAddress(network, settings?.IPAMConfig)
   const links: unknown = settings?.Links ?? []
   if (!Array.isArray(links) || !links.every((l) => typeof l === 'string' && /^[^:]+(:[^:]+)?$/.test(l)))
@@ -98,7 +102,7 @@ function endpointSettings(id: string, network: NetworkRecord, settings: Endpoint
     throw invalid('networkAlias', 'network-scoped alias is supported only for containers in user defined networks')
   return {
     ...settings,
-    NetworkID: network.id,
+    NetworkID: network?.id ?? '',
     Aliases: isPredefined ? (settings?.Aliases ?? null) : [...new Set(settings?.Aliases ?? [])],
     DNSNames: isPredefined
       ? null
@@ -265,7 +269,8 @@ export async function disconnect(
   networkReference: string,
   force: boolean,
 ): Promise<void> {
-  const network = networkToLeave(ctx, networkReference, force)
+  // Containers that are stopped may still refer to one that has been removed.
+  const network = force ? networkIfKnown(ctx, networkReference) : ctx.networks.findNetwork(networkReference)
   const name = network?.name ?? networkReference
   const { record } = container
   if (record.networkMode === 'host' || name === 'host') throw ofHost()
@@ -279,14 +284,4 @@ export async function disconnect(
   record.endpoints = rest
   await ctx.store.put(record)
   if (network) networkEvent(ctx, container, network, 'disconnect')
-}
-
-/** Null, if forced, for one that has been removed: containers that are stopped may still refer to it. */
-function networkToLeave(ctx: EngineContext, reference: string, force: boolean): NetworkRecord | null {
-  try {
-    return ctx.networks.findNetwork(reference)
-  } catch (e) {
-    if (force && isKind(e, 'notFound')) return null
-    throw e
-  }
 }

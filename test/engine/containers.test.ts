@@ -504,6 +504,15 @@ run(
   },
 )
 
+run('a container may be made before its network, and starts once there is one', async (t) => {
+  const id = await lab.call('create', sh('sleep 60', { HostConfig: { NetworkMode: 'tocome' } }), { name: '' })
+  t.is((await t.throwsAsync(lab.call('start', id.id)))!.message, 'network tocome not found')
+  await lab.call('createNetwork', 'tocome')
+  await lab.call('start', id.id)
+  t.deepEqual(Object.keys((await lab.call('get', id.id)).endpoints), ['tocome'])
+  await rm(id.id)
+})
+
 run('files go in and out of running and stopped containers', async (t) => {
   const id = await started(sh('mkdir /made; echo x > /made/file; ln -s /made/file /link; sleep 60'))
   for (;;)

@@ -34,7 +34,15 @@ test('an own entrypoint drops the image command, an own command keeps the image 
   t.like(mergeConfig({ Cmd: ['b'] }, image), { Entrypoint: ['/entry'], Cmd: ['b'] })
   t.like(mergeConfig({}, image), { Entrypoint: ['/entry'], Cmd: ['a'], WorkingDir: '/w' })
   t.deepEqual(mergeConfig({ Env: ['B=3', 'C'] }, image).Env, ['B=3', 'C', 'A=1'])
-  t.deepEqual(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, [])
+  t.is(mergeConfig({ Entrypoint: [''], Cmd: ['b'] }, image).Entrypoint, null)
+  t.deepEqual(mergeConfig({ Entrypoint: [] }, image).Cmd, ['a'])
+})
+
+test('what a health check leaves out or gives as nothing is not shown', (t) => {
+  const given = JSON.parse('{"Test":["CMD","/bin/true"],"Interval":0,"StartPeriod":null}')
+  t.deepEqual(mergeConfig({ Healthcheck: given }).Healthcheck, { Test: ['CMD', '/bin/true'] })
+  const image = { Healthcheck: { Test: ['NONE'], Retries: 2 } }
+  t.deepEqual(mergeConfig({ Healthcheck: given }, image).Healthcheck, { Test: ['CMD', '/bin/true'], Retries: 2 })
 })
 
 test('what others need starts first, and a ring does not stop it', (t) => {

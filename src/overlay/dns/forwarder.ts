@@ -39,9 +39,11 @@ export class Forwarder {
       socket.on('message', (m) => {
         if (answersQuery(m, sent)) finish(m)
       })
-      socket.connect(53, server, () => {
+      // Not as connect's callback: that is called with the error where there is no way to the server.
+      socket.on('connect', () => {
         if (!done) socket.send(sent)
       })
+      socket.connect(53, server)
     })
   }
 
