@@ -165,7 +165,8 @@ same('builds', [
   `printf 'FROM busybox\\nCOPY . /c\\nRUN ls -a /c | wc -l' > other; ${BUILD} --no-cache -f other ctx | tail -n +2`,
   `${BUILD} --no-cache --label a=b --target a --iidfile iid~ ctx >/dev/null; cut -c1-7 iid~`,
   '@@ builder prune -f 2>/dev/null',
-  '@@ rmi -f b~',
+  // How many layers go depends on whether both clients' builds fell into one second.
+  '@@ rmi -f b~ | grep -v ^Deleted',
 ])
 
 same('a container’s life', [
