@@ -168,7 +168,7 @@ test.serial('what is no context is refused before anything is said', async (t) =
     [await tarOf(dockerfile()), 'platform=no/such/thing/at-all', 400, /is not a platform/],
     [await tarOf(dockerfile()), 'version=2', 501, /does not speak BuildKit/],
     [null, 'remote=client-session', 400, /^experimental session with v1 builder is no longer supported/],
-    [null, 'remote=ftp://x', 500, /could not be recognized as URL$/],
+    [null, 'remote=ftp://x', 400, /could not be recognized as URL$/],
   ]
   await leavesNothing(t, async () => {
     for (const [tar, query, status, message] of cases) {

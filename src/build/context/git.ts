@@ -88,6 +88,6 @@ export async function checkOut(source: GitSource, into: string, signal: AbortSig
     () => false,
   )
   if (!isDirectory)
-    throw internal('gitFailed', `error setting git context, not a directory: ${source.directory}`, { ...source })
+    throw invalid('gitFailed', `error setting git context, not a directory: ${source.directory}`, { ...source })
   return directory
 }

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { join, posix } from 'node:path'
-import { internal, invalid, isIgnored, readIgnoreFile, ShoalError } from '../../common/index.js'
+import { invalid, isIgnored, readIgnoreFile, ShoalError } from '../../common/index.js'
 import { resolveInRoot } from '../../engine/index.js'
 import type { LayerTool } from '../../runtime/index.js'
 import type { BuildRequest } from '../contract.js'
@@ -59,7 +59,7 @@ export async function openContext(
       'experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead',
     )
   if (isGitUrl(remote)) return readTree(await checkOut(readGitUrl(remote), root, o.signal), request.dockerfile)
-  if (!isUrl(remote)) throw internal('badContext', `remoteURL (${remote}) could not be recognized as URL`, { remote })
+  if (!isUrl(remote)) throw invalid('badContext', `remoteURL (${remote}) could not be recognized as URL`, { remote })
   const file = await getRemote(remote, o.signal).catch((caught: unknown) => {
     const { kind, code, message, fields } = ShoalError.from(caught)
     throw new ShoalError(kind, code, `error downloading remote context ${remote}: ${message}`, fields, {
